@@ -1,0 +1,1 @@
+//! Network model, power flow, state estimation, lost measurements.

@@ -1,0 +1,1 @@
+//! Talks to meters: MQTT and HTTP in, durable acknowledgement, commands out.

@@ -1,0 +1,1 @@
+//! The meter itself: registers, load profile, event log, store-and-forward, relay, command verification.

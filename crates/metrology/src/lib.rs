@@ -1,0 +1,1 @@
+//! Samples to quantities: rms, power, energy, frequency, harmonics, flicker, dips; power-quality evaluation.

@@ -1,0 +1,1 @@
+//! A neighbourhood on a virtual clock: real meters, real load shapes, seeded faults and thieves with ground truth.

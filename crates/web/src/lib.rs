@@ -1,0 +1,1 @@
+//! REST with OpenAPI, the console, the consumer's pages, live streams.

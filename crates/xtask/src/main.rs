@@ -1,0 +1,2 @@
+//! The project's own chores: tidy, ci, acceptance, peers, screenshots.
+fn main() {}
