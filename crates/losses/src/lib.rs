@@ -1,1 +1,7 @@
 //! Energy balance, indicators, localisation, pattern models, evidence, the case and its states, hotspots.
+//!
+//! Pure: no clock, randomness, input or output; every function takes what it needs and returns what it found.
+
+pub mod balance;
+pub mod case;
+pub mod evidence;
