@@ -8,13 +8,16 @@
 //! It is not: a message broker, a place for decisions (the cores decide), or a clock: every time is an argument.
 
 mod audit;
+mod balance;
 mod block;
+mod case;
 mod change;
 mod control;
 mod directory;
 mod error;
 mod event;
 mod hot;
+mod import;
 mod ingest;
 mod log;
 mod master;
@@ -28,8 +31,11 @@ mod topology;
 mod window;
 
 pub use audit::AuditRow;
+pub use case::{CaseChange, CaseFilter, CaseStep};
 pub use change::Change;
-pub use control::{ControlChange, ControlFilter, ControlRequest, ControlTarget, NewControl, StoredControl, SupplyPolicy};
+pub use control::{
+    ControlChange, ControlFilter, ControlRequest, ControlStep, ControlTarget, NewControl, StoredControl, SupplyPolicy,
+};
 pub use directory::{OpenOptions, Store};
 pub use error::StoreError;
 pub use event::{EventFilter, StoredEvent, StoredReply};
