@@ -1,0 +1,3 @@
+//! What is not yet packed.
+#[derive(Default)]
+pub(crate) struct Memory;
