@@ -165,7 +165,6 @@ impl Session {
             && self.codec.vacancy().is_none_or(|vacancy| vacancy > 0)
     }
 
-
     /// Bytes to be written to the peer; the caller removes what it has written.
     pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
