@@ -8,6 +8,7 @@ use metering::{
     Milliamps, Millivolts, Watts,
     frame::{Now, RelayState},
 };
+use serde::{Deserialize, Serialize};
 
 /// Largest current taken as zero: creep and noise of a class 1 meter.
 const CURRENT_ZERO: Milliamps = Milliamps(50);
@@ -21,7 +22,7 @@ const MEASURABLE_SHARE_PERCENT: i64 = 15;
 const MEASURABLE_W: i64 = 1_500;
 
 /// What was read from the meter and from its zone's observer at one time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadBack {
     /// From the meter.
     pub meter: Option<Now>,
