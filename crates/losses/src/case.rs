@@ -234,6 +234,15 @@ fn permitted(from: CaseState) -> String {
     if words.is_empty() { "is nothing, it is closed".into() } else { format!("are {}", words.join(", ")) }
 }
 
+/// A usage point that may explain what is missing, as ranked when the case was last explained.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RankedSuspect {
+    /// Who.
+    pub usage_point: UsagePointId,
+    /// The score it was ranked by; larger is more suspect.
+    pub score: f64,
+}
+
 /// A case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -259,6 +268,9 @@ pub struct Case {
     pub due: Option<Timestamp>,
     /// Reasons for and against, strongest first.
     pub evidence: Vec<Evidence>,
+    /// Usage points ranked, most suspect first, whether or not one is named.
+    #[serde(default)]
+    pub suspects: Vec<RankedSuspect>,
     /// What happened, in time order.
     pub history: Vec<HistoryEntry>,
     /// How it ended.
@@ -292,6 +304,7 @@ impl Case {
             owner: None,
             due: None,
             evidence,
+            suspects: Vec::new(),
             history: vec![HistoryEntry { at, by: by.into(), what: HistoryWhat::Opened }],
             outcome: None,
         };

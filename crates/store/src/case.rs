@@ -2,7 +2,7 @@
 //! `losses::case`'s.
 
 use losses::{
-    case::{Case, CaseAction, CaseKind, CaseState},
+    case::{Case, CaseAction, CaseKind, CaseState, RankedSuspect},
     evidence::Evidence,
 };
 use metering::{Timestamp, UsagePointId, ZoneId};
@@ -60,6 +60,8 @@ pub enum CaseStep {
     Reclassify(CaseKind, Option<UsagePointId>),
     /// Sets the estimated onset.
     Onset(Option<Timestamp>),
+    /// Replaces the ranking.
+    Suspects(Vec<RankedSuspect>),
     /// See [`Case::imbalance_ended`].
     ImbalanceEnded,
     /// See [`Case::imbalance_returned`].
@@ -195,6 +197,7 @@ fn take(case: &mut Case, step: CaseStep, by: &str, at: Timestamp) -> Result<(), 
         CaseStep::AddEvidence(evidence) => case.add_evidence(evidence, by, at)?,
         CaseStep::Reclassify(kind, usage_point) => case.reclassify(kind, usage_point, by, at)?,
         CaseStep::Onset(onset) => case.onset = onset,
+        CaseStep::Suspects(ranking) => case.suspects = ranking,
         CaseStep::ImbalanceEnded => case.imbalance_ended(by, at),
         CaseStep::ImbalanceReturned => case.imbalance_returned(by, at),
     }

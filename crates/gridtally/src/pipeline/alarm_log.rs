@@ -1,6 +1,6 @@
 //! When which zone was alarmed, and when that ended: kept with the pipeline's state.
 
-use losses::alarm::ImbalanceKind;
+use losses::alarm::AlarmKind;
 use metering::{Timestamp, ZoneId};
 use serde::{Deserialize, Serialize};
 use store::{Store, StoreError};
@@ -16,7 +16,7 @@ pub struct AlarmEntry {
     /// The zone.
     pub zone: ZoneId,
     /// Missing or surplus energy.
-    pub kind: ImbalanceKind,
+    pub kind: AlarmKind,
     /// When the test crossed its limit.
     pub raised: Timestamp,
     /// When the imbalance was gone.
@@ -33,7 +33,7 @@ pub async fn read(store: &Store) -> Result<Vec<AlarmEntry>, StoreError> {
 }
 
 /// Adds an alarm.
-pub fn raise(log: &mut Vec<AlarmEntry>, zone: ZoneId, kind: ImbalanceKind, at: Timestamp) {
+pub fn raise(log: &mut Vec<AlarmEntry>, zone: ZoneId, kind: AlarmKind, at: Timestamp) {
     if log.len() >= ENTRIES_MAX {
         log.remove(0);
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use losses::{
-    alarm::AlarmConfig,
+    alarm::{AlarmConfig, AlarmState},
     balance::{EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot, ZoneVerdict},
 };
 use metering::{MeterId, Quality, Timestamp, ZoneId, reading::energy_between};
@@ -46,7 +46,9 @@ impl Balancer {
             let zone = ZoneId::new(name).map_err(|e| StoreError::Damaged(format!("the monitor of zone {name:?}: {e}")))?;
             monitors.insert(zone, serde_json::from_slice(bytes)?);
         }
-        Ok(Self { monitors, alarms: AlarmConfig { false_alarms_per_zone_month, ..AlarmConfig::default() } })
+        let alarms = AlarmConfig { false_alarms_per_zone_month, ..AlarmConfig::default() };
+        monitors.values_mut().for_each(|monitor: &mut ZoneMonitor| monitor.set_alarm(alarms));
+        Ok(Self { monitors, alarms })
     }
 
     /// Balances a slot in every zone that has an observer.
@@ -55,7 +57,7 @@ impl Balancer {
         let mut results = SlotResults { balances: Vec::new(), verdicts: Vec::new() };
         for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
             let input = zone_slot(topology, zone, &flows, end);
-            let verdict = self.monitor(zone).observe(&input);
+            let verdict = self.monitor(topology, zone).observe(&input);
             results.balances.push((zone.zone, verdict.balance));
             results.verdicts.push(verdict);
         }
@@ -65,9 +67,9 @@ impl Balancer {
         Ok(results)
     }
 
-    fn monitor(&mut self, zone: &TopologyZone) -> &mut ZoneMonitor {
-        let alarms = &self.alarms;
-        self.monitors.entry(zone.zone).or_insert_with(|| ZoneMonitor::new(zone_config(zone, alarms)))
+    fn monitor(&mut self, topology: &Topology, zone: &TopologyZone) -> &mut ZoneMonitor {
+        let alarms = self.alarms;
+        self.monitors.entry(zone.zone).or_insert_with(|| ZoneMonitor::new(zone_config(topology, zone, alarms)))
     }
 
     async fn recompute(&mut self, store: &Store, topology: &Topology, end: Timestamp, results: &mut SlotResults) -> Result<(), StoreError> {
@@ -83,7 +85,7 @@ impl Balancer {
             let flows = flows(store, topology, slot).await?;
             for (zone, before) in zones {
                 let input = zone_slot(topology, zone, &flows, slot);
-                let again = self.monitor(zone).rebalance(&input);
+                let again = self.monitor(topology, zone).revise(&input);
                 if again.coverage > before.coverage {
                     results.balances.push((zone.zone, again));
                 }
@@ -99,12 +101,18 @@ impl Balancer {
 
     /// Zones whose alarm stands.
     pub fn raised(&self) -> Vec<ZoneId> {
-        self.monitors.iter().filter(|(_, monitor)| monitor.alarm().is_raised()).map(|(zone, _)| *zone).collect()
+        self.monitors.iter().filter(|(_, monitor)| matches!(monitor.alarm(), AlarmState::Raised { .. })).map(|(zone, _)| *zone).collect()
     }
 }
 
-fn zone_config(zone: &TopologyZone, alarms: &AlarmConfig) -> ZoneConfig {
-    ZoneConfig { is_feeder: zone.kind == ZoneKind::Feeder, rating_w: zone.rating_w, alarm: *alarms, ..ZoneConfig::default() }
+fn zone_config(topology: &Topology, zone: &TopologyZone, alarms: AlarmConfig) -> ZoneConfig {
+    let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone)).count();
+    let below = |point: ZoneId| topology.feeder_of(point) == Some(zone.zone) || point == zone.zone;
+    let usage_points = topology.usage_points.iter().filter(|point| below(point.zone)).count();
+    match zone.kind {
+        ZoneKind::Feeder if children > 0 => ZoneConfig::feeder(zone.zone, children, usage_points, alarms),
+        _ => ZoneConfig::usage_points(zone.zone, usage_points, alarms),
+    }
 }
 
 /// What every meter of the topology counted in the slot that ends at `end`; absent when either register is.
