@@ -103,7 +103,7 @@ impl Task {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut timer = pin!(sleep_until(self.deadline()));
+        let mut timer = pin!(sleep_until(self.next_check()));
         let mut is_flushed = true;
         while self.end.is_none() {
             let wake = self.wake(&mut reader, &mut writer, timer.as_mut(), is_flushed).await;
@@ -127,7 +127,11 @@ impl Task {
                 Wake::Down(None) => self.session.end(End::TakenOver, &mut self.events),
                 Wake::Timer => self.expire(timer.as_mut()),
             }
+            let silence_max = self.silence_max;
             self.process();
+            if self.silence_max != silence_max {
+                timer.as_mut().reset(self.next_check());
+            }
         }
         let why = self.end.take().unwrap_or(End::Left);
         // a peer that does not take the last words does without them
@@ -301,14 +305,10 @@ impl Task {
         self.session.end(End::ShuttingDown, &mut self.events);
     }
 
-    /// The earliest moment at which something may have expired.
-    fn deadline(&mut self) -> Instant {
+    /// When to look again whether something has expired; a stalled write is noticed within twice its limit.
+    fn next_check(&self) -> Instant {
         let heard = self.last_heard + self.silence_max;
-        if self.session.out().is_empty() {
-            heard
-        } else {
-            heard.min(self.last_written + self.shared.config.write_timeout)
-        }
+        heard.min(Instant::now() + self.shared.config.write_timeout)
     }
 
     fn expire(&mut self, timer: Pin<&mut Sleep>) {
@@ -325,8 +325,7 @@ impl Task {
             let why = if self.meter.is_some() { End::KeepAlive } else { End::ConnectTimeout };
             return self.session.end(why, &mut self.events);
         }
-        let next = self.deadline().min(now + self.shared.config.write_timeout);
-        timer.reset(next);
+        timer.reset(self.next_check());
     }
 
     fn name(&self) -> String {

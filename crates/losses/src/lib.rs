@@ -6,4 +6,5 @@ pub mod alarm;
 pub mod balance;
 pub mod case;
 pub mod evidence;
+pub mod explain;
 pub mod technical;

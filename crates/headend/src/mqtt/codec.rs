@@ -192,6 +192,7 @@ impl Codec {
         let events = self.connection.recv(&mut cursor);
         let consumed = usize::try_from(cursor.position()).unwrap_or(input.len()).min(input.len());
         *input = &input[consumed..];
+        let (mut is_closing, mut is_explained) = (false, false);
         for event in events {
             match event {
                 Event::NotifyPacketReceived(packet) => received.push(translate(packet)),
@@ -202,10 +203,17 @@ impl Codec {
                     received.push(Received::RepeatedQos2(p.packet_id()));
                 }
                 Event::RequestSendPacket { packet, .. } => out.extend_from_slice(&packet.to_continuous_buffer()),
-                Event::NotifyError(error) => received.push(Received::Failed(failure(error))),
-                Event::RequestClose => received.push(Received::Failed(Failure::Protocol("closed".into()))),
+                // some errors come without a request to close, some requests without an error: both end the connection
+                Event::NotifyError(error) => {
+                    is_explained = true;
+                    received.push(Received::Failed(failure(error)));
+                }
+                Event::RequestClose => is_closing = true,
                 Event::RequestTimerReset { .. } | Event::RequestTimerCancel(_) | Event::NotifyPacketIdReleased(_) => {}
             }
+        }
+        if is_closing && !is_explained {
+            received.push(Received::Failed(Failure::Protocol("closed by the protocol library".into())));
         }
     }
 

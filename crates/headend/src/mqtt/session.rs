@@ -26,6 +26,8 @@ use crate::{
 
 const CLIENT_BYTES_MAX: usize = 256;
 const FILTERS_MAX: usize = 16;
+const CONNECT: u8 = 0x10;
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What the caller must do, in order.
 #[derive(Debug)]
@@ -116,6 +118,7 @@ enum State {
 pub(crate) struct Session {
     codec: Codec,
     state: State,
+    is_untouched: bool,
     connection: u64,
     window: usize,
     keep_alive_max: Duration,
@@ -136,6 +139,7 @@ impl Session {
         Self {
             codec: Codec::new(config.packet_bytes_max, backstop),
             state: State::Fresh,
+            is_untouched: true,
             connection,
             window,
             keep_alive_max: config.keep_alive_max,
@@ -173,6 +177,13 @@ impl Session {
     /// Processes input until it is used up, the window is full or the session is over; returns how many bytes it took.
     pub(crate) fn receive(&mut self, input: &[u8], credentials: &Credentials, events: &mut Vec<SessionEvent>) -> usize {
         let mut rest = input;
+        if let (true, Some(first)) = (self.is_untouched, input.first()) {
+            self.is_untouched = false;
+            if *first != CONNECT {
+                let what = if *first == TLS_HANDSHAKE { "TLS on the port without TLS" } else { "no CONNECT first" };
+                self.breach(what, events);
+            }
+        }
         while !rest.is_empty() && self.takes_input() {
             let mut received = std::mem::take(&mut self.received);
             self.codec.receive(&mut rest, &mut self.out, &mut received);

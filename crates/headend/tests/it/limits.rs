@@ -91,16 +91,16 @@ async fn a_peer_that_does_not_read_is_closed_and_disturbs_nobody() {
         config.keep_alive_max = Duration::from_secs(3_600);
     })
     .await;
-    let mut slow = server.client_named(4, 1, "slow").await;
+    // a small receive buffer fills soon
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a size");
+    let stream = socket.connect(server.headend.mqtt_addr().expect("listens")).await.expect("connects");
+    let mut slow = Client::new(stream, 4);
+    slow.log_on(1, "slow").await;
     let mut quick = server.client_named(4, 2, "quick").await;
-    // pings whose answers are never read: the socket's buffers fill in both directions
-    let pings = [0xc0, 0].repeat(1 << 20);
-    for _ in 0..64 {
-        let written = tokio::time::timeout(Duration::from_secs(2), slow.stream.write_all(&pings)).await;
-        if !matches!(written, Ok(Ok(()))) {
-            break;
-        }
-    }
+    // pings whose answers are never read; when nothing more can be written, both directions are full
+    let pings = [0xc0, 0].repeat(1 << 16);
+    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(300), slow.stream.write_all(&pings)).await {}
     quick.publish(&now_frame(meter(2), 1), 1).await;
     server.store(1, Outcome::Stored).await;
     assert_eq!(quick.packet().await.id(), 1);
