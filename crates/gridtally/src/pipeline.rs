@@ -14,8 +14,10 @@ pub mod alarm_log;
 pub mod balance;
 pub mod command;
 pub mod flight;
+pub mod history;
 pub mod ingest;
 pub mod investigate;
+pub mod tamper;
 pub mod verify;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -196,8 +198,7 @@ impl Pipeline {
         let decided = self.investigator.slot(&self.topology, &results, end).await?;
         let mut blobs = self.balancer.documents(end)?;
         blobs.extend(decided.documents);
-        let committed = self
-            .store
+        self.store
             .commit_slot(SlotCommit {
                 processed_through: end,
                 balances: results.balances,
@@ -207,7 +208,7 @@ impl Pipeline {
                 control_changes: Vec::new(),
             })
             .await?;
-        self.investigator.committed(&committed.case_ids).await?;
+        self.investigator.committed().await?;
         self.processed_through = Some(end);
         Ok(())
     }
@@ -215,8 +216,7 @@ impl Pipeline {
     /// Tamper events since the last look: evidence, case and, if the written policy says so, a control; in one transaction.
     async fn tampering(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(decided) = self.investigator.events(&self.topology, &self.balancer.raised(), now).await? else { return Ok(()) };
-        let committed = self
-            .store
+        self.store
             .commit_slot(SlotCommit {
                 processed_through: self.processed_through.unwrap_or(now),
                 blobs: decided.documents,
@@ -225,7 +225,7 @@ impl Pipeline {
                 ..SlotCommit::default()
             })
             .await?;
-        self.investigator.committed(&committed.case_ids).await
+        self.investigator.committed().await
     }
 
     async fn keep_flights(&mut self) -> Result<(), StoreError> {

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use losses::{
-    alarm::{AlarmChange, AlarmKind},
+    alarm::{AlarmChange, AlarmKind, Chart},
     balance::ZoneVerdict,
-    case::{Case, CaseKind},
+    case::{Case, CaseKind, RankedSuspect},
     evidence::Evidence,
     explain::{self, Explanation},
 };
@@ -22,7 +22,7 @@ use store::{
 use super::{
     alarm_log::{self, AlarmEntry},
     balance::SlotResults,
-    history,
+    history::{self, Cause},
     tamper::{self, Signs},
 };
 
@@ -56,6 +56,7 @@ struct Standing {
     kind: AlarmKind,
     raised: Timestamp,
     onset: Timestamp,
+    by: Chart,
     explained_at: Timestamp,
     explained: u32,
 }
@@ -107,9 +108,9 @@ impl Investigator {
         for verdict in &results.verdicts {
             let zone = verdict.balance.zone;
             match verdict.change {
-                Some(AlarmChange::Raised { kind, onset, .. }) => {
+                Some(AlarmChange::Raised { kind, onset, by, .. }) => {
                     alarm_log::raise(&mut self.alarms, zone, kind, end);
-                    let standing = Standing { kind, raised: end, onset, explained_at: end, explained: 1 };
+                    let standing = Standing { kind, raised: end, onset, by, explained_at: end, explained: 1 };
                     self.memory.standing.insert(zone, standing);
                     self.explain(topology, zone, end, true, &mut decided).await?;
                 }
@@ -158,11 +159,11 @@ impl Investigator {
     /// Asks which usage point explains the residual, and opens or changes the zone's case.
     async fn explain(&mut self, topology: &Topology, zone: ZoneId, end: Timestamp, news: bool, decided: &mut Decided) -> Result<(), StoreError> {
         let Some(standing) = self.memory.standing.get(&zone).copied() else { return Ok(()) };
-        let history = history::read(&self.store, topology, zone, standing.kind, standing.onset, end).await?;
+        let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
+        let Some(history) = history::read(&self.store, topology, zone, cause, end).await? else { return Ok(()) };
         let explanation = explain::explain(&history);
-        let named = explanation.named();
-        let kind = case_kind(standing.kind, named);
-        let usage_point = named.filter(|_| kind.names_a_usage_point());
+        let kind = explanation.kind;
+        let usage_point = explanation.named_usage_point();
         let same = self.open.values().find(|case| case.zone == zone && belongs(case, kind, usage_point, standing));
         match same {
             Some(case) => {
@@ -175,17 +176,17 @@ impl Investigator {
                     steps.push(CaseStep::ImbalanceReturned);
                 }
                 if news || better {
-                    steps.push(CaseStep::AddEvidence(evidence(&explanation, usage_point)));
-                    steps.push(CaseStep::Suspects(explanation.ranking()));
+                    steps.push(CaseStep::AddEvidence(explanation.case_evidence()));
+                    steps.push(CaseStep::Suspects(ranking(&explanation)));
                 }
                 if !steps.is_empty() {
                     decided.cases.push(edit(case.id, end, steps));
                 }
             }
             None if news || usage_point.is_some() => {
-                let mut case = open_case(kind, zone, usage_point, end, evidence(&explanation, usage_point))?;
+                let mut case = open_case(kind, zone, usage_point, end, explanation.case_evidence())?;
                 case.onset = Some(standing.onset);
-                case.suspects = explanation.ranking();
+                case.suspects = ranking(&explanation);
                 decided.cases.push(CaseChange::Open(Box::new(case)));
             }
             None => {}
@@ -291,14 +292,6 @@ enum Filed {
     Opened(usize),
 }
 
-fn case_kind(alarm: AlarmKind, named: Option<UsagePointId>) -> CaseKind {
-    match (alarm, named) {
-        (AlarmKind::Surplus, _) => CaseKind::SurplusEnergy,
-        (AlarmKind::Missing, Some(_)) => CaseKind::SuspectedTheft,
-        (AlarmKind::Missing, None) => CaseKind::MissingEnergy,
-    }
-}
-
 /// Whether an open case of the zone is about the same imbalance: the same usage point, or one of the two sides names none.
 fn belongs(case: &Case, kind: CaseKind, usage_point: Option<UsagePointId>, standing: Standing) -> bool {
     let same_side = (case.kind == CaseKind::SurplusEnergy) == (kind == CaseKind::SurplusEnergy);
@@ -313,8 +306,8 @@ fn belongs(case: &Case, kind: CaseKind, usage_point: Option<UsagePointId>, stand
     }
 }
 
-fn evidence(explanation: &Explanation, usage_point: Option<UsagePointId>) -> Vec<Evidence> {
-    explanation.evidence_for(usage_point)
+fn ranking(explanation: &Explanation) -> Vec<RankedSuspect> {
+    explanation.suspects.iter().map(|s| RankedSuspect { usage_point: s.usage_point, score: s.weight }).collect()
 }
 
 fn edit(id: u64, at: Timestamp, steps: Vec<CaseStep>) -> CaseChange {
