@@ -11,28 +11,37 @@ use tokio::time::Instant;
 
 const QUIET: Duration = Duration::from_secs(600);
 const PEERS_MAX: usize = 4_096;
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Remembers what was logged lately.
 #[derive(Debug, Default)]
 pub(crate) struct LogOnce {
-    logged: Mutex<HashMap<(IpAddr, &'static str), Instant>>,
+    logged: Mutex<Logged>,
+}
+
+#[derive(Debug, Default)]
+struct Logged {
+    at: HashMap<(IpAddr, &'static str), Instant>,
+    pruned: Option<Instant>,
 }
 
 impl LogOnce {
     /// Whether `reason` is to be logged for this peer now. When too many peers misbehave at once, new ones are not logged.
     pub(crate) fn permits(&self, peer: IpAddr, reason: &'static str) -> bool {
         let now = Instant::now();
+        let is_recent = |at: &Instant| now.duration_since(*at) < QUIET;
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.get(&(peer, reason)).is_some_and(|at| now.duration_since(*at) < QUIET) {
+        if logged.at.get(&(peer, reason)).is_some_and(is_recent) {
             return false;
         }
-        if logged.len() >= PEERS_MAX {
-            logged.retain(|_, at| now.duration_since(*at) < QUIET);
-            if logged.len() >= PEERS_MAX {
-                return false;
-            }
+        if logged.at.len() >= PEERS_MAX && logged.pruned.is_none_or(|at| now.duration_since(at) >= PRUNE_EVERY) {
+            logged.at.retain(|_, at| is_recent(at));
+            logged.pruned = Some(now);
         }
-        logged.insert((peer, reason), now);
+        if logged.at.len() >= PEERS_MAX {
+            return false;
+        }
+        logged.at.insert((peer, reason), now);
         true
     }
 }

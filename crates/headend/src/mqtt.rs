@@ -3,3 +3,6 @@
 
 pub(crate) mod codec;
 pub(crate) mod session;
+
+#[cfg(test)]
+mod session_fuzz;

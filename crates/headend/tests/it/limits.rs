@@ -91,9 +91,10 @@ async fn a_peer_that_does_not_read_is_closed_and_disturbs_nobody() {
         config.keep_alive_max = Duration::from_secs(3_600);
     })
     .await;
-    // a small receive buffer fills soon
+    // small buffers fill soon
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a size");
+    socket.set_send_buffer_size(4_096).expect("a size");
     let stream = socket.connect(server.headend.mqtt_addr().expect("listens")).await.expect("connects");
     let mut slow = Client::new(stream, 4);
     slow.log_on(1, "slow").await;
