@@ -39,51 +39,66 @@ fn default_udin() -> f64 {
 /// Converter of a vector.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Adc {
-    bits: u32,
-    vref: f64,
-    offset_v: f64,
-    v_per_volt: f64,
-    v_per_amp: f64,
+    /// Resolution.
+    pub bits: u32,
+    /// Reference, volts.
+    pub vref: f64,
+    /// Volts at zero input.
+    pub offset_v: f64,
+    /// Volts per volt of the mains.
+    pub v_per_volt: f64,
+    /// Volts per ampere.
+    pub v_per_amp: f64,
 }
 
 /// Noise of a vector.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct NoiseSpec {
+    /// Volts rms.
     #[serde(default)]
-    v_sigma: f64,
+    pub v_sigma: f64,
+    /// Amperes rms.
     #[serde(default)]
-    i_sigma: f64,
+    pub i_sigma: f64,
+    /// Seed of the generator.
     #[serde(default)]
-    seed: u64,
+    pub seed: u64,
 }
 
 /// A stretch of other voltage.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Disturbance {
-    start_s: f64,
-    duration_s: f64,
-    level_pct: f64,
+    /// Start, seconds.
+    pub start_s: f64,
+    /// Length, seconds.
+    pub duration_s: f64,
+    /// Voltage during the stretch, percent.
+    pub level_pct: f64,
 }
 
 /// Known channel errors.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct ChannelError {
+    /// Delay of the current channels, seconds.
     #[serde(default)]
-    i_delay_s: f64,
+    pub i_delay_s: f64,
+    /// Advance of the voltage's fundamental, degrees.
     #[serde(default)]
-    v_phase_lead_deg: f64,
+    pub v_phase_lead_deg: f64,
 }
 
 /// Neutral current.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Neutral {
-    i_rms: f64,
+    /// Amperes rms.
+    pub i_rms: f64,
+    /// Degrees.
     #[serde(default)]
-    deg: f64,
+    pub deg: f64,
 }
 
 /// One vector: the signal, and apart from it what is expected.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Vector {
     /// Name.
     pub id: String,
@@ -93,29 +108,39 @@ pub struct Vector {
     pub fs_hz: f64,
     /// Length, seconds.
     pub duration_s: f64,
+    /// Voltage harmonics: order, rms volts, degrees.
     #[serde(default)]
-    v_harm: Vec<(f64, f64, f64)>,
+    pub v_harm: Vec<(f64, f64, f64)>,
+    /// Current harmonics: order, rms amperes, degrees.
     #[serde(default)]
-    i_harm: Vec<(f64, f64, f64)>,
+    pub i_harm: Vec<(f64, f64, f64)>,
+    /// Constant part of the voltage, volts.
     #[serde(default)]
-    v_dc: f64,
+    pub v_dc: f64,
+    /// Constant part of the current, amperes.
     #[serde(default)]
-    i_dc: f64,
+    pub i_dc: f64,
+    /// Voltage lines off the harmonics: hertz, rms volts, degrees.
     #[serde(default)]
-    v_inter: Vec<(f64, f64, f64)>,
+    pub v_inter: Vec<(f64, f64, f64)>,
+    /// Current lines off the harmonics: hertz, rms amperes, degrees.
     #[serde(default)]
-    i_inter: Vec<(f64, f64, f64)>,
+    pub i_inter: Vec<(f64, f64, f64)>,
+    /// Converter; ideal if absent.
     #[serde(default)]
-    adc: Option<Adc>,
+    pub adc: Option<Adc>,
+    /// Added white noise.
     #[serde(default)]
-    noise: Option<NoiseSpec>,
+    pub noise: Option<NoiseSpec>,
     /// Disturbances of the voltage.
     #[serde(default)]
     pub events: Vec<Disturbance>,
+    /// Known channel errors.
     #[serde(default)]
-    channel: Option<ChannelError>,
+    pub channel: Option<ChannelError>,
+    /// Neutral current; equal to the phase current if absent.
     #[serde(default)]
-    neutral: Option<Neutral>,
+    pub neutral: Option<Neutral>,
     /// Expected quantities by name; used by the check alone.
     #[serde(default)]
     pub expected: Map<String, Value>,
