@@ -1,0 +1,9 @@
+//! The host side: floating point, files and reports. Nothing here runs on a meter.
+
+pub mod check;
+pub mod files;
+pub mod flicker;
+pub mod flicker_tests;
+pub mod sweep;
+pub mod synthesis;
+pub mod vectors;
