@@ -114,6 +114,11 @@ impl RestClient {
         Ok(enrolled)
     }
 
+    /// Posts a text to any path of the interface and returns the answer.
+    pub async fn post_text(&mut self, path: &str, content_type: &str, body: &str) -> Result<serde_json::Value, SimError> {
+        self.ask("POST", path, content_type, Bytes::copy_from_slice(body.as_bytes())).await
+    }
+
     /// Tells the server the time.
     pub async fn put_clock(&mut self, now: Timestamp) -> Result<PipelineStatus, SimError> {
         let body = serde_json::json!({ "now": now }).to_string();

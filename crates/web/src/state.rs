@@ -54,6 +54,8 @@ pub struct WebConfig {
     pub advance: Option<mpsc::Sender<Advance>>,
     /// Further lines for `/metrics`, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Public half of the key that signs controls (Ed25519); meters are told it when they are enrolled.
+    pub verifying_key: [u8; 32],
 }
 
 impl fmt::Debug for WebConfig {

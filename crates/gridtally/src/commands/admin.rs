@@ -107,7 +107,7 @@ async fn open(data: &Path) -> Result<DataDirectory, CommandError> {
     }
 }
 
-async fn rest(server: &str, token: Option<String>) -> Result<RestClient, CommandError> {
+fn rest(server: &str, token: Option<String>) -> Result<RestClient, CommandError> {
     Ok(RestClient::new(server, &token.unwrap_or_default(), std::time::Duration::from_secs(30))?)
 }
 
@@ -120,7 +120,7 @@ async fn import_topology(file: &Path, place: Place) -> Result<ExitCode, CommandE
             directory.store.close().await?;
             serde_json::to_value(report)?
         }
-        (None, Some(server)) => rest(&server, place.token).await?.post_text("/api/v1/topology", "text/csv", &csv).await?,
+        (None, Some(server)) => rest(&server, place.token)?.post_text("/api/v1/topology", "text/csv", &csv).await?,
         (None, None) => return Err("say where: --data DIR, or --server URL with --token".into()),
     };
     let rejected = report["rejected"].as_array().cloned().unwrap_or_default();
@@ -143,7 +143,7 @@ async fn enrol(meters: Vec<MeterId>, as_json: bool, place: Place) -> Result<Exit
         }
         (None, Some(server)) => {
             let body = json!({ "meters": meters }).to_string();
-            rest(&server, place.token).await?.post_text("/api/v1/meters", "application/json", &body).await?
+            rest(&server, place.token)?.post_text("/api/v1/meters", "application/json", &body).await?
         }
         (None, None) => return Err("say where: --data DIR, or --server URL with --token".into()),
     };

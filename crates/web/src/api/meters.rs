@@ -52,6 +52,8 @@ pub struct EnrolledOut {
     meter: String,
     /// 64 hexadecimal digits; the MQTT password.
     secret: String,
+    /// Ed25519 public key that verifies controls, 64 hexadecimal digits.
+    server_key: String,
     /// Where it may publish and subscribe.
     topics: TopicsOut,
 }
@@ -85,6 +87,7 @@ pub async fn enrol(
     let meters = made.iter().map(|enrolment| EnrolledOut {
         meter: enrolment.meter.to_string(),
         secret: hex(&enrolment.secret),
+        server_key: hex(&state.config.verifying_key),
         topics: TopicsOut { up: format!("gt/1/{}/up/", enrolment.meter), down: Topic::down_filter(enrolment.meter) },
     });
     Ok(Json(EnrolOut { meters: meters.collect() }))
