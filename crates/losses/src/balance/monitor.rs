@@ -143,8 +143,9 @@ impl ZoneMonitor {
         let metered = self.metered(slot, hours);
         let (balance, residual) = self.balance(slot, &metered, hours);
         for (state, member) in self.members.iter_mut().zip(&slot.members) {
-            if let Some(net_wh) = member.meter.net_wh() {
-                state.learn(net_wh, slot.end, hours);
+            match member.meter.net_wh() {
+                Some(net_wh) => state.learn(net_wh, slot.end, hours),
+                None => state.miss(hours),
             }
         }
         self.observer_last_w = slot.observer.net_wh().map(|wh| wh / hours);
@@ -158,7 +159,8 @@ impl ZoneMonitor {
                 self.technical.discard_pending();
             }
         } else if residual.learnable {
-            let noise_var = self.detector.slot_var(residual.meter_var, residual.supplied_wh) + residual.estimate_var;
+            let slot_var = self.detector.slot_var(residual.meter_var, residual.supplied_wh);
+            let noise_var = self.detector.correlation_factor() * slot_var + residual.estimate_var;
             let difference = balance.supplied_wh - balance.metered_wh;
             let day = slot.end.plus(-1).day();
             self.technical.observe(day, balance.supplied_wh / hours, hours, difference, noise_var);
@@ -275,6 +277,7 @@ impl ZoneMonitor {
             supplied_wh: supplied_wh.abs(),
             standing: (supplied_wh - metered.net_wh - prior_wh, prior_sd),
             learnable: measured_share >= LEARN_COVERAGE,
+            settled: self.technical.learned_days() >= 0.9,
         };
         (balance, Some(residual))
     }
