@@ -121,8 +121,10 @@ fn draw(dice: &mut Dice, homes: usize, days: usize) -> (bool, bool) {
     };
     let k0 = (prior.k0_w + prior.k0_sd_w * inside(dice)).max(0.0);
     let k2 = (prior.k2_share + prior.k2_share_sd * inside(dice)).max(0.0) / prior.reference_w;
-    let gains: Vec<f64> =
-        (0..=homes).map(|i| if i == homes { 0.0025 } else { 0.005 }).map(|sd| 1.0 + sd * inside(dice)).collect();
+    let gains: Vec<f64> = (0..=homes)
+        .map(|i| if i == homes { 0.0025 } else { 0.005 })
+        .map(|sd| 1.0 + (sd * dice.normal()).clamp(-2.0 * sd, 2.0 * sd))
+        .collect();
     let clocks: Vec<f64> = (0..homes).map(|_| 4.0 * dice.normal()).collect();
     let mut monitor = ZoneMonitor::new(config);
     let mut last = vec![300.0; homes];
@@ -159,18 +161,6 @@ fn draw(dice: &mut Dice, homes: usize, days: usize) -> (bool, bool) {
         balances.push(monitor.observe(&slot).balance);
     }
     assert_eq!(monitor.alarm(), AlarmState::Quiet);
-    let b = balances.last().unwrap();
-    let d = EnergyBalance::total(&balances[balances.len() - 96..]).unwrap();
-    println!(
-        "{:.2} r {:.2} s {:.2} | day {:.1} r {:.1} s {:.1} gain {:.2}",
-        b.unaccounted_wh,
-        b.sigma_random_wh,
-        b.sigma_systematic_wh,
-        d.unaccounted_wh,
-        d.sigma_random_wh,
-        d.sigma_systematic_wh,
-        monitor.technical().loss(b.supplied_wh * 4.0, 0.25).gain_wh
-    );
     let holds = |b: &EnergyBalance| b.unaccounted_wh.abs() <= 1.645 * b.sigma_wh();
     let day = EnergyBalance::total(&balances[balances.len() - 96..]).expect("a day");
     (holds(&balances[balances.len() - 1]), holds(&day))

@@ -38,7 +38,8 @@ pub(super) struct Estimate {
     pub(super) systematic_sd: f64,
 }
 
-fn bin_of(end: Timestamp, hours: f64) -> usize {
+/// The bin of the middle of a slot.
+pub(super) fn bin_of(end: Timestamp, hours: f64) -> usize {
     let middle = end.second_of_day() as f64 / 3_600.0 - hours / 2.0;
     let bin = (middle.rem_euclid(24.0) / 2.0) as usize;
     bin.min(BINS - 1)
@@ -50,9 +51,7 @@ impl MemberState {
     }
 
     /// Takes a measured slot in.
-    pub(super) fn learn(&mut self, net_wh: f64, end: Timestamp, hours: f64) {
-        let watts = (net_wh / hours) as f32;
-        let bin = bin_of(end, hours);
+    pub(super) fn learn(&mut self, watts: f32, bin: usize) {
         let seen = self.seen[bin];
         let step = 1.0 / (f32::from(seen) + 1.0);
         let miss = watts - self.mean_w[bin];
@@ -73,8 +72,7 @@ impl MemberState {
     }
 
     /// What the member probably took; `typical_w` is the mean of the zone's other members, for one never seen.
-    pub(super) fn estimate(&self, end: Timestamp, hours: f64, typical_w: f64) -> Estimate {
-        let bin = bin_of(end, hours);
+    pub(super) fn estimate(&self, bin: usize, hours: f64, typical_w: f64) -> Estimate {
         let known = self.seen[bin] > 0;
         let watts = if known { f64::from(self.mean_w[bin]) } else { typical_w };
         let level_sd = if known { LEVEL_SD } else { 1.0 };
@@ -99,13 +97,13 @@ mod tests {
         for slot in 1..=96 * 7i64 {
             let end = Timestamp(slot * 900);
             let evening = (18..22).contains(&((end.second_of_day() - 1).div_euclid(3_600)));
-            state.learn(if evening { 300.0 } else { 50.0 }, end, 0.25);
+            state.learn(if evening { 1_200.0 } else { 200.0 }, bin_of(end, 0.25));
         }
-        let at = |hour: i64| state.estimate(Timestamp(86_400 * 9 + hour * 3_600), 0.25, 999.0).net_wh;
+        let at = |hour: i64| state.estimate(bin_of(Timestamp(86_400 * 9 + hour * 3_600), 0.25), 0.25, 999.0).net_wh;
         assert!((at(20) - 300.0).abs() < 1.0 && (at(4) - 50.0).abs() < 1.0, "{} {}", at(20), at(4));
         let mut stranger = MemberState::new(state.id);
         (0..200).for_each(|_| stranger.miss(0.25));
-        let guess = stranger.estimate(Timestamp(0), 0.25, 400.0);
+        let guess = stranger.estimate(0, 0.25, 400.0);
         assert!(guess.net_wh > 99.0 && guess.systematic_sd > 99.0, "never zero");
     }
 }
