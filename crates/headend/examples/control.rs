@@ -56,6 +56,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn wall_clock() -> Timestamp {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let elapsed = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     Timestamp(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
 }
