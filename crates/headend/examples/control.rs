@@ -3,12 +3,13 @@
 //!
 //! `cargo run --release -p headend --example control -- 127.0.0.1:1883 10000 [--show]` lets the meters M-00000 to M-09999 connect;
 //! the secret of each is the SHA-256 of its identifier, so nobody must type ten thousand of them. Never use it in production.
-//! With `--show` every delivery is written to stderr, and a `time` frame is sent to every meter that begins to listen.
+//! With `--show` every delivery is written to stderr, and every meter that begins to listen is sent the time and a command to
+//! disconnect.
 
 use std::{sync::Arc, time::Duration};
 
 use headend::{Batch, Credentials, HeadendConfig, Outcome, PresenceState};
-use metering::{Down, MeterId, Timestamp, frame::TimeFrame};
+use metering::{Control, ControlKind, Down, MeterId, Timestamp, frame::TimeFrame};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -46,8 +47,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(change) = presence.recv(), if is_shown => {
                 eprintln!("{} {:?}", change.meter, change.state);
                 if change.state == PresenceState::Listening {
-                    let sent = headend.send(change.meter, &Down::Time(TimeFrame { now: wall_clock() })).await;
-                    eprintln!("time to {}: {sent:?}", change.meter);
+                    for down in [Down::Time(TimeFrame { now: wall_clock() }), disconnect()] {
+                        let sent = headend.send(change.meter, &down).await;
+                        eprintln!("{} to {}: {sent:?}", down.kind().level(), change.meter);
+                    }
                 }
             }
             _ = report.tick() => eprintln!("{:?}", headend.counters()),
@@ -55,7 +58,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
+/// Valid for ten minutes; the time serves as the counter, which must grow.
+fn disconnect() -> Down {
+    let now = wall_clock();
+    let counter = u64::try_from(now.0).unwrap_or(0);
+    let expires = now.plus(600);
+    Down::Control(Control { id: counter, kind: ControlKind::Disconnect, expires, counter, signatures: Vec::new() })
+}
+
 fn wall_clock() -> Timestamp {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let elapsed = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     Timestamp(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
 }

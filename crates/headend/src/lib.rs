@@ -154,6 +154,12 @@ impl Headend {
         }
     }
 
+    /// Tells which encoding a meter used last, as far as the store remembers: after a start the head-end itself does not know,
+    /// and would speak CBOR to a maker's meter that listens and has not spoken yet.
+    pub fn assume_encoding(&self, meter: MeterId, encoding: Encoding) {
+        self.shared.registry.speaks(meter, encoding);
+    }
+
     /// Whether the meter is connected.
     pub fn is_connected(&self, meter: MeterId) -> bool {
         self.presence(meter) != PresenceState::Absent

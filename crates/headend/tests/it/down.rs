@@ -5,7 +5,7 @@ use std::time::Duration;
 use headend::{Outcome, SendError};
 use metering::{
     Control, ControlKind, Down, Timestamp,
-    frame::{Config, TimeFrame},
+    frame::{Config, Encoding, TimeFrame},
     topic::DownKind,
 };
 
@@ -79,6 +79,13 @@ async fn a_meter_that_speaks_json_is_spoken_to_in_json() {
         let body = serde_json::to_value(&down).expect("json");
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&payload).ok().as_ref(), body.get(down.kind().level()));
     }
+    // a server that was started anew is told what the meter spoke before
+    let restarted = self::server().await;
+    restarted.headend.assume_encoding(meter(1), Encoding::Json);
+    let mut again = restarted.client_named(4, 1, "sub").await;
+    again.subscribe("gt/1/M-1/down/#", 0).await;
+    restarted.headend.send(meter(1), &Down::Time(TimeFrame { now: NOW })).await.expect("sent");
+    assert!(parts(4, &again.packet().await).2.starts_with(b"{"));
     // from the first CBOR frame on it is CBOR again
     let mut reporter = server.client_named(4, 1, "pub").await;
     reporter.publish(&now_frame(meter(1), 2), 2).await;
