@@ -83,10 +83,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let rows = sqlx::query("SELECT id, at, by_whom, action, subject, detail, hash FROM audit ORDER BY id DESC LIMIT $1")
-            .bind(i64::from(limit))
-            .fetch_all(&self.inner.main_read)
-            .await?;
+        let rows =
+            sqlx::query("SELECT id, at, by_whom, action, subject, detail, hash FROM audit ORDER BY id DESC LIMIT $1")
+                .bind(i64::from(limit))
+                .fetch_all(&self.inner.main_read)
+                .await?;
         Ok(rows.iter().map(row_out).collect())
     }
 

@@ -26,14 +26,13 @@ impl Store {
         if to <= after {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
-            "SELECT day, body FROM balance_day WHERE zone = $1 AND day BETWEEN $2 AND $3 ORDER BY day",
-        )
-        .bind(zone.as_str())
-        .bind(day_of(after.plus(1)))
-        .bind(day_of(to))
-        .fetch_all(&self.inner.main_read)
-        .await?;
+        let rows =
+            sqlx::query("SELECT day, body FROM balance_day WHERE zone = $1 AND day BETWEEN $2 AND $3 ORDER BY day")
+                .bind(zone.as_str())
+                .bind(day_of(after.plus(1)))
+                .bind(day_of(to))
+                .fetch_all(&self.inner.main_read)
+                .await?;
         let mut found = Vec::new();
         for row in &rows {
             found.extend(unpack(zone, row.get(0), row.get(1))?);
@@ -47,11 +46,12 @@ impl Store {
     /// # Errors
     /// When the database fails or a row is damaged.
     pub async fn newest_balances(&self, after: Timestamp, to: Timestamp) -> Result<Vec<EnergyBalance>, StoreError> {
-        let rows = sqlx::query("SELECT zone, day, body FROM balance_day WHERE day BETWEEN $1 AND $2 ORDER BY zone, day")
-            .bind(day_of(after.plus(1)))
-            .bind(day_of(to))
-            .fetch_all(&self.inner.main_read)
-            .await?;
+        let rows =
+            sqlx::query("SELECT zone, day, body FROM balance_day WHERE day BETWEEN $1 AND $2 ORDER BY zone, day")
+                .bind(day_of(after.plus(1)))
+                .bind(day_of(to))
+                .fetch_all(&self.inner.main_read)
+                .await?;
         let mut newest = BTreeMap::new();
         for row in &rows {
             let zone = ZoneId::new(row.get(0)).map_err(|e| StoreError::damaged(format!("a zone's name: {e}")))?;
@@ -65,10 +65,7 @@ impl Store {
 }
 
 /// Writes balances within a slot's transaction.
-pub(crate) async fn write(
-    tx: &mut SqliteConnection,
-    balances: &[(ZoneId, EnergyBalance)],
-) -> Result<(), StoreError> {
+pub(crate) async fn write(tx: &mut SqliteConnection, balances: &[(ZoneId, EnergyBalance)]) -> Result<(), StoreError> {
     let mut days: BTreeMap<(ZoneId, i64), Vec<&EnergyBalance>> = BTreeMap::new();
     for (zone, balance) in balances {
         days.entry((*zone, day_of(balance.end))).or_default().push(balance);

@@ -2,13 +2,12 @@
 //!
 //! Not here: files and transactions (`seal`), what is still in memory (`hot`).
 
-mod bits;
+pub(crate) mod bits;
 mod codec;
-mod crc;
+pub(crate) mod crc;
 mod day;
 
-pub(crate) use codec::BlockError;
-pub(crate) use day::{Day, Interval, Merged};
+pub(crate) use day::{Day, Interval, Merged, winner};
 
 /// The UTC day (counted from 1970) that an interval ending at `end` belongs to: midnight ends the day before.
 pub(crate) fn day_of(end: metering::Timestamp) -> i64 {

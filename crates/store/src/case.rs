@@ -105,13 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// When there is no such case, or the case refuses the action (the text says why).
-    pub async fn case_action(
-        &self,
-        id: u64,
-        action: CaseAction,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<Case, StoreError> {
+    pub async fn case_action(&self, id: u64, action: CaseAction, by: &str, now: Timestamp) -> Result<Case, StoreError> {
         let mut tx = self.inner.main.begin().await?;
         let mut case = read(&mut tx, id).await?;
         let detail = serde_json::to_string(&action)?;

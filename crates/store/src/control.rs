@@ -1,8 +1,8 @@
 //! Controls: rows with a history, made and changed under the supply rules in one transaction with the audit.
 
 use metering::{
-    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, EventKind, MeterId, Timestamp, UsagePointId,
-    ZoneId,
+    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, EventKind, MeterId, Timestamp,
+    UsagePointId, ZoneId,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
@@ -331,13 +331,11 @@ async fn locate(tx: &mut SqliteConnection, target: &ControlTarget, now: Timestam
             let point =
                 topology.usage_point(usage_point).ok_or_else(|| StoreError::unknown("usage point", usage_point))?;
             let installed = point.installation.as_ref().ok_or_else(|| {
-                StoreError::Refused(format!("no meter is installed at {usage_point} now: import its installation first"))
+                StoreError::Refused(format!(
+                    "no meter is installed at {usage_point} now: import its installation first"
+                ))
             })?;
-            Ok(Place {
-                meter: installed.meter,
-                usage_point: Some(usage_point),
-                feeder: topology.feeder_of(point.zone),
-            })
+            Ok(Place { meter: installed.meter, usage_point: Some(usage_point), feeder: topology.feeder_of(point.zone) })
         }
     }
 }
@@ -435,8 +433,11 @@ async fn insert(
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     let reason = clip(&request.reason);
-    let approval = (request.approve && refused.is_none())
-        .then(|| Approval { approver: request.by.clone(), at: now, reason: reason.clone() });
+    let approval = (request.approve && refused.is_none()).then(|| Approval {
+        approver: request.by.clone(),
+        at: now,
+        reason: reason.clone(),
+    });
     let counter = master::next_counter(tx, place.meter).await?;
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO control (meter, usage_point, feeder, case_id, kind, cuts_supply, state, is_final, reason, state_reason,
@@ -497,7 +498,8 @@ pub(crate) async fn change(tx: &mut SqliteConnection, change: &ControlChange) ->
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| StoreError::unknown("control", change.id))?;
-    let from = ControlState::from_word(row.get(0), row.get(1)).ok_or_else(|| StoreError::damaged("a control's state"))?;
+    let from =
+        ControlState::from_word(row.get(0), row.get(1)).ok_or_else(|| StoreError::damaged("a control's state"))?;
     if from.word() == change.to.word() {
         return Ok(false);
     }

@@ -1,21 +1,22 @@
 //! The data directory: files, connections, migrations, the lock that keeps a second program out.
 
 use std::{
+    collections::HashSet,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool},
     time::Duration,
 };
 
-use metering::Timestamp;
+use metering::{MeterId, Timestamp};
 use sqlx::{
     ConnectOptions, Row, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, broadcast};
 
-use crate::{change::Change, error::StoreError, hot::Memory, ingest::Intake, seal::Months};
+use crate::{change::Change, error::StoreError, hot::Memory, intake::Intake, seal::Months};
 
 /// Changes a slow receiver may lag behind.
 const CHANGES_HELD: usize = 16 * 1024;
@@ -53,6 +54,10 @@ pub(crate) struct Inner {
     pub(crate) memory: RwLock<Memory>,
     pub(crate) intake: Mutex<Intake>,
     pub(crate) sealing: Mutex<()>,
+    /// Packing was started by itself and has not ended.
+    pub(crate) packing: AtomicBool,
+    /// Meters at the inflow of a zone, now or at any time: other limits hold for them.
+    pub(crate) observers: RwLock<HashSet<MeterId>>,
     pub(crate) changes: broadcast::Sender<Change>,
 }
 
@@ -83,7 +88,7 @@ impl Store {
         let log = open_file(&log_path, Access::Write).await?;
         migrate(&log, LOG_SCHEMA).await?;
         let months = Months::open(dir)?;
-        let (intake, memory) = crate::ingest::rebuild(&log, &months).await?;
+        let (intake, memory) = crate::rebuild::rebuild(&log, &months).await?;
         let inner = Inner {
             dir: dir.to_owned(),
             simulation,
@@ -96,9 +101,13 @@ impl Store {
             memory: RwLock::new(memory),
             intake: Mutex::new(intake),
             sealing: Mutex::new(()),
+            packing: AtomicBool::new(false),
+            observers: RwLock::new(HashSet::new()),
             changes: broadcast::Sender::new(CHANGES_HELD),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.refresh_observers().await?;
+        Ok(store)
     }
 
     /// Whether the directory was made for a simulation.
@@ -122,6 +131,21 @@ impl Store {
         }
         self.inner.months.close().await;
         sealed
+    }
+
+    /// The readers' view of what is in memory. Held for moments only, never across an await.
+    pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.inner.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads which meters are observers.
+    pub(crate) async fn refresh_observers(&self) -> Result<(), StoreError> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT meter FROM zone_version WHERE meter IS NOT NULL")
+            .fetch_all(&self.inner.main_read)
+            .await?;
+        let observers = names.iter().map(|name| crate::master::meter_id(name)).collect::<Result<_, _>>()?;
+        *self.inner.observers.write().unwrap_or_else(PoisonError::into_inner) = observers;
+        Ok(())
     }
 
     pub(crate) fn announce(&self, change: Change) {
@@ -176,6 +200,7 @@ pub(crate) async fn open_file(path: &Path, access: Access) -> Result<SqlitePool,
         .filename(name)
         .create_if_missing(access != Access::Read)
         .page_size(8192)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(10))

@@ -8,7 +8,7 @@ use sqlx::Row;
 use crate::{
     audit,
     change::Change,
-    directory::{Store, id_in, id_out, time},
+    directory::{Store, id_out, time},
     error::StoreError,
     people::random_bytes,
 };
@@ -99,12 +99,8 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(StoreError::unknown("enrolled meter", meter));
         }
-        let entry = audit::Entry {
-            by,
-            action: "meter.withdraw",
-            subject: format!("meter:{meter}"),
-            detail: String::new(),
-        };
+        let entry =
+            audit::Entry { by, action: "meter.withdraw", subject: format!("meter:{meter}"), detail: String::new() };
         audit::record(&mut tx, now, entry).await?;
         tx.commit().await?;
         self.announce(Change::Enrolled);
@@ -133,7 +129,8 @@ impl Store {
     /// When the database fails.
     pub async fn meters(&self, at: Timestamp) -> Result<Vec<MeterRow>, StoreError> {
         let topology = self.topology(at).await?;
-        let rows = sqlx::query("SELECT id, enrolled_at FROM meter ORDER BY id").fetch_all(&self.inner.main_read).await?;
+        let rows =
+            sqlx::query("SELECT id, enrolled_at FROM meter ORDER BY id").fetch_all(&self.inner.main_read).await?;
         let mut meters = std::collections::BTreeMap::new();
         let row = |meter| MeterRow { meter, enrolled_at: None, usage_point: None, zone: None, is_observer: false };
         for found in &rows {

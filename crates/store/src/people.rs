@@ -119,7 +119,10 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         let Some(row) = made else {
-            return Err(StoreError::Invalid(format!("there is already a person named {}: choose another name", new.name)));
+            return Err(StoreError::Invalid(format!(
+                "there is already a person named {}: choose another name",
+                new.name
+            )));
         };
         let user = user_out(&row)?;
         let detail = format!("role {}", new.role.word());
@@ -355,7 +358,8 @@ impl Store {
             .bind(&sha256(token)[..])
             .fetch_optional(&self.inner.main_read)
             .await?;
-        row.map(|row| Ok(Token { name: row.get(0), role: role_out(row.get(1))?, created_at: time(row.get(2)) })).transpose()
+        row.map(|row| Ok(Token { name: row.get(0), role: role_out(row.get(1))?, created_at: time(row.get(2)) }))
+            .transpose()
     }
 
     /// Takes a program's token back.

@@ -118,6 +118,14 @@ impl<'a> BitReader<'a> {
         usize::try_from(self.get_varint()?).ok().filter(|count| *count <= most).ok_or(BitsError)
     }
 
+    /// The next whole bytes. Only where everything read before filled whole bytes.
+    pub(crate) fn get_bytes(&mut self, length: usize) -> Result<&'a [u8], BitsError> {
+        let start = self.next.checked_sub(usize::try_from(self.count / 8).map_err(|_| BitsError)?).ok_or(BitsError)?;
+        let bytes = self.bytes.get(start..start.checked_add(length).ok_or(BitsError)?).ok_or(BitsError)?;
+        (self.next, self.held, self.count) = (start + length, 0, 0);
+        Ok(bytes)
+    }
+
     /// Whether only filling bits remain.
     pub(crate) fn is_spent(&self) -> bool {
         self.next == self.bytes.len() && self.count < 8 && self.held == 0

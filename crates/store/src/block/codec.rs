@@ -109,10 +109,7 @@ impl Day {
 }
 
 /// Puts the other versions back where they were.
-fn with_others(
-    winners: Vec<Interval>,
-    others: impl Iterator<Item = (usize, Interval)>,
-) -> Result<Day, BlockError> {
+fn with_others(winners: Vec<Interval>, others: impl Iterator<Item = (usize, Interval)>) -> Result<Day, BlockError> {
     let mut others = others.peekable();
     let mut intervals = Vec::new();
     for valid in winners {

@@ -3,6 +3,7 @@
 use metering::{
     Milliamps, Millivolts, ProfileRecord, Quality, RecordFlags, Timestamp, WattHours,
     reading::{Channel, ChannelValue, Masked},
+    validation::LastReading,
 };
 
 use crate::reading::StoredRecord;
@@ -126,6 +127,11 @@ impl Interval {
             known_at: Timestamp(self.end).plus(i64::from(self.late_s)),
             other_versions: u16::try_from(other_versions).unwrap_or(u16::MAX),
         }
+    }
+
+    /// The registers at its end.
+    pub(crate) fn reading(&self) -> LastReading {
+        LastReading { end: Timestamp(self.end), import_wh: WattHours(self.import), export_wh: WattHours(self.export) }
     }
 
     /// Whether billing and balance may rest on it without review.

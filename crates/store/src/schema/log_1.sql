@@ -1,7 +1,23 @@
 CREATE TABLE meter (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, state BLOB);
 CREATE TABLE log (position INTEGER PRIMARY KEY, received BIGINT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE dedupe (meter BIGINT NOT NULL, boot BIGINT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (meter, boot)) WITHOUT ROWID;
-CREATE TABLE counter (key TEXT PRIMARY KEY, value BIGINT NOT NULL) WITHOUT ROWID;
+CREATE TABLE dedupe (
+    meter BIGINT NOT NULL,
+    boot BIGINT NOT NULL,
+    ordinal BIGINT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (meter, boot)
+) WITHOUT ROWID;
+CREATE TABLE counter (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    next_position BIGINT NOT NULL,
+    frames BIGINT NOT NULL,
+    readings BIGINT NOT NULL,
+    duplicates BIGINT NOT NULL,
+    conflicts BIGINT NOT NULL,
+    suspect BIGINT NOT NULL,
+    quarantined BIGINT NOT NULL
+);
+INSERT INTO counter VALUES (1, 1, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE event (
     id INTEGER PRIMARY KEY,
