@@ -2,6 +2,9 @@
 //!
 //! Pure: no clock, randomness, input or output; every function takes what it needs and returns what it found.
 
+pub mod alarm;
 pub mod balance;
 pub mod case;
 pub mod evidence;
+pub mod explain;
+pub mod technical;

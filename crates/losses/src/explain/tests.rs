@@ -1,0 +1,1 @@
+//! Explanations on small synthetic zones.
