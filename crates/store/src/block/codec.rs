@@ -296,3 +296,117 @@ fn set(interval: &mut Interval, number: u16, value: i64) -> Result<bool, BlockEr
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DAY: i64 = 20_400;
+
+    fn interval() -> impl Strategy<Value = Interval> {
+        let more = prop::collection::btree_map(prop_oneof![8_u16..11, 11_u16..300], any::<i64>(), 0..3);
+        let small = (0_u32..3, 0_u16..3, 0_u8..5, prop_oneof![Just(0_u32), 3_601..100_000_u32]);
+        let values = (any::<u64>(), 0_u64..10_000, any::<Option<u32>>(), any::<Option<u32>>());
+        (prop_oneof![(1_i64..97).prop_map(|slot| slot * 900), 1_i64..=86_400], values, small, more).prop_map(
+            |(offset, (import, export, voltage, current), (flags, minutes, quality, late_s), more)| Interval {
+                end: DAY * DAY_S + offset,
+                import,
+                export,
+                voltage,
+                current,
+                late_s,
+                flags: u16::try_from(flags).unwrap_or(0),
+                minutes: minutes * 15,
+                quality: Quality::from_code(quality).unwrap_or_default(),
+                more: (!more.is_empty()).then(|| more.into_iter().collect::<Vec<_>>().into_boxed_slice()),
+            },
+        )
+    }
+
+    fn day(intervals: Vec<Interval>) -> Day {
+        let mut day = Day::default();
+        intervals.into_iter().for_each(|interval| {
+            day.merge(interval);
+        });
+        day
+    }
+
+    /// A home's day: registers in Wh, mV and mA with noise.
+    fn home() -> Day {
+        let mut state = 7_u64;
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut import = 5_123_456;
+        day((1..=96)
+            .map(|slot| {
+                let watts = 120 + random(200) + if (72..88).contains(&slot) { random(1_500) } else { 0 };
+                import += watts / 4;
+                Interval {
+                    end: DAY * DAY_S + slot * 900,
+                    import,
+                    voltage: Some(230_000 + u32::try_from(random(4_000)).unwrap_or(0)),
+                    current: Some(u32::try_from(watts * 1_000 / 230).unwrap_or(0)),
+                    minutes: 15,
+                    ..Interval::default()
+                }
+            })
+            .collect())
+    }
+
+    #[test]
+    fn a_homes_day_takes_less_than_a_byte_a_value() {
+        let bytes = home().encode(DAY);
+        assert_eq!(Day::decode(&bytes, DAY), Ok(home()));
+        assert!(bytes.len() < 96 * 4, "{} bytes for 384 values", bytes.len());
+    }
+
+    #[test]
+    fn the_format_stays_readable() {
+        let bytes: String = {
+            let three = home().all().iter().take(3).cloned().collect();
+            day(three).encode(DAY).iter().map(|b| format!("{b:02x}")).collect()
+        };
+        expect_test::expect![[r#""#]].assert_eq(&bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn every_day_survives_with_all_its_versions(intervals in prop::collection::vec(interval(), 0..150)) {
+            let day = day(intervals);
+            prop_assert_eq!(Day::decode(&day.encode(DAY), DAY), Ok(day));
+        }
+
+        #[test]
+        fn merging_again_changes_nothing(
+            first in prop::collection::vec(interval(), 0..60),
+            second in prop::collection::vec(interval(), 0..60),
+        ) {
+            let (mut merged, newer) = (day(first), day(second));
+            merged.merge_all(&newer);
+            let once = merged.clone();
+            merged.merge_all(&newer);
+            merged.merge_all(&once);
+            prop_assert_eq!(merged, once);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Day::decode(&bytes, DAY);
+            bytes.insert(0, VERSION);
+            let _ = Day::decode_body(&bytes, DAY);
+        }
+
+        #[test]
+        fn damage_is_found_or_decodes_without_panic(at in 0_usize..300, bit in 0_u8..8) {
+            let mut bytes = home().encode(DAY);
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(Day::decode(&bytes, DAY), Err(BlockError::Checksum));
+            let body = &bytes[..bytes.len() - 4];
+            let _ = Day::decode_body(body, DAY);
+        }
+    }
+}
