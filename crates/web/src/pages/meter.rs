@@ -202,6 +202,7 @@ fn lcd(id: MeterId, latest: Option<&Latest>) -> Markup {
 fn supply_card(topology: &Topology, id: MeterId, latest: Option<&Latest>, operator: bool) -> Markup {
     let point = topology.usage_point_of(id);
     let never = point.is_some_and(|point| point.never_disconnect);
+    let may_cut = !never && topology.observed_by(id).is_none();
     html! {
         section.card aria-labelledby="supply" {
             header { h2 #supply { "Supply" } }
@@ -212,9 +213,9 @@ fn supply_card(topology: &Topology, id: MeterId, latest: Option<&Latest>, operat
             }
             @if never { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
             @if operator { p.fields {
-                @if !never { a.button href={ "/meters/" (id) "/control?kind=disconnect" } { "Disconnect…" } }
+                @if may_cut { a.button href={ "/meters/" (id) "/control?kind=disconnect" } { "Disconnect…" } }
                 a.button href={ "/meters/" (id) "/control?kind=reconnect" } { "Reconnect…" }
-                @if !never { a.button href={ "/meters/" (id) "/control?kind=load_limit" } { "Load limit…" } }
+                @if may_cut { a.button href={ "/meters/" (id) "/control?kind=load_limit" } { "Load limit…" } }
                 a.button href={ "/meters/" (id) "/control?kind=snapshot_at" } { "Read now…" }
             } }
         }
