@@ -13,5 +13,8 @@ mod ring;
 mod sync;
 pub mod tables;
 pub mod balance;
+pub mod aggregate;
+pub mod calibration;
+pub mod golden;
 #[cfg(feature = "std")]
 pub mod host;
