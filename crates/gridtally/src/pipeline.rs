@@ -115,9 +115,11 @@ impl Pipeline {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let simulated = self.clock.is_simulated();
+        let stop = async move { stopped.wait_for(|stop| *stop).await.map(drop) };
+        tokio::pin!(stop);
         loop {
             tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => return,
+                _ = &mut stop => return,
                 Some(advance) = advances.recv(), if simulated => {
                     self.clock.advance(advance.to);
                     let status = self.tick_and_tell().await;
@@ -196,7 +198,7 @@ impl Pipeline {
     async fn slot(&mut self, end: Timestamp) -> Result<(), StoreError> {
         let results = self.balancer.slot(&self.store, &self.topology, end).await?;
         let decided = self.investigator.slot(&self.topology, &results, end).await?;
-        let mut blobs = self.balancer.documents(end)?;
+        let mut blobs = self.balancer.documents()?;
         blobs.extend(decided.documents);
         self.store
             .commit_slot(SlotCommit {

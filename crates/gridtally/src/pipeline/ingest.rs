@@ -82,7 +82,7 @@ async fn commit(store: &Store, group: &mut Vec<Batch>) -> Result<(), StoreError>
 fn quarantine(delivery: &Delivery, why: String) -> Quarantined {
     Quarantined {
         meter: delivery.meter,
-        topic: delivery.kind.level().into(),
+        topic: delivery.kind.map_or("readings by HTTP", |kind| kind.level()).into(),
         why,
         payload: delivery.payload.clone(),
         received: delivery.received,
