@@ -14,6 +14,8 @@ use losses::{
 use neighbourhood::{Theft, Thief, World, run};
 
 const HOMES: usize = 40;
+/// When the explanation is asked for, hours after the alarm.
+const HOURS: [usize; 6] = [0, 6, 12, 24, 48, 168];
 
 fn main() {
     let mut args = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
@@ -51,13 +53,15 @@ fn main() {
 
 fn detection(name: &str, theft: Theft, zones: usize) {
     let (mut delays, mut missed, mut tried) = (vec![], vec![], 0);
-    let (mut right, mut wrong, mut early_right, mut early_wrong, mut wrong_kind) = (0, 0, 0, 0, 0);
+    let (mut right, mut wrong, mut wrong_kind) = ([0; HOURS.len()], [0; HOURS.len()], 0);
     for seed in 0..zones as u64 {
         let mut world = World::new(1_000 + seed, HOMES);
         let from = 96 * 15 + (seed as usize * 7) % 96;
         let home = seed as usize % HOMES;
-        if matches!(theft, Theft::Under(_) | Theft::Night(_)) {
-            world.enlarge(home, 4.0);
+        match theft {
+            Theft::Under(_) => world.enlarge(home, 4.0),
+            Theft::Night(_) => world.enlarge(home, 9.0),
+            _ => {}
         }
         world.thieves.push(Thief { home, theft, from, until: usize::MAX });
         let result = run(&mut world, HOMES, 25, AlarmConfig::default());
@@ -76,20 +80,18 @@ fn detection(name: &str, theft: Theft, zones: usize) {
         delays.push((at - from) as f64 / 4.0);
         let expected = if matches!(theft, Theft::Observer(_)) { AlarmKind::Surplus } else { AlarmKind::Missing };
         wrong_kind += usize::from(!matches!(alarm, AlarmChange::Raised { kind, .. } if kind == expected));
-        for (now, late) in [(at + 1, false), (result.slots.len(), true)] {
-            let explained = explain(&result.history(alarm, now, &[]));
-            let named = explained.named_usage_point();
-            let is_right = named == Some(World::point(home));
-            *(if late { &mut right } else { &mut early_right }) += usize::from(is_right);
-            if named.is_some() && !is_right {
-                if late { wrong += 1 } else { early_wrong += 1 }
-            }
+        for (index, hours) in HOURS.into_iter().enumerate() {
+            let now = (at + 1 + 4 * hours).min(result.slots.len());
+            let named = explain(&result.history(alarm, now, &[])).named_usage_point();
+            right[index] += usize::from(named == Some(World::point(home)));
+            wrong[index] += usize::from(named.is_some_and(|n| n != World::point(home)));
         }
     }
     delays.sort_by(f64::total_cmp);
     let at = |q: f64| delays.get(((delays.len() as f64 - 1.0) * q) as usize).copied().unwrap_or(f64::NAN);
     println!(
-        "{name}: {tried} of >= 3 %, delay h median {:.1} / 90 % {:.1} / max {:.1}, missed {missed:?}, wrong kind {wrong_kind}, named after days right {right}, wrong {wrong}; at the alarm right {early_right}, wrong {early_wrong}",
+        "{name}: {tried} of >= 3 %, delay h median {:.1} / 90 % {:.1} / max {:.1}, missed {missed:?}, wrong kind {wrong_kind}; \
+         {HOURS:?} h after the alarm named right {right:?}, wrong {wrong:?}",
         at(0.5),
         at(0.9),
         at(1.0)

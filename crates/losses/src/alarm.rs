@@ -31,7 +31,7 @@ const FAST_CLIP: f64 = 4.0;
 const SLOW_SLACK: f64 = 0.75;
 const SLOW_CLIP: f64 = 4.5;
 /// Margins on the thresholds of Siegmund's formula.
-const FAST_MARGIN: f64 = 2.6;
+const FAST_MARGIN: f64 = 3.4;
 const SLOW_MARGIN: f64 = 1.25;
 /// Deviations from the prior, over at least [`STANDING_DAYS`], that are called a standing loss.
 const STANDING_Z: f64 = 4.5;
