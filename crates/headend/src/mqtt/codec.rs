@@ -63,12 +63,12 @@ pub(crate) enum Grant {
     Qos1,
 }
 
-/// QoS of a publish.
+/// QoS of a publish, with its packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    AtMostOnce,
-    AtLeastOnce(u16),
-    ExactlyOnce(u16),
+    Qos0,
+    Qos1(u16),
+    Qos2(u16),
 }
 
 /// PUBLISH of either version.
@@ -98,9 +98,9 @@ impl Publish {
             Self::V5(p) => (p.qos(), p.packet_id()),
         };
         match qos {
-            Qos::AtMostOnce => Level::AtMostOnce,
-            Qos::AtLeastOnce => Level::AtLeastOnce(id.unwrap_or(0)),
-            Qos::ExactlyOnce => Level::ExactlyOnce(id.unwrap_or(0)),
+            Qos::AtMostOnce => Level::Qos0,
+            Qos::AtLeastOnce => Level::Qos1(id.unwrap_or(0)),
+            Qos::ExactlyOnce => Level::Qos2(id.unwrap_or(0)),
         }
     }
 

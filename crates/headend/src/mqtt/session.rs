@@ -210,9 +210,9 @@ impl Session {
                 Outcome::Stored | Outcome::Duplicate | Outcome::Conflict => Acknowledgement::Taken,
             };
             let sent = match level {
-                Level::AtMostOnce => Ok(()),
-                Level::AtLeastOnce(id) => self.codec.acknowledge(id, how, &mut self.out),
-                Level::ExactlyOnce(id) => self.codec.acknowledge_qos2(id, &mut self.out),
+                Level::Qos0 => Ok(()),
+                Level::Qos1(id) => self.codec.acknowledge(id, how, &mut self.out),
+                Level::Qos2(id) => self.codec.acknowledge_qos2(id, &mut self.out),
             };
             self.check(sent, events);
         }
@@ -322,7 +322,7 @@ impl Session {
     }
 
     fn is_waiting(&self, id: u16) -> bool {
-        self.waiting.contains(&Level::ExactlyOnce(id))
+        self.waiting.contains(&Level::Qos2(id))
     }
 
     fn connect(&mut self, connect: &Connect, credentials: &Credentials, events: &mut Vec<SessionEvent>) {
@@ -367,9 +367,9 @@ impl Session {
     fn publish(&mut self, meter: MeterId, publish: &Publish, events: &mut Vec<SessionEvent>) {
         let level = publish.level();
         match level {
-            Level::AtMostOnce if publish.is_dup() => return self.breach("DUP with QoS 0", events),
-            Level::AtLeastOnce(0) | Level::ExactlyOnce(0) => return self.breach("packet identifier 0", events),
-            Level::ExactlyOnce(_) if self.codec.is_v5() => {
+            Level::Qos0 if publish.is_dup() => return self.breach("DUP with QoS 0", events),
+            Level::Qos1(0) | Level::Qos2(0) => return self.breach("packet identifier 0", events),
+            Level::Qos2(_) if self.codec.is_v5() => {
                 let why = End::Protocol("QoS 2, though 1 was announced as the highest".into());
                 return self.finish(why, Some(Farewell::QosNotSupported), events);
             }
