@@ -509,6 +509,11 @@ impl Plan {
         })
     }
 
+    /// Whether a bus is known to inject nothing.
+    pub(crate) fn is_zero(&self, bus: usize) -> bool {
+        self.bus_priors[bus].iter().all(|p| p.variance == 0.0)
+    }
+
     /// Pooled injection values by node; zero where nothing is measured.
     pub(crate) fn pool(&self, values: &[f64]) -> Vec<C64> {
         let mut z = vec![C64::ZERO; self.priors.len()];

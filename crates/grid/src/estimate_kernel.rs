@@ -215,9 +215,9 @@ fn node_rhs<S: Simd>(simd: S, term: &NodeTerm, x: [S::f64s; 4], z: &mut [S::f64s
     let cr = simd.negate_mul_add_e_f64s(ii, ki, simd.mul_f64s(ir, kr));
     let ci = simd.mul_add_e_f64s(ir, ki, simd.mul_f64s(ii, kr));
     let mut out = [ir, ii, simd.neg_f64s(cr), ci];
-    for (row, out) in term.linear.iter().zip(&mut out) {
-        for (a, x) in row.iter().zip(x) {
-            *out = simd.mul_add_e_f64s(simd.splat_f64s(*a), x, *out);
+    for r in 0..4 {
+        for c in 0..4 {
+            out[r] = simd.mul_add_e_f64s(simd.splat_f64s(term.linear[r][c]), x[c], out[r]);
         }
     }
     out
@@ -248,7 +248,8 @@ fn scaled<S: Simd>(simd: S, y: C64, v: Pair<S>) -> Pair<S> {
 
 #[inline(always)]
 fn flow_rhs<S: Simd>(simd: S, term: &FlowTerm, x: &[[S::f64s; 4]], z: S::f64s, rhs: &mut [[S::f64s; 4]]) {
-    let v = term.positions.map(|p| [x[p][0], x[p][1]]);
+    let [near, far] = term.positions;
+    let v = [[x[near][0], x[near][1]], [x[far][0], x[far][1]]];
     let (a, b) = (scaled(simd, term.y_near, v[0]), scaled(simd, term.y_far, v[1]));
     let current = [simd.add_f64s(a[0], b[0]), simd.add_f64s(a[1], b[1])];
     let near_conj = [v[0][0], simd.neg_f64s(v[0][1])];
@@ -266,9 +267,10 @@ fn flow_rhs<S: Simd>(simd: S, term: &FlowTerm, x: &[[S::f64s; 4]], z: S::f64s, r
     let w = simd.splat_f64s(term.weight);
     let exact = simd.mul_f64s(w, simd.sub_f64s(h, z));
     let mut frozen = simd.splat_f64s(0.0);
-    for (g, v) in term.gradient.iter().zip(v) {
-        frozen = simd.mul_add_e_f64s(simd.splat_f64s(g.re), v[0], frozen);
-        frozen = simd.negate_mul_add_e_f64s(simd.splat_f64s(g.im), v[1], frozen);
+    for k in 0..2 {
+        let g = term.gradient[k];
+        frozen = simd.mul_add_e_f64s(simd.splat_f64s(g.re), v[k][0], frozen);
+        frozen = simd.negate_mul_add_e_f64s(simd.splat_f64s(g.im), v[k][1], frozen);
     }
     let frozen = simd.mul_f64s(w, frozen);
     for k in 0..2 {
@@ -325,6 +327,22 @@ impl BatchEstimator {
     /// # Errors
     /// Only for input of the wrong length or non-finite input; rows without a solution are in [`Voltages::failed`].
     pub fn estimate(&self, values: &[f64], tolerance: Tolerance, threads: usize) -> Result<Voltages, GridError> {
+        let mut out = Voltages::default();
+        self.estimate_into(values, tolerance, threads, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`BatchEstimator::estimate`] into an existing result, whose memory is reused.
+    ///
+    /// # Errors
+    /// Those of [`BatchEstimator::estimate`].
+    pub fn estimate_into(
+        &self,
+        values: &[f64],
+        tolerance: Tolerance,
+        threads: usize,
+        out: &mut Voltages,
+    ) -> Result<(), GridError> {
         let width = self.estimator.measurements.len();
         if width == 0 || !values.len().is_multiple_of(width) {
             return Err(GridError::Length { what: "the measured values", found: values.len(), expected: width });
@@ -335,12 +353,10 @@ impl BatchEstimator {
         }
         let count = values.len() / width;
         let buses = self.outputs.len();
-        let mut out = Voltages {
-            re: vec![0.0; count * buses],
-            im: vec![0.0; count * buses],
-            iterations: vec![0; count],
-            failed: Vec::new(),
-        };
+        out.failed.clear();
+        out.re.resize(count * buses, 0.0);
+        out.im.resize(count * buses, 0.0);
+        out.iterations.resize(count, 0);
         let arch = pulp::Arch::new();
         let share = count.div_ceil(threads.max(1)).next_multiple_of(8).max(8);
         std::thread::scope(|scope| {
@@ -355,8 +371,8 @@ impl BatchEstimator {
                 }
             }
         });
-        self.repair(values, &mut out);
-        Ok(out)
+        self.repair(values, out);
+        Ok(())
     }
 
     /// Solves rows that did not contract on the frozen factor on their own.
@@ -411,7 +427,9 @@ impl WithSimd for EstimateTask<'_> {
             let lanes = S::F64_LANES.min(count - done);
             self.gather(done, S::F64_LANES, count, pulp::bytemuck::cast_slice_mut(&mut data));
             for (x, base) in x.iter_mut().zip(&self.batch.base) {
-                *x = base.map(|b| simd.splat_f64s(b));
+                for k in 0..4 {
+                    x[k] = simd.splat_f64s(base[k]);
+                }
             }
             let (iterations, step) = self.iterate(simd, &mut x, &mut rhs, &mut data);
             self.write::<S>(&x, done, lanes, iterations, step);

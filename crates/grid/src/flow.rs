@@ -437,10 +437,26 @@ impl FlowSolver {
     /// # Errors
     /// Only for input of the wrong length or non-finite input; scenarios without a solution are in [`Voltages::failed`].
     pub fn solve(&self, scenarios: &Scenarios, tolerance: Tolerance, threads: usize) -> Result<Voltages, GridError> {
+        let mut out = Voltages::default();
+        self.solve_into(scenarios, tolerance, threads, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`FlowSolver::solve`] into an existing result, whose memory is reused.
+    ///
+    /// # Errors
+    /// Those of [`FlowSolver::solve`].
+    pub fn solve_into(
+        &self,
+        scenarios: &Scenarios,
+        tolerance: Tolerance,
+        threads: usize,
+        out: &mut Voltages,
+    ) -> Result<(), GridError> {
         let count = self.check(scenarios)?;
         let batch = Batch { solver: self, scenarios, count };
-        let (re, im, iterations) = run_batch(&self.kernel, &batch, tolerance, None, threads);
-        let mut out = Voltages { re, im, iterations, failed: Vec::new() };
+        out.failed.clear();
+        run_batch(&self.kernel, &batch, tolerance, None, threads, [&mut out.re, &mut out.im], &mut out.iterations);
         let width = self.model.bus_count();
         for s in 0..count {
             if out.iterations[s] > 0 {
@@ -461,7 +477,7 @@ impl FlowSolver {
                 }
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     fn solve_alone(&self, scenarios: &Scenarios, s: usize) -> Result<State, GridError> {

@@ -110,6 +110,11 @@ pub fn folder_phases(dir: &Path) -> Result<u32, GridError> {
     Ok(read_header(dir)?.phases)
 }
 
+/// The network's name from `network.json`.
+pub(crate) fn read_name(dir: &Path) -> Result<String, GridError> {
+    Ok(read_header(dir)?.name)
+}
+
 fn read_header(dir: &Path) -> Result<Header, GridError> {
     let path = dir.join("network.json");
     let fail = |reason: String| GridError::File { path: path.display().to_string(), reason };

@@ -116,7 +116,9 @@ impl<L: Loads> Task<'_, L> {
             *s = self.loads.source((scenario + lane).min(self.loads.scenario_count() - 1));
         }
         for (v, base) in scratch.v.iter_mut().zip(&kernel.base) {
-            *v = base.map(|b| simd.mul_f64s(source, simd.splat_f64s(b)));
+            for k in 0..2 {
+                v[k] = simd.mul_f64s(source, simd.splat_f64s(base[k]));
+            }
         }
         let mut iterations = 0;
         let mut step = simd.splat_f64s(f64::INFINITY);
@@ -222,20 +224,22 @@ impl<L: Loads> Task<'_, L> {
     }
 }
 
-/// Runs all scenarios on `threads` threads; returns voltages by scenario and output, and the iterations of each.
+/// Runs all scenarios on `threads` threads into `re`, `im` (by scenario and output) and `iterations`, which are resized.
 pub(crate) fn run_batch<L: Loads>(
     kernel: &Kernel,
     loads: &L,
     tolerance: Tolerance,
     scale: Option<&[f64]>,
     threads: usize,
-) -> (Vec<f64>, Vec<f64>, Vec<u32>) {
+    [re, im]: [&mut Vec<f64>; 2],
+    iterations: &mut Vec<u32>,
+) {
     let (count, width) = (loads.scenario_count(), kernel.outputs.len());
-    let mut re = vec![0.0; count * width];
-    let mut im = vec![0.0; count * width];
-    let mut iterations = vec![0; count];
+    re.resize(count * width, 0.0);
+    im.resize(count * width, 0.0);
+    iterations.resize(count, 0);
     if count == 0 || width == 0 {
-        return (re, im, iterations);
+        return;
     }
     let arch = pulp::Arch::new();
     // whole SIMD groups per thread
@@ -251,5 +255,4 @@ pub(crate) fn run_batch<L: Loads>(
             }
         }
     });
-    (re, im, iterations)
 }

@@ -14,10 +14,12 @@ pub mod estimate;
 mod estimate_kernel;
 pub mod flow;
 mod kernel;
+pub mod quality;
 pub mod series;
 mod sparse;
 pub mod threephase;
 
+pub mod bench;
 pub mod check;
 
 pub use error::GridError;

@@ -373,26 +373,33 @@ impl<const B: usize> Factor<B> {
     }
 }
 
+// Plain loops, no closures: a closure would not be compiled with the instruction set of the caller.
 #[inline(always)]
 fn product<S: Simd, const B: usize>(simd: S, a: &Block<B>, x: [S::f64s; B]) -> [S::f64s; B] {
-    std::array::from_fn(|r| {
+    let mut y = [simd.splat_f64s(0.0); B];
+    for r in 0..B {
         let mut sum = simd.mul_f64s(simd.splat_f64s(a[r][0]), x[0]);
         for c in 1..B {
             sum = simd.mul_add_e_f64s(simd.splat_f64s(a[r][c]), x[c], sum);
         }
-        sum
-    })
+        y[r] = sum;
+    }
+    y
 }
 
 #[inline(always)]
-fn subtract_product<S: Simd, const B: usize>(simd: S, y: [S::f64s; B], a: &Block<B>, x: [S::f64s; B]) -> [S::f64s; B] {
-    std::array::from_fn(|r| {
-        let mut sum = y[r];
+fn subtract_product<S: Simd, const B: usize>(
+    simd: S,
+    mut y: [S::f64s; B],
+    a: &Block<B>,
+    x: [S::f64s; B],
+) -> [S::f64s; B] {
+    for r in 0..B {
         for c in 0..B {
-            sum = simd.negate_mul_add_e_f64s(simd.splat_f64s(a[r][c]), x[c], sum);
+            y[r] = simd.negate_mul_add_e_f64s(simd.splat_f64s(a[r][c]), x[c], y[r]);
         }
-        sum
-    })
+    }
+    y
 }
 
 #[cfg(test)]
