@@ -1,1 +1,4 @@
 //! Energy balance, indicators, localisation, pattern models, evidence, the case and its states, hotspots.
+
+pub mod pattern;
+pub mod tables;
