@@ -27,3 +27,4 @@ pub enum ModelError {
     #[error(transparent)]
     Table(#[from] crate::tables::TableError),
 }
+pub mod observer;
