@@ -1,0 +1,2 @@
+//! Unbalanced three-phase networks.
+pub(crate) mod check;
