@@ -136,6 +136,34 @@ pub fn energy_share(scores: &[f64], kwh: &[f64], share: f64) -> f64 {
     order[..visited.min(order.len())].iter().map(|&i| kwh[i].max(0.0)).sum::<f64>() / total
 }
 
+/// Difference between two rankings of the same customers: (lower, middle, upper) of a 90 % bootstrap interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// AUC of the first minus AUC of the second.
+    pub auc: [f64; 3],
+    /// AP of the first minus AP of the second.
+    pub ap: [f64; 3],
+}
+
+/// Paired bootstrap over customers: both rankings are measured on the same draws.
+pub fn paired_bootstrap(first: &[f64], second: &[f64], labels: &[bool], draws: usize, seed: u64) -> Comparison {
+    let mut dice = crate::pattern::canary::Dice::new(seed);
+    let (mut aucs, mut aps) = (Vec::with_capacity(draws), Vec::with_capacity(draws));
+    for _ in 0..draws {
+        let picked: Vec<usize> = (0..labels.len()).map(|_| dice.below(labels.len())).collect();
+        let drawn: Vec<bool> = picked.iter().map(|&i| labels[i]).collect();
+        let measure = |scores: &[f64]| {
+            let scores: Vec<f64> = picked.iter().map(|&i| scores[i]).collect();
+            (auc(&scores, &drawn), average_precision(&ranking(&scores), &drawn))
+        };
+        let (a, b) = (measure(first), measure(second));
+        aucs.push(a.0 - b.0);
+        aps.push(a.1 - b.1);
+    }
+    let interval = |values: &[f64]| [0.05, 0.5, 0.95].map(|p| crate::pattern::statistics::quantile(values, p));
+    Comparison { auc: interval(&aucs), ap: interval(&aps) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,3 +28,12 @@ pub enum ModelError {
     Table(#[from] crate::tables::TableError),
 }
 pub mod observer;
+pub mod canary;
+pub mod sequence;
+pub mod svm;
+pub mod assemble;
+pub mod blend;
+pub mod calibration;
+pub mod drift;
+pub mod model;
+pub mod reasons;

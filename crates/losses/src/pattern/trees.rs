@@ -3,7 +3,7 @@
 //! Rows are customers, columns features, NaN = missing (each split sends missing values where they fit best).
 
 use forust_ml::data::Matrix;
-use forust_ml::gradientbooster::{GradientBooster, MissingNodeTreatment};
+use forust_ml::gradientbooster::{ContributionsMethod, GradientBooster, MissingNodeTreatment};
 use forust_ml::objective::ObjectiveType;
 use forust_ml::sampler::SampleMethod;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,12 @@ impl Rows {
     pub fn pick(&self, members: &[usize]) -> Self {
         let values = members.iter().flat_map(|&i| self.row(i).iter().copied()).collect();
         Self { values, columns: self.columns }
+    }
+
+    /// The rows picked with only their first `columns` columns.
+    pub fn pick_first_columns(&self, members: &[usize], columns: usize) -> Self {
+        let values = members.iter().flat_map(|&i| self.row(i)[..columns].iter().copied()).collect();
+        Self { values, columns }
     }
 
     /// The trainer wants columns one after the other.
@@ -157,5 +163,23 @@ impl Trees {
         }
         let members = self.boosters.len() as f64;
         sums.iter().map(|s| s / members).collect()
+    }
+
+    /// What each column adds to the first ensemble's raw prediction of a row (Saabas: averages of the nodes passed); one
+    /// row of `columns` numbers for each row.
+    pub fn contributions(&self, rows: &Rows) -> Vec<Vec<f64>> {
+        let Some(booster) = self.boosters.first() else { return Vec::new() };
+        if rows.count() == 0 {
+            return Vec::new();
+        }
+        let by_column = rows.by_column();
+        let matrix = Matrix::new(&by_column, rows.count(), rows.columns);
+        let flat = booster.predict_contributions(&matrix, ContributionsMethod::Average, true);
+        flat.chunks_exact(rows.columns + 1).map(|row| row[..rows.columns].to_vec()).collect()
+    }
+
+    /// Columns a row must have.
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 }
