@@ -3,3 +3,4 @@
 pub mod localise;
 pub mod pattern;
 pub mod tables;
+pub mod study;

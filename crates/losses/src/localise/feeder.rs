@@ -4,7 +4,7 @@
 //! Voltages come from the power flow of the metered active power; reactive power is not metered and assumed a fixed share.
 //! y(t) = delivered(t) − Σ net metered(t) − line losses(t), in Wh, positive: energy is missing.
 
-use grid::flow::{FlowSolver, Scenarios};
+use grid::flow::{FlowSolver, Scenarios, Voltages};
 use grid::model::Model;
 use grid::network::{BusKind, Network};
 use grid::{Complex64, Tolerance};
@@ -147,8 +147,10 @@ impl Feeder {
         let solver = FlowSolver::new(&model, &columns, &vec![Complex64::new(0.0, 0.0); model.bus_count()])?;
         let scenarios = Scenarios { p_pu: &p, q_pu: &q, slack_vm_pu: Some(&slack) };
         let voltages = solver.solve(&scenarios, Tolerance::default(), 1)?;
-        if let Some((_, error)) = voltages.failed.into_iter().next() {
-            return Err(error.into());
+        if let Some((slot, error)) = voltages.failed.first() {
+            return Err(LocaliseError::Mismatch(format!(
+                "the metered load of slot {slot} cannot be supplied by this network: {error}"
+            )));
         }
         let buses = model.bus_count();
         let magnitude = |row: usize, bus: usize| voltages.re[row * buses + bus].hypot(voltages.im[row * buses + bus]);
@@ -162,23 +164,8 @@ impl Feeder {
                 (0..points).map(|k| (still - magnitude(slots + 1 + k, b)) / PROBE_W).collect()
             })
             .collect();
-        let index = cut.bus_index();
-        self.losses_wh = (0..slots)
-            .map(|slot| {
-                let loss: f64 = cut
-                    .branches
-                    .iter()
-                    .map(|branch| {
-                        let (f, t) = (index[&branch.from], index[&branch.to]);
-                        let re = voltages.re[slot * buses + f] - voltages.re[slot * buses + t];
-                        let im = voltages.im[slot * buses + f] - voltages.im[slot * buses + t];
-                        let z2 = branch.r_pu * branch.r_pu + branch.x_pu * branch.x_pu;
-                        if z2 > 0.0 { (re * re + im * im) / z2 * branch.r_pu } else { 0.0 }
-                    })
-                    .sum();
-                loss * base_w * self.slot_hours
-            })
-            .collect();
+        let losses = line_losses_pu(cut, &voltages, slots);
+        self.losses_wh = losses.iter().map(|l| l * base_w * self.slot_hours).collect();
         Ok(())
     }
 
@@ -197,13 +184,39 @@ impl Feeder {
     }
 }
 
+/// Line losses of the first `slots` solved scenarios, in pu.
+pub(crate) fn line_losses_pu(network: &Network, voltages: &Voltages, slots: usize) -> Vec<f64> {
+    let index = network.bus_index();
+    let buses = network.buses.len();
+    let lines: Vec<(usize, usize, f64)> = network
+        .branches
+        .iter()
+        .map(|b| (index[&b.from], index[&b.to], b.r_pu * b.r_pu + b.x_pu * b.x_pu, b.r_pu))
+        .filter(|(_, _, z2, _)| *z2 > 0.0)
+        .map(|(f, t, z2, r)| (f, t, r / z2))
+        .collect();
+    (0..slots)
+        .map(|slot| {
+            let row = slot * buses;
+            lines
+                .iter()
+                .map(|(f, t, g)| {
+                    let re = voltages.re[row + f] - voltages.re[row + t];
+                    let im = voltages.im[row + f] - voltages.im[row + t];
+                    (re * re + im * im) * g
+                })
+                .sum()
+        })
+        .collect()
+}
+
 fn net_of(connection: &Connection) -> Vec<f64> {
     connection.import_wh.iter().zip(&connection.export_wh).map(|(i, e)| i - e).collect()
 }
 
 /// The part of the network below `bus`, with `bus` as slack. Everything that stays connected when the transformer branches
 /// at `bus` are removed belongs to it.
-fn cut_at(network: &Network, bus: u32) -> Result<Network, LocaliseError> {
+pub(crate) fn cut_at(network: &Network, bus: u32) -> Result<Network, LocaliseError> {
     use grid::network::BranchKind;
     if !network.buses.iter().any(|b| b.id == bus) {
         return Err(LocaliseError::Mismatch(format!(

@@ -158,6 +158,22 @@ impl Regression {
     }
 }
 
+impl Regression {
+    /// The missing energy in Wh by slot with only the nuisance taken away, fitted beside the taken columns.
+    pub fn cleaned(&self) -> Vec<f64> {
+        let residual = self.whitened_residual();
+        let mut taken = vec![0.0; residual.len()];
+        for unit in &self.taken {
+            let along = inner(&self.target, unit);
+            // The unit's own whitened values hold the column; its nuisance part is in `reduced` and already accounted for.
+            for (t, v) in taken.iter_mut().zip(&unit.values) {
+                *t += along * v;
+            }
+        }
+        residual.iter().zip(&taken).zip(&self.weights).map(|((r, t), w)| (r + t) / w).collect()
+    }
+}
+
 /// The unscaled column of a candidate in Wh.
 pub fn column(feeder: &Feeder, point: Option<usize>, shape: Shape) -> Vec<f64> {
     match (point, shape) {

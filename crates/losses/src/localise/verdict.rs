@@ -13,9 +13,8 @@ use crate::localise::{LocaliseError, Trial};
 const MOST_SUSPECTS: usize = 10;
 /// Most metered thieves taken one after the other.
 const MOST_THIEVES: usize = 3;
-/// z above which a metered thief raises the alarm with a month of slots, and with a week.
-const ALARM_MONTH: f64 = 3.9;
-const ALARM_WEEK: f64 = 4.5;
+/// Probability of a false alarm on an honest feeder from the metered and constant columns together.
+const FALSE_ALARM: f64 = 0.02;
 /// z above which a further thief is taken.
 const FURTHER: f64 = 4.5;
 /// A varying tap leaves this mean square in the whitened residual …
@@ -92,11 +91,18 @@ pub fn localise(network: &Network, trial: &Trial, days: Option<usize>) -> Result
     Ok(decide(&feeder))
 }
 
-/// Alarm threshold between a week and a month of data.
-fn threshold(feeder: &Feeder) -> f64 {
-    let days = feeder.slots() as f64 / feeder.slots_per_day as f64;
-    let share = ((days - 7.0) / 23.0).clamp(0.0, 1.0);
-    ALARM_WEEK + share * (ALARM_MONTH - ALARM_WEEK)
+/// z at which `tests` tests together alarm falsely with probability `FALSE_ALARM`.
+fn threshold(tests: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 10.0);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if family_p(middle, tests) > FALSE_ALARM {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
 }
 
 /// Everything the decision rests on.
@@ -109,12 +115,14 @@ struct Findings {
     /// (mean square, memory z) of the residual with everything metered and a constant taken.
     power: f64,
     memory: f64,
+    /// Variance of what no meter explains times the slots over which it lasts, in Wh².
+    tap_variance: f64,
 }
 
 fn decide(feeder: &Feeder) -> Verdict {
-    let alarm_z = threshold(feeder);
-    let findings = examine(feeder, alarm_z);
     let tests = 2.0 * feeder.points() as f64 + 1.0;
+    let alarm_z = threshold(tests);
+    let findings = examine(feeder, alarm_z);
     if findings.power > TAP_POWER && findings.memory > TAP_MEMORY {
         return varying_tap(feeder, &findings);
     }
@@ -162,6 +170,7 @@ fn examine(feeder: &Feeder, alarm_z: f64) -> Findings {
         everything.take(*constant);
     }
     let residual = everything.whitened_residual();
+    let unexplained: Vec<f64> = residual.iter().zip(&everything.weights).map(|(r, w)| r / w).collect();
     let n = residual.len() as f64;
     let square: f64 = residual.iter().map(|r| r * r).sum();
     let lagged: f64 = residual.windows(2).map(|w| w[0] * w[1]).sum();
@@ -173,7 +182,26 @@ fn examine(feeder: &Feeder, alarm_z: f64) -> Findings {
         best_z,
         power: square / n,
         memory: lagged / square.max(1e-12) * n.sqrt(),
+        tap_variance: lasting_variance(&unexplained, feeder.slots_per_day / 2),
     }
+}
+
+/// Variance times the integrated correlation time, up to `longest` slots.
+fn lasting_variance(values: &[f64], longest: usize) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let centred: Vec<f64> = values.iter().map(|v| v - mean).collect();
+    let variance = centred.iter().map(|v| v * v).sum::<f64>() / n;
+    let mut time = 1.0;
+    for lag in 1..longest.min(values.len()) {
+        let correlation = crate::localise::regression::dot(&centred[lag..], &centred[..centred.len() - lag])
+            / (n * variance).max(1e-12);
+        if correlation < 0.1 {
+            break;
+        }
+        time += 2.0 * correlation;
+    }
+    variance * time
 }
 
 fn metered_suspect(feeder: &Feeder, candidate: &Candidate) -> Option<Suspect> {
@@ -225,17 +253,13 @@ fn constant_tap(feeder: &Feeder, findings: &Findings, tests: f64) -> Verdict {
 }
 
 fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
-    // The tap's own variation is noise for the nuisance, so its variance goes into the weights.
-    let plain: Vec<f64> = feeder.residual_wh.clone();
-    let mean = plain.iter().sum::<f64>() / plain.len() as f64;
-    let variance = plain.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / plain.len() as f64;
-    let regression = Regression::new(feeder, variance);
-    let cleaned: Vec<f64> = regression
-        .whitened_residual()
-        .iter()
-        .zip(&regression.weights)
-        .map(|(r, w)| r / w / feeder.slot_hours)
-        .collect();
+    // The tap's own variation is noise for the nuisance. It lasts over several slots, so it counts as that many times its
+    // variance; its mean is a column of its own, or the gains would swallow it.
+    let mut regression = Regression::new(feeder, findings.tap_variance);
+    if let Some(constant) = regression.ranked().into_iter().find(|c| c.shape == Shape::Constant) {
+        regression.take(constant);
+    }
+    let cleaned: Vec<f64> = regression.cleaned().iter().map(|wh| wh / feeder.slot_hours).collect();
     let energy: f64 = cleaned.iter().sum::<f64>() * feeder.slot_hours;
     let places = places(feeder, &cleaned);
     let worst = places.last().map_or(0.0, |p| p.misfit);
