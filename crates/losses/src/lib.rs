@@ -7,4 +7,8 @@ pub mod balance;
 pub mod case;
 pub mod evidence;
 pub mod explain;
+pub mod localise;
+pub mod pattern;
+pub mod study;
+pub mod tables;
 pub mod technical;
