@@ -244,9 +244,9 @@ impl Meter {
         self.clock.known(self.uptime)
     }
 
-    /// End of the last profile record.
-    pub fn last_end(&self) -> Option<Timestamp> {
-        self.memory.profile.last_end()
+    /// The load profile and the interval under way.
+    pub fn profile(&self) -> &Profile {
+        &self.memory.profile
     }
 
     fn keep(&mut self) {

@@ -10,13 +10,18 @@
 pub mod config;
 pub mod drive;
 pub mod error;
+pub mod household;
+pub mod network;
 pub mod profiles;
 pub mod report;
 pub mod rest;
 pub mod theft;
 pub mod world;
 
+mod home;
 mod random;
+mod topology;
+mod truth;
 
 pub use config::{LoadSource, SimConfig};
 pub use drive::{Pace, Target, drive};
