@@ -69,7 +69,9 @@ pub(crate) struct Home {
     pub press_at: Option<Timestamp>,
     pub pressing: bool,
     pub true_wh: f64,
+    /// Voltage at the meter in this minute, and in the one before.
     volts: f64,
+    volts_before: f64,
     today: Vec<f32>,
     today_is: i64,
     flow: HomeFlow,
@@ -96,6 +98,7 @@ impl Home {
             pressing: false,
             true_wh: 0.0,
             volts: NOMINAL_VOLTS,
+            volts_before: NOMINAL_VOLTS,
             today: Vec::new(),
             today_is: i64::MIN,
             flow: HomeFlow::default(),
@@ -126,7 +129,13 @@ impl Home {
         }
     }
 
-    /// The minute that begins at `at`: what the home draws with the bus at `bus_volts`.
+    /// A new minute begins: voltages of the old one are what its currents follow.
+    pub(crate) fn begin_minute(&mut self) {
+        self.volts_before = self.volts;
+    }
+
+    /// The minute that begins at `at`: what the home draws with the bus at `bus_volts`. May be asked again when a contact has
+    /// moved; the answer depends on nothing but the contacts then.
     pub(crate) fn flow(&mut self, at: Timestamp, bus_volts: f64, restless: f64) -> HomeFlow {
         let live = self.is_live();
         let demand = if live { self.demand(at) } else { 0.0 };
@@ -150,7 +159,7 @@ impl Home {
             _ => used,
         };
         let watts = used + tapped;
-        let amperes = watts / (self.volts * self.power_factor);
+        let amperes = watts / (self.volts_before * self.power_factor);
         self.volts = (bus_volts - amperes * self.service_ohm * self.power_factor).max(100.0);
         self.flow = HomeFlow { draw: Draw { watts, amperes }, registered_w: registered, stolen_w: watts - registered };
         self.flow

@@ -38,13 +38,27 @@ const APPLIANCES: [Appliance; 11] = [
     // kettle and coffee
     Appliance { watts: 1_900.0, minutes: (2.0, 5.0), uses: 1.6, when: [0.1, 3.0, 1.0, 1.0], owned: 0.95, duty: 1.0 },
     // hob
-    Appliance { watts: 1_300.0, minutes: (15.0, 45.0), uses: 0.55, when: [0.0, 0.4, 1.2, 3.0], owned: 0.85, duty: 0.55 },
+    Appliance {
+        watts: 1_300.0,
+        minutes: (15.0, 45.0),
+        uses: 0.55,
+        when: [0.0, 0.4, 1.2, 3.0],
+        owned: 0.85,
+        duty: 0.55,
+    },
     // oven
     Appliance { watts: 2_000.0, minutes: (25.0, 60.0), uses: 0.2, when: [0.0, 0.1, 0.8, 3.0], owned: 0.8, duty: 0.5 },
     // microwave
     Appliance { watts: 1_100.0, minutes: (2.0, 8.0), uses: 0.6, when: [0.0, 1.0, 1.0, 1.5], owned: 0.8, duty: 1.0 },
     // washing machine
-    Appliance { watts: 1_900.0, minutes: (60.0, 120.0), uses: 0.28, when: [0.1, 1.0, 1.5, 1.0], owned: 0.95, duty: 0.25 },
+    Appliance {
+        watts: 1_900.0,
+        minutes: (60.0, 120.0),
+        uses: 0.28,
+        when: [0.1, 1.0, 1.5, 1.0],
+        owned: 0.95,
+        duty: 0.25,
+    },
     // tumble dryer
     Appliance { watts: 2_100.0, minutes: (50.0, 90.0), uses: 0.15, when: [0.0, 0.3, 1.5, 1.2], owned: 0.35, duty: 0.7 },
     // dishwasher
@@ -229,11 +243,7 @@ impl Season {
         // day 20,454 is 2026-01-01; the shortest day is ten days before
         let angle = (day - 20_454 + 10) as f64 / 365.25 * TAU;
         let winter = angle.cos();
-        Self {
-            sunrise: (6.0 + 2.0 * winter) * 60.0,
-            sunset: (18.5 - 2.0 * winter) * 60.0,
-            level: 1.0 + 0.12 * winter,
-        }
+        Self { sunrise: (6.0 + 2.0 * winter) * 60.0, sunset: (18.5 - 2.0 * winter) * 60.0, level: 1.0 + 0.12 * winter }
     }
 
     /// 1 in the dark, 0 in daylight, an hour of dusk between.

@@ -11,7 +11,7 @@ pub mod config;
 pub mod drive;
 pub mod error;
 pub mod household;
-pub mod network;
+pub mod mqtt_client;
 pub mod profiles;
 pub mod report;
 pub mod rest;
@@ -19,6 +19,7 @@ pub mod theft;
 pub mod world;
 
 mod home;
+mod network;
 mod random;
 mod topology;
 mod truth;

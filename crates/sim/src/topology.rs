@@ -24,10 +24,10 @@ pub(crate) fn topology_csv(config: &SimConfig) -> Result<String, SimError> {
     for transformer in 0..config.transformers {
         let zone = names::zone(transformer)?;
         for home in 0..config.homes_per_transformer {
-            let phase = ["L1", "L2", "L3"][usize::from(home % 3)];
+            let phase = ["A", "B", "C"][usize::from(home % 3)];
             let usage_point = names::usage_point(transformer, home)?;
             let meter = names::home_meter(transformer, home)?;
-            row(zone, feeder.as_str(), "", usage_point.as_str(), meter.as_str(), phase);
+            row(zone, "", "", usage_point.as_str(), meter.as_str(), phase);
         }
     }
     Ok(csv)

@@ -104,7 +104,9 @@ pub(crate) fn plan_thefts(world: &World) -> Result<Vec<TheftState>, SimError> {
 /// `E = (s · zone − h · own) / (h − s)`. A tap's own load is not hidden.
 fn extra_load(plan: &TheftPlan, zone_w: f64, own_w: f64) -> f64 {
     let hidden = match plan.kind {
-        TheftKind::UnderRegistration { kept } | TheftKind::Shunt { kept } | TheftKind::WireAround { kept } => 1.0 - kept,
+        TheftKind::UnderRegistration { kept } | TheftKind::Shunt { kept } | TheftKind::WireAround { kept } => {
+            1.0 - kept
+        }
         TheftKind::NightBypass { .. } | TheftKind::Tap => 1.0,
         TheftKind::TamperedObserver { .. } => return 0.0,
     };

@@ -50,6 +50,7 @@ pub struct World {
     pub(crate) frames_acknowledged: u64,
     transformers: Vec<Transformer>,
     flows: Vec<ZoneFlow>,
+    flows_before: Vec<ZoneFlow>,
     /// Windows in which a home's link is down.
     outages: Vec<Vec<(Timestamp, Timestamp)>>,
     link_down: Vec<bool>,
@@ -96,6 +97,7 @@ impl World {
             outages: vec![Vec::new(); homes.len()],
             outages_drawn_until: config.start,
             flows: vec![ZoneFlow::default(); transformers.len()],
+            flows_before: vec![ZoneFlow::default(); transformers.len()],
             config: config.clone(),
             ids,
             usage_points,
@@ -166,6 +168,11 @@ impl World {
         self.told_relay(meter, before);
     }
 
+    /// The word of a meter's answer to a control; empty while it has none.
+    pub fn answer_to(&self, meter: usize, control: u64) -> &'static str {
+        self.meter(meter).answer_to(control).map_or("", |outcome| outcome.word())
+    }
+
     /// The next frame a meter wants to send.
     pub fn next_to_send(&mut self, meter: usize) -> Option<Outgoing<'_>> {
         self.meter_mut(meter).next_to_send()
@@ -229,6 +236,8 @@ impl World {
 
     /// Thefts begin and end, covers open, links fail, before the minute flows.
     fn begin_minute(&mut self, at: Timestamp) {
+        self.flows_before.clone_from(&self.flows);
+        self.homes.iter_mut().for_each(Home::begin_minute);
         self.begin_and_end_thefts(at);
         self.draw_outages(at);
         for (meter, windows) in self.outages.iter_mut().enumerate() {
@@ -236,7 +245,11 @@ impl World {
             if down != self.link_down[meter] {
                 self.link_down[meter] = down;
                 let meter = self.ids[meter];
-                self.events.push(if down { SimEvent::LinkLost { at, meter } } else { SimEvent::LinkRestored { at, meter } });
+                self.events.push(if down {
+                    SimEvent::LinkLost { at, meter }
+                } else {
+                    SimEvent::LinkRestored { at, meter }
+                });
             }
             windows.retain(|&(_, to)| to > at);
         }
@@ -304,10 +317,10 @@ impl World {
         let source = source_volts(self.config.seed, at.0);
         let per = self.homes_per();
         for (t, transformer) in self.transformers.iter().enumerate() {
-            let before = self.flows[t];
+            let before = self.flows_before[t];
             let amperes = before.phase_a.iter().sum::<f64>() / 3.0;
-            let mut sum = ZoneSum::new(source - amperes * transformer.copper_ohm * 2.0);
             let volts = source - amperes * transformer.copper_ohm * 2.0;
+            let mut sum = ZoneSum::new(volts);
             for home in &mut self.homes[t * per..(t + 1) * per] {
                 let restless = if home.theft.is_some() { restlessness(self.config.seed, home.index, at) } else { 1.0 };
                 let bus = volts - before.phase_a[home.phase] * transformer.main_ohm;
@@ -493,12 +506,8 @@ fn new_home(config: &SimConfig, index: usize, phase: usize, id: MeterId, key: Op
 
 fn new_observer(config: &SimConfig, number: usize, id: MeterId, key: Option<VerifyingKey>) -> Observer {
     let mut random = Random::of(config.seed, Stream::Meters, u64::try_from(number).unwrap_or(0), 1);
-    let observer = MeterConfig {
-        has_relay: false,
-        model: "GT-3P-CT".into(),
-        verifying_key: key,
-        ..MeterConfig::new(id)
-    };
+    let observer =
+        MeterConfig { has_relay: false, model: "GT-3P-CT".into(), verifying_key: key, ..MeterConfig::new(id) };
     // observers are of a better class: 0.5 instead of 1
     let errors = SensorErrors::draw(&mut random, 0.002_5);
     Observer { meter: new_meter(config, number, observer), errors, kept: 1.0, true_wh: 0.0 }
