@@ -60,6 +60,11 @@ impl ControlMemory {
         self.replies.push_back(reply.clone());
     }
 
+    /// How a control was answered, while that is remembered.
+    pub fn answer_to(&self, control: u64) -> Option<ReplyOutcome> {
+        self.replies.iter().rev().find(|reply| reply.control == control).map(|reply| reply.outcome)
+    }
+
     /// The last counter taken.
     pub fn last_counter(&self) -> Option<u64> {
         self.last_counter

@@ -239,14 +239,19 @@ impl Meter {
         self.operating.is_some() || self.relay.as_ref().is_some_and(Relay::is_busy)
     }
 
+    /// How a control was answered, while that is remembered.
+    pub fn answer_to(&self, control: u64) -> Option<ReplyOutcome> {
+        self.memory.controls.answer_to(control)
+    }
+
     /// The meter's time; `None` while its clock is not set.
     pub fn time(&self) -> Option<Timestamp> {
         self.clock.known(self.uptime)
     }
 
-    /// End of the last profile record.
-    pub fn last_end(&self) -> Option<Timestamp> {
-        self.memory.profile.last_end()
+    /// The load profile and the interval under way.
+    pub fn profile(&self) -> &Profile {
+        &self.memory.profile
     }
 
     fn keep(&mut self) {

@@ -1,6 +1,6 @@
 //! The load profile: splits what is measured at the ends of intervals and gives a record for each interval that ends.
 
-use metering::{IntervalLength, Milliamps, Millivolts, ProfileRecord, RecordFlags, Timestamp};
+use metering::{IntervalLength, Milliamps, Millivolts, ProfileRecord, RecordFlags, Timestamp, WattHours};
 
 use crate::{inputs::Inputs, register::Registers};
 
@@ -12,7 +12,19 @@ pub struct Profile {
     voltage_mv_ms: u128,
     current_ma_ms: u128,
     weight_ms: u64,
-    last_end: Option<Timestamp>,
+    last: Option<LastRecord>,
+    records: u64,
+}
+
+/// The last record given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRecord {
+    /// End of its interval.
+    pub end: Timestamp,
+    /// Import register then.
+    pub import_wh: WattHours,
+    /// Export register then.
+    pub export_wh: WattHours,
 }
 
 impl Profile {
@@ -37,9 +49,14 @@ impl Profile {
         self.flags = self.flags.with(flags);
     }
 
-    /// End of the last record given.
-    pub fn last_end(&self) -> Option<Timestamp> {
-        self.last_end
+    /// The last record given.
+    pub fn last(&self) -> Option<LastRecord> {
+        self.last
+    }
+
+    /// Records ever given.
+    pub fn records(&self) -> u64 {
+        self.records
     }
 
     /// Adds a window from `from_ms` to `to_ms` (clock milliseconds) to registers and intervals; calls `emit` for each interval
@@ -62,7 +79,7 @@ impl Profile {
             self.current_ma_ms += u128::from(inputs.current.0) * u128::from(elapsed);
             self.weight_ms = self.weight_ms.saturating_add(elapsed);
             let end = Timestamp(to.div_euclid(1_000));
-            if to == boundary && self.last_end.is_none_or(|last| last < end) {
+            if to == boundary && self.last.is_none_or(|last| last.end < end) {
                 emit(self.close(end, registers));
             }
             from = to;
@@ -81,7 +98,8 @@ impl Profile {
             extra: alloc::vec::Vec::new(),
             masked: None,
         };
-        *self = Self { length: self.length, last_end: Some(end), ..Self::default() };
+        let last = LastRecord { end, import_wh: record.import_wh, export_wh: record.export_wh };
+        *self = Self { length: self.length, last: Some(last), records: self.records + 1, ..Self::default() };
         record
     }
 }

@@ -10,13 +10,19 @@
 pub mod config;
 pub mod drive;
 pub mod error;
+pub mod household;
+pub mod mqtt_client;
 pub mod profiles;
 pub mod report;
 pub mod rest;
 pub mod theft;
 pub mod world;
 
+mod home;
+mod network;
 mod random;
+mod topology;
+mod truth;
 
 pub use config::{LoadSource, SimConfig};
 pub use drive::{Pace, Target, drive};

@@ -125,6 +125,12 @@ impl RestClient {
         self.ask("PUT", "/api/v1/clock", "application/json", body.into()).await
     }
 
+    /// Tells the server the time, once; `None` when it does not answer.
+    pub async fn put_clock_once(&mut self, now: Timestamp) -> Result<Option<PipelineStatus>, SimError> {
+        let body: Bytes = serde_json::json!({ "now": now }).to_string().into();
+        self.ask_once("PUT", "/api/v1/clock", "application/json", body).await.map(Result::ok)
+    }
+
     /// Asks how the server is.
     pub async fn health(&mut self) -> Result<PipelineStatus, SimError> {
         self.ask("GET", "/health", "application/json", Bytes::new()).await
@@ -138,36 +144,51 @@ impl RestClient {
         body: Bytes,
     ) -> Result<T, SimError> {
         let begun = Instant::now();
-        let request = || format!("{method} {path}");
         let mut pause = Duration::from_millis(20);
         loop {
-            let last = match self.attempt(method, path, content_type, body.clone()).await {
-                Attempt::Answer(status, bytes) if status.is_success() => {
-                    self.lost_now = false;
-                    return serde_json::from_slice(&bytes)
-                        .map_err(|e| SimError::Answer { request: request(), reason: e.to_string() });
-                }
-                Attempt::Answer(status, bytes) if !may_pass(status) => {
-                    let text = String::from_utf8_lossy(&bytes);
-                    let answer = text.chars().take(400).collect();
-                    return Err(SimError::Refused { request: request(), status: status.as_u16(), answer });
-                }
-                Attempt::Answer(status, _) => format!("HTTP {status}"),
-                Attempt::Again(reason) => reason,
+            let last = match self.ask_once(method, path, content_type, body.clone()).await? {
+                Ok(answer) => return Ok(answer),
+                Err(reason) => reason,
             };
-            self.connection = None;
-            if !self.lost_now {
-                self.lost_now = true;
-                self.losses += 1;
-                tracing::debug!(%last, path, "the server does not answer, trying again");
-            }
             if begun.elapsed() >= self.patience {
                 let seconds = begun.elapsed().as_secs();
-                return Err(SimError::Unreachable { seconds, doing: request(), last });
+                return Err(SimError::Unreachable { seconds, doing: format!("{method} {path}"), last });
             }
             time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
         }
+    }
+
+    /// One attempt; the inner error is worth another one.
+    async fn ask_once<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Result<T, String>, SimError> {
+        let request = || format!("{method} {path}");
+        let last = match self.attempt(method, path, content_type, body).await {
+            Attempt::Answer(status, bytes) if status.is_success() => {
+                self.lost_now = false;
+                let answer = serde_json::from_slice(&bytes);
+                return answer.map(Ok).map_err(|e| SimError::Answer { request: request(), reason: e.to_string() });
+            }
+            Attempt::Answer(status, bytes) if !may_pass(status) => {
+                let text = String::from_utf8_lossy(&bytes);
+                let answer = text.chars().take(400).collect();
+                return Err(SimError::Refused { request: request(), status: status.as_u16(), answer });
+            }
+            Attempt::Answer(status, _) => format!("HTTP {status}"),
+            Attempt::Again(reason) => reason,
+        };
+        self.connection = None;
+        if !self.lost_now {
+            self.lost_now = true;
+            self.losses += 1;
+            tracing::debug!(%last, path, "the server does not answer, trying again");
+        }
+        Ok(Err(last))
     }
 
     async fn attempt(&mut self, method: &str, path: &str, content_type: &str, body: Bytes) -> Attempt {
