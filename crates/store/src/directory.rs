@@ -18,6 +18,8 @@ use tokio::sync::{Mutex, broadcast};
 
 use crate::{change::Change, error::StoreError, hot::Memory, intake::Intake, seal::Months};
 
+/// A simulator fast-forwards whole days between two clock messages; its meters' clocks run ahead of the server's meanwhile.
+const SIMULATION_AHEAD_SECONDS_MAX: i64 = 2 * 86_400;
 /// Changes a slow receiver may lag behind.
 const CHANGES_HELD: usize = 16 * 1024;
 const MAIN_SCHEMA: &[&str] = &[include_str!("schema/main_1.sql")];
@@ -88,7 +90,10 @@ impl Store {
         let log = open_file(&log_path, Access::Write).await?;
         migrate(&log, LOG_SCHEMA).await?;
         let months = Months::open(dir)?;
-        let (intake, memory) = crate::rebuild::rebuild(&log, &months).await?;
+        let (mut intake, memory) = crate::rebuild::rebuild(&log, &months).await?;
+        if simulation {
+            intake.limits.ahead_seconds_max = SIMULATION_AHEAD_SECONDS_MAX;
+        }
         let inner = Inner {
             dir: dir.to_owned(),
             simulation,

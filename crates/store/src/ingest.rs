@@ -9,7 +9,7 @@ use bytes::Bytes;
 use metering::{
     Body, EventKind, MeterEvent, MeterId, Timestamp,
     frame::{Encoding, Frame, Profile},
-    validation::{PlausibilityLimits, judge},
+    validation::judge,
 };
 use sha2::{Digest, Sha256};
 
@@ -69,7 +69,7 @@ impl Store {
             let (rebuilt, mut memory) = crate::rebuild::rebuild(&self.inner.log, &self.inner.months).await?;
             let mut held = self.inner.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             memory.sealing = held.sealing.take();
-            (*held, *intake) = (memory, rebuilt);
+            (*held, *intake) = (memory, Intake { limits: intake.limits, ..rebuilt });
         }
         let hashes: Vec<u64> = frames.iter().map(|frame| content_hash(&frame.payload)).collect();
         let wanted = days_near_late_records(&intake, &frames, &hashes);
@@ -146,7 +146,7 @@ fn content_hash(payload: &[u8]) -> u64 {
 fn days_near_late_records(intake: &Intake, frames: &[Incoming], hashes: &[u64]) -> BTreeMap<MeterIndex, Vec<i64>> {
     let mut wanted: BTreeMap<MeterIndex, Vec<i64>> = BTreeMap::new();
     let mut newest: HashMap<MeterIndex, Timestamp> = HashMap::new();
-    let limits = PlausibilityLimits::default();
+    let limits = &intake.limits;
     for (incoming, hash) in frames.iter().zip(hashes) {
         let Body::Profile(profile) = &incoming.frame.body else { continue };
         let Some(&meter) = intake.index.get(&incoming.frame.meter) else { continue };
@@ -207,7 +207,7 @@ impl Decide<'_> {
             Body::Profile(profile) => wrong = self.profile(meter, profile, received),
             Body::Event(event) => {
                 self.batch.events.push((meter, received, *event));
-                if event.at > received.plus(PlausibilityLimits::default().ahead_seconds_max) {
+                if event.at > received.plus(self.intake.limits.ahead_seconds_max) {
                     self.raise(meter, received, raised(received, EventKind::ClockWrong));
                 }
             }
@@ -234,7 +234,7 @@ impl Decide<'_> {
 
     /// Judges and stages the records of a frame; what was wrong with which.
     fn profile(&mut self, meter: MeterIndex, profile: &Profile, received: Timestamp) -> Vec<(usize, Vec<EventKind>)> {
-        let mut limits = PlausibilityLimits::default();
+        let mut limits = self.intake.limits;
         let observer = self.batch_name(meter).is_some_and(|name| self.observers.contains(&name));
         if observer {
             limits.power_w_max = OBSERVER_POWER_W_MAX;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use metering::{EventKind, MeterId, Timestamp, validation::LastReading};
+use metering::{
+    EventKind, MeterId, Timestamp,
+    validation::{LastReading, PlausibilityLimits},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -81,6 +84,8 @@ pub(crate) struct Intake {
     /// Position of the next row of the log.
     pub next_position: i64,
     pub counts: Counts,
+    /// What a plausible reading keeps to.
+    pub limits: PlausibilityLimits,
     /// A write failed: what is here must be made again from the files before the next batch.
     pub stale: bool,
 }

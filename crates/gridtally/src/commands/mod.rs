@@ -1,8 +1,14 @@
 //! The command line: one file per command. Names are fixed; scripts and tests call them.
 
+#![allow(clippy::print_stdout, reason = "commands talk to the person at the terminal")]
+
 pub mod admin;
 pub mod bench;
+pub mod bench_ingest;
 pub mod demo;
+pub mod grid;
+pub mod losses;
+pub mod metrology;
 pub mod serve;
 pub mod simulate;
 
@@ -29,6 +35,15 @@ enum Command {
     /// Topology, enrolment, tokens
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Power flow, state estimation, comparison with references, speed, on a network folder
+    #[command(subcommand)]
+    Grid(grid::GridCommand),
+    /// Pattern models, localisation, studies, explanations
+    #[command(subcommand)]
+    Losses(losses::LossesCommand),
+    /// The metrology core on files of waveforms
+    #[command(subcommand)]
+    Metrology(metrology::MetrologyCommand),
     /// Speed on this machine, end to end
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -44,8 +59,16 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
         Command::Serve(arguments) => runtime()?.block_on(serve::run(arguments)),
         Command::Simulate(arguments) => runtime()?.block_on(simulate::run(arguments)),
         Command::Admin(command) => runtime()?.block_on(admin::run(command)),
+        Command::Grid(command) => grid::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
+        Command::Losses(command) => losses::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
+        Command::Metrology(command) => metrology::run(command).map_err(told),
         Command::Bench(command) => runtime()?.block_on(bench::run(command)),
     }
+}
+
+/// An error of a command that runs on one thread.
+fn told(error: Box<dyn std::error::Error>) -> CommandError {
+    error.to_string().into()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, std::io::Error> {
