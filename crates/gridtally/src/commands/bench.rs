@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use metering::{MeterId, Timestamp};
+use metering::MeterId;
 use serde_json::json;
 use store::Role;
 use tokio::{
@@ -132,7 +132,7 @@ async fn stop(server: &mut Child) {
 /// Readings stored, bytes of the directory, and values in those readings (registers, voltage, current).
 async fn on_disk(data: &Path) -> Result<(u64, u64, u64), CommandError> {
     let directory = DataDirectory::open(data, false).await?;
-    directory.store.seal_before(Timestamp(i64::MAX / 2)).await?;
+    directory.store.seal().await?;
     let counts = directory.store.counts().await?;
     directory.store.close().await?;
     Ok((counts.readings, counts.block_bytes, counts.readings * 4))
