@@ -32,7 +32,7 @@ use crate::{
 };
 
 const READ_BYTES: usize = 8 * 1024;
-/// With more than this waiting to be written nothing further is read.
+/// With more than this waiting to be written nothing further is read, and no frame to the meter is taken.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(5);
@@ -134,6 +134,9 @@ impl Task {
             }
         }
         let why = self.end.take().unwrap_or(End::Left);
+        if why == End::WriteTimeout {
+            return why;
+        }
         // a peer that does not take the last words does without them
         let _ = timeout(LAST_WORDS, async {
             writer.write_all(self.session.out()).await?;
@@ -155,7 +158,7 @@ impl Task {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let is_reading = self.is_reading();
-        let takes_down = self.session.takes_down();
+        let takes_down = self.session.takes_down() && self.session.out().len() < OUT_BYTES_MAX;
         let out = self.session.out();
         let (ended, down) = match &mut self.entered {
             Some(entered) => (Some(&mut entered.end), takes_down.then_some(&mut entered.down)),

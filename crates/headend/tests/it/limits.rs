@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use headend::Outcome;
+use headend::{Outcome, PresenceState, SendError};
+use metering::{Control, ControlKind, Down, control::SignatureBytes};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
@@ -91,25 +92,31 @@ async fn a_peer_that_does_not_read_is_closed_and_disturbs_nobody() {
         config.keep_alive_max = Duration::from_secs(3_600);
     })
     .await;
-    // small buffers fill soon
+    // a small receive buffer fills soon
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a size");
-    socket.set_send_buffer_size(4_096).expect("a size");
     let stream = socket.connect(server.headend.mqtt_addr().expect("listens")).await.expect("connects");
     let mut slow = Client::new(stream, 4);
     slow.log_on(1, "slow").await;
     let mut quick = server.client_named(4, 2, "quick").await;
-    // pings whose answers are never read; when nothing more can be written, both directions are full
-    let pings = [0xc0, 0].repeat(1 << 16);
-    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(300), slow.stream.write_all(&pings)).await {}
+    // subscribed with QoS 0 and never read: the buffers on the way fill, then nothing more is taken, then the server gives up
+    slow.subscribe("gt/1/M-1/down/#", 0).await;
+    let signatures = vec![SignatureBytes([1; 64]); 2];
+    let control = Control { id: 1, kind: ControlKind::Disconnect, expires: NOW, counter: 1, signatures };
+    let down = Down::Control(control);
+    let mut presence = server.headend.subscribe_presence();
+    let stalled = loop {
+        if let Err(error) = server.headend.send(meter(1), &down).await {
+            break error;
+        }
+    };
+    assert_eq!(stalled, SendError::Disconnected);
     quick.publish(&now_frame(meter(2), 1), 1).await;
     server.store(1, Outcome::Stored).await;
     assert_eq!(quick.packet().await.id(), 1);
-    let patience = tokio::time::Instant::now() + PATIENCE;
-    while server.headend.is_connected(meter(1)) {
-        assert!(tokio::time::Instant::now() < patience, "the slow peer is closed");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let left = tokio::time::timeout(PATIENCE, presence.recv()).await.expect("closed in time").expect("announced");
+    assert_eq!((left.meter, left.state), (meter(1), PresenceState::Absent));
+    quick.expect_silence().await;
     assert_eq!(server.headend.counters().write_timeouts, 1);
 }
 
