@@ -7,7 +7,7 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use headend::Headend;
+use headend::{Headend, PresenceState};
 use metering::{
     Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp,
     frame::{Now, Reply},
@@ -102,7 +102,7 @@ impl Commander {
 
     /// One step of one control; `None` when something moved, else the time to look again.
     async fn step(&mut self, control: &StoredControl, topology: &Topology, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let reachable = self.headend.is_connected(control.meter);
+        let reachable = self.headend.presence(control.meter) == PresenceState::Listening;
         let flight = self.flights.entry(control.id).or_default();
         match flight.next(&control.kind, &control.state, control.expires, reachable, now, self.timing) {
             Step::WaitUntil(at) => return Ok(Some(at)),
@@ -125,7 +125,7 @@ impl Commander {
         }
         let targets = [(Some(readers.meter), false), (readers.observer.map(|(meter, _)| meter), true)];
         for (meter, is_observer) in targets {
-            let Some(meter) = meter.filter(|meter| self.headend.is_connected(*meter)) else { continue };
+            let Some(meter) = meter.filter(|meter| self.headend.presence(*meter) == PresenceState::Listening) else { continue };
             let id = snapshot_id(control.id, asked, is_observer);
             // An instant that has passed is answered at once.
             let kind = ControlKind::SnapshotAt { at: Timestamp(0) };
