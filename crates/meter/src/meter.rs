@@ -199,7 +199,8 @@ impl Meter {
         }
     }
 
-    /// Sets how many profile records are gathered into one frame (1 to 192). Gathered ones stay until the frame is full.
+    /// Sets how many profile records are gathered into one frame (1 to 192). Gathered ones stay until the frame is full. While
+    /// more than one is gathered, no `now` frames are made: nobody watches.
     pub fn gather_records(&mut self, records: u16) {
         self.config.records_per_frame = records;
     }
@@ -430,7 +431,8 @@ impl Meter {
 
     fn report_now(&mut self) {
         let period = i64::from(self.memory.settings.now_seconds);
-        if period == 0 || !self.clock.is_set() {
+        let gathering = self.config.records_per_frame > 1;
+        if period == 0 || gathering || !self.clock.is_set() {
             return;
         }
         let now = self.clock.now(self.uptime).0;
