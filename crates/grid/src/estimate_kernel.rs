@@ -442,11 +442,12 @@ impl EstimateTask<'_> {
     #[inline(always)]
     fn gather(&self, first: usize, lanes: usize, count: usize, data: &mut [f64]) {
         let width = self.batch.estimator.measurements.len();
-        for lane in 0..lanes {
-            let row = (first + lane).min(count - 1) * width;
-            let values = &self.values[row..row + width];
-            for (entry, columns) in self.batch.entries.iter().enumerate() {
-                data[entry * lanes + lane] = columns.iter().map(|&(c, share)| share * values[c]).sum();
+        for (entry, columns) in data.chunks_exact_mut(lanes).zip(&self.batch.entries) {
+            entry.fill(0.0);
+            for &(c, share) in columns {
+                for (lane, value) in entry.iter_mut().enumerate() {
+                    *value += share * self.values[(first + lane).min(count - 1) * width + c];
+                }
             }
         }
     }
@@ -465,9 +466,6 @@ impl EstimateTask<'_> {
         let mut iterations = 0;
         while iterations < self.tolerance.max_iterations {
             iterations += 1;
-            for value in rhs.iter_mut() {
-                *value = [zero; 4];
-            }
             self.batch.kernel.right_hand_side(simd, x, data, rhs);
             for i in symbolic.first_active..symbolic.len() {
                 let b = rhs[i];
@@ -476,11 +474,12 @@ impl EstimateTask<'_> {
             step = zero;
             for i in (symbolic.first_active..symbolic.len()).rev() {
                 let new = factor.backward(simd, symbolic, i, rhs[i], x);
+                rhs[i] = [zero; 4];
                 for k in 0..2 {
                     let change = simd.abs_f64s(simd.sub_f64s(new[k], x[i][k]));
                     step = simd.max_f64s(step, change);
                     // keeps a NaN that max would drop
-                    step = simd.add_f64s(step, simd.mul_f64s(zero, change));
+                    step = simd.mul_add_e_f64s(zero, change, step);
                 }
                 x[i] = new;
             }
@@ -501,13 +500,15 @@ impl EstimateTask<'_> {
         let x: &[f64] = pulp::bytemuck::cast_slice(pulp::bytemuck::cast_slice::<[S::f64s; 4], S::f64s>(x));
         let step: [S::f64s; 1] = [step];
         let step: &[f64] = pulp::bytemuck::cast_slice(&step);
-        for lane in 0..lanes {
-            let range = (row + lane) * width..(row + lane + 1) * width;
-            let (re, im) = (&mut self.re[range.clone()], &mut self.im[range]);
-            for ((re, im), &p) in re.iter_mut().zip(im).zip(&self.batch.outputs) {
-                *re = x[4 * p * S::F64_LANES + lane];
-                *im = x[(4 * p + 1) * S::F64_LANES + lane];
+        let (re, im) = (&mut self.re[row * width..], &mut self.im[row * width..]);
+        for (k, &p) in self.batch.outputs.iter().enumerate() {
+            let at = 4 * p * S::F64_LANES;
+            for lane in 0..lanes {
+                re[lane * width + k] = x[at + lane];
+                im[lane * width + k] = x[at + S::F64_LANES + lane];
             }
+        }
+        for lane in 0..lanes {
             let good = step[lane] < self.tolerance.step_pu;
             self.iterations[row + lane] = if good { u32::try_from(iterations).unwrap_or(u32::MAX) } else { 0 };
         }

@@ -390,7 +390,9 @@ impl FlowSolver {
             })
             .collect();
         let factor = factor_at(model, &symbolic, &derivatives)?;
-        let offset = apply(&symbolic, &factor, |_| C64::ZERO, slack, model.slack_voltage);
+        let mut source = vec![[0.0; 2]; symbolic.len()];
+        source[symbolic.position[slack]] = [model.slack_voltage.re, model.slack_voltage.im];
+        factor.forward_one(&symbolic, &mut source);
         let by_position =
             |values: &[C64]| symbolic.node.iter().map(|&n| [values[n].re, values[n].im]).collect::<Vec<_>>();
         let active: Vec<usize> = (0..v.len()).filter(|&i| classes[i] == Class::Active).collect();
@@ -412,7 +414,7 @@ impl FlowSolver {
             point_of_column: columns.iter().map(|&bus| point_of_node[model.node_of_bus[bus]]).collect(),
             columns: columns.to_vec(),
             kernel: Kernel {
-                offset: by_position(&offset),
+                source,
                 base: by_position(&v),
                 outputs: model.node_of_bus.iter().map(|&n| symbolic.position[n]).collect(),
                 factor,
@@ -537,12 +539,13 @@ impl Loads for Batch<'_> {
     fn gather(&self, first: usize, lanes: usize, data: &mut [f64]) {
         data.fill(0.0);
         let width = self.solver.columns.len();
-        for lane in 0..lanes {
-            let row = (first + lane).min(self.count - 1) * width;
-            let (p, q) = (&self.scenarios.p_pu[row..row + width], &self.scenarios.q_pu[row..row + width]);
-            for ((&p, &q), &point) in p.iter().zip(q).zip(&self.solver.point_of_column) {
-                data[2 * point * lanes + lane] += p;
-                data[(2 * point + 1) * lanes + lane] += q;
+        let last = self.count - 1;
+        for (k, &point) in self.solver.point_of_column.iter().enumerate() {
+            let (p, q) = data[2 * point * lanes..2 * (point + 1) * lanes].split_at_mut(lanes);
+            for lane in 0..lanes {
+                let at = (first + lane).min(last) * width + k;
+                p[lane] += self.scenarios.p_pu[at];
+                q[lane] += self.scenarios.q_pu[at];
             }
         }
     }

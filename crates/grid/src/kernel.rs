@@ -38,8 +38,8 @@ pub(crate) trait Loads: Sync {
 pub(crate) struct Kernel {
     pub(crate) symbolic: Symbolic,
     pub(crate) factor: Factor<2>,
-    /// voltages caused by the source alone, by position
-    pub(crate) offset: Vec<[f64; 2]>,
+    /// the sources after forward substitution, by position
+    pub(crate) source: Vec<[f64; 2]>,
     /// start of the iteration, by position
     pub(crate) base: Vec<[f64; 2]>,
     /// position of each output
@@ -138,7 +138,7 @@ impl<L: Loads> Task<'_, L> {
     /// One forward and backward pass; `rhs` is left zero, `v` becomes the new state. Returns the largest change by lane.
     #[inline(always)]
     fn sweep<S: Simd>(&self, simd: S, scratch: &mut Scratch<S>, source: S::f64s) -> S::f64s {
-        let Kernel { symbolic, factor, offset, .. } = self.kernel;
+        let Kernel { symbolic, factor, .. } = self.kernel;
         let zero = simd.splat_f64s(0.0);
         let Scratch { v, rhs, .. } = scratch;
         for i in symbolic.first_active..symbolic.len() {
@@ -147,52 +147,40 @@ impl<L: Loads> Task<'_, L> {
         }
         let mut step = zero;
         for i in (symbolic.first_active..symbolic.len()).rev() {
-            let w = factor.backward(simd, symbolic, i, rhs[i], rhs);
-            rhs[i] = w;
-            let mut change = [zero; 2];
-            for k in 0..2 {
-                let new = simd.mul_add_e_f64s(source, simd.splat_f64s(offset[i][k]), w[k]);
-                change[k] = simd.abs_f64s(simd.sub_f64s(new, v[i][k]));
-                v[i][k] = new;
-            }
-            let mut larger = simd.max_f64s(change[0], change[1]);
+            let t = self.with_source(simd, i, rhs[i], source);
+            rhs[i] = [zero; 2];
+            let new = factor.backward(simd, symbolic, i, t, v);
+            let old = v[i];
+            v[i] = new;
+            let change = [simd.sub_f64s(new[0], old[0]), simd.sub_f64s(new[1], old[1])];
+            let mut larger = simd.max_f64s(simd.abs_f64s(change[0]), simd.abs_f64s(change[1]));
             if let Some(scale) = self.scale {
                 larger = simd.mul_f64s(larger, simd.splat_f64s(scale[i]));
             }
             // a NaN must not be lost: max may drop it, the sum does not
             step = simd.max_f64s(step, larger);
-            step = simd.add_f64s(step, simd.mul_f64s(zero, larger));
-        }
-        // keep the response of the active part for the passive one, clear the accumulator at the next use
-        for i in symbolic.first_active..symbolic.len() {
-            rhs[i] = [zero; 2];
+            step = simd.mul_add_e_f64s(zero, larger, step);
         }
         step
+    }
+
+    #[inline(always)]
+    fn with_source<S: Simd>(&self, simd: S, i: usize, t: [S::f64s; 2], source: S::f64s) -> [S::f64s; 2] {
+        let own = self.kernel.source[i];
+        [
+            simd.mul_add_e_f64s(source, simd.splat_f64s(own[0]), t[0]),
+            simd.mul_add_e_f64s(source, simd.splat_f64s(own[1]), t[1]),
+        ]
     }
 
     /// Back-substitution of the positions that the iteration skipped.
     #[inline(always)]
     fn expand_passive<S: Simd>(&self, simd: S, scratch: &mut Scratch<S>, source: S::f64s) {
-        let Kernel { symbolic, factor, offset, .. } = self.kernel;
+        let Kernel { symbolic, factor, .. } = self.kernel;
         let zero = simd.splat_f64s(0.0);
-        let Scratch { v, rhs, .. } = scratch;
-        if symbolic.first_active == 0 {
-            return;
-        }
-        for i in symbolic.first_active..symbolic.len() {
-            for k in 0..2 {
-                rhs[i][k] = simd.negate_mul_add_e_f64s(source, simd.splat_f64s(offset[i][k]), v[i][k]);
-            }
-        }
         for i in (0..symbolic.first_active).rev() {
-            let w = factor.backward(simd, symbolic, i, [zero; 2], rhs);
-            rhs[i] = w;
-            for k in 0..2 {
-                v[i][k] = simd.mul_add_e_f64s(source, simd.splat_f64s(offset[i][k]), w[k]);
-            }
-        }
-        for value in rhs.iter_mut() {
-            *value = [zero; 2];
+            let t = self.with_source(simd, i, [zero; 2], source);
+            scratch.v[i] = factor.backward(simd, symbolic, i, t, &scratch.v);
         }
     }
 
@@ -211,13 +199,16 @@ impl<L: Loads> Task<'_, L> {
         let v: &[f64] = pulp::bytemuck::cast_slice(pulp::bytemuck::cast_slice::<[S::f64s; 2], S::f64s>(&scratch.v));
         let step: [S::f64s; 1] = [step];
         let step: &[f64] = pulp::bytemuck::cast_slice(&step);
-        for lane in 0..lanes {
-            let range = (row + lane) * width..(row + lane + 1) * width;
-            let (re, im) = (&mut self.rows.re[range.clone()], &mut self.rows.im[range]);
-            for ((re, im), &p) in re.iter_mut().zip(im).zip(&self.kernel.outputs) {
-                *re = v[2 * p * S::F64_LANES + lane];
-                *im = v[(2 * p + 1) * S::F64_LANES + lane];
+        // outputs outside, lanes inside: the state is read once, each row is written in one stream
+        let (re, im) = (&mut self.rows.re[row * width..], &mut self.rows.im[row * width..]);
+        for (k, &p) in self.kernel.outputs.iter().enumerate() {
+            let at = 2 * p * S::F64_LANES;
+            for lane in 0..lanes {
+                re[lane * width + k] = v[at + lane];
+                im[lane * width + k] = v[at + S::F64_LANES + lane];
             }
+        }
+        for lane in 0..lanes {
             let good = step[lane] < self.tolerance.step_pu;
             self.rows.iterations[row + lane] = if good { u32::try_from(iterations).unwrap_or(u32::MAX) } else { 0 };
         }

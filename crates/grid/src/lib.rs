@@ -13,11 +13,14 @@ pub mod network;
 pub mod estimate;
 mod estimate_kernel;
 pub mod flow;
+pub mod hosting;
 mod kernel;
+pub mod lost;
 pub mod quality;
 pub mod series;
 mod sparse;
 pub mod threephase;
+pub mod topology;
 
 pub mod bench;
 pub mod check;

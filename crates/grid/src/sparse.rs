@@ -367,6 +367,14 @@ impl<const B: usize> Factor<B> {
         }
     }
 
+    /// The forward half of [`Factor::solve_one`].
+    pub(crate) fn forward_one(&self, symbolic: &Symbolic, x: &mut [[f64; B]]) {
+        for i in 0..symbolic.len() {
+            let b = x[i];
+            x[i] = self.forward(pulp::Scalar::new(), symbolic, i, b, x);
+        }
+    }
+
     /// Solves one right-hand side in plain numbers.
     pub(crate) fn solve_one(&self, symbolic: &Symbolic, x: &mut [[f64; B]]) {
         self.solve(pulp::Scalar::new(), symbolic, x);

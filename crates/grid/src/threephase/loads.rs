@@ -102,11 +102,12 @@ impl Loads for PhaseBatch<'_> {
     #[inline(always)]
     fn gather(&self, first: usize, lanes: usize, data: &mut [f64]) {
         let width = self.terms.len();
-        for lane in 0..lanes {
-            let row = (first + lane).min(self.count - 1) * width;
-            for k in 0..width {
-                data[2 * k * lanes + lane] = self.scenarios.p_w[row + k];
-                data[(2 * k + 1) * lanes + lane] = self.scenarios.q_var[row + k];
+        for (k, pair) in data.chunks_exact_mut(2 * lanes).enumerate() {
+            let (p, q) = pair.split_at_mut(lanes);
+            for lane in 0..lanes {
+                let at = (first + lane).min(self.count - 1) * width + k;
+                p[lane] = self.scenarios.p_w[at];
+                q[lane] = self.scenarios.q_var[at];
             }
         }
     }

@@ -264,17 +264,12 @@ impl PhaseSolver {
             .map(|(l, s)| l.term(*s, l.voltage(&v)).at(&symbolic.position, l))
             .collect();
         let factor = network.factor(&symbolic, &terms)?;
-        let offset = substitute(&symbolic, &factor, &network.source_a);
         let by_position = |x: &[C64]| symbolic.node.iter().map(|&i| [x[i].re, x[i].im]).collect::<Vec<_>>();
+        let mut source = by_position(&network.source_a);
+        factor.forward_one(&symbolic, &mut source);
         Ok(Self {
             inverse_base: symbolic.node.iter().map(|&i| 1.0 / network.base_v[i]).collect(),
-            kernel: Kernel {
-                offset: by_position(&offset),
-                base: by_position(&v),
-                outputs: symbolic.position.clone(),
-                factor,
-                symbolic,
-            },
+            kernel: Kernel { source, base: by_position(&v), outputs: symbolic.position.clone(), factor, symbolic },
             terms,
             network: network.clone(),
         })
