@@ -207,8 +207,7 @@ const SHORT_GAP: usize = 2;
 pub fn fill(values: &[f64], slots_per_day: usize) -> Filled {
     let n = values.len();
     let mut filled = Filled { values: values.to_vec(), variance: vec![0.0; n] };
-    let known_steps: Vec<f64> =
-        values.windows(2).map(|w| (w[1] - w[0]).powi(2)).filter(|v| !v.is_nan()).collect();
+    let known_steps: Vec<f64> = values.windows(2).map(|w| (w[1] - w[0]).powi(2)).filter(|v| !v.is_nan()).collect();
     let step_variance = known_steps.iter().sum::<f64>() / known_steps.len().max(1) as f64;
     let mut slot = 0;
     while slot < n {
