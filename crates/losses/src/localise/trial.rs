@@ -224,7 +224,12 @@ pub fn fill(values: &[f64], slots_per_day: usize) -> Filled {
                     let share = (t + 1 - slot) as f64 / (end - slot + 1) as f64;
                     (b + share * (a - b), 0.5 * step_variance)
                 }
-                _ => same_time(values, t, slots_per_day),
+                _ => {
+                    // The error of a long gap (a weekend filled from weekdays) lasts through it, so all its slots
+                    // together tell no more than one would.
+                    let (mean, variance) = same_time(values, t, slots_per_day);
+                    (mean, variance * (end - slot) as f64)
+                }
             };
             filled.values[t] = value;
             filled.variance[t] = variance;
