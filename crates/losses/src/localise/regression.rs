@@ -60,9 +60,8 @@ impl Regression {
     /// Sets the regression up; `extra_variance` (Wh²) is added to each slot, for instance that of a varying tap.
     pub fn new(feeder: &Feeder, extra_variance: f64) -> Self {
         let weights: Vec<f64> = feeder.variance.iter().map(|v| 1.0 / (v + extra_variance).sqrt()).collect();
-        let scaled = |values: &[f64], sd: f64| -> Vec<f64> {
-            values.iter().zip(&weights).map(|(v, w)| v * w * sd).collect()
-        };
+        let scaled =
+            |values: &[f64], sd: f64| -> Vec<f64> { values.iter().zip(&weights).map(|(v, w)| v * w * sd).collect() };
         let mut nuisance: Vec<Vec<f64>> = feeder.net_wh.iter().map(|p| scaled(p, feeder.class.gain_sd)).collect();
         nuisance.push(scaled(&feeder.delivered_wh, feeder.observer_class.gain_sd));
         nuisance.push(scaled(&feeder.losses_wh, LOSS_SD));
@@ -122,8 +121,7 @@ impl Regression {
 
     /// Takes a candidate's column as explained.
     pub fn take(&mut self, candidate: Candidate) {
-        let Some((_, _, column)) =
-            self.columns.iter().find(|(p, s, _)| *p == candidate.point && *s == candidate.shape)
+        let Some((_, _, column)) = self.columns.iter().find(|(p, s, _)| *p == candidate.point && *s == candidate.shape)
         else {
             return;
         };

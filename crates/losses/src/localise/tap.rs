@@ -55,8 +55,7 @@ pub fn places(feeder: &Feeder, power_w: &[f64]) -> Vec<Place> {
             forward(&covariance, &mut measured);
             forward(&covariance, &mut expected);
             let prior = 1.0 / (AMPLITUDE_SD * AMPLITUDE_SD);
-            let amplitude =
-                (dot(&measured, &expected) + prior) / (dot(&expected, &expected) + prior);
+            let amplitude = (dot(&measured, &expected) + prior) / (dot(&expected, &expected) + prior);
             let rest: f64 = measured.iter().zip(&expected).map(|(m, e)| (m - amplitude * e).powi(2)).sum();
             let determinant: f64 = (0..n).map(|i| 2.0 * covariance[i * n + i].ln()).sum();
             let misfit = rest + prior * (amplitude - 1.0).powi(2) + determinant;
@@ -70,8 +69,7 @@ pub fn places(feeder: &Feeder, power_w: &[f64]) -> Vec<Place> {
 /// (slope of the voltage error on the tap's power in pu per W, its variance) of one meter.
 fn slope(feeder: &Feeder, point: usize, power_w: &[f64]) -> Option<(f64, f64)> {
     let slots = feeder.slots();
-    let error: Vec<f64> =
-        feeder.voltage_pu[point].iter().zip(&feeder.modelled_pu[point]).map(|(m, v)| m - v).collect();
+    let error: Vec<f64> = feeder.voltage_pu[point].iter().zip(&feeder.modelled_pu[point]).map(|(m, v)| m - v).collect();
     let known: Vec<usize> = (0..slots).filter(|&t| !error[t].is_nan()).collect();
     if known.len() < LEAST_SLOTS {
         return None;

@@ -207,8 +207,7 @@ const SHORT_GAP: usize = 2;
 pub fn fill(values: &[f64], slots_per_day: usize) -> Filled {
     let n = values.len();
     let mut filled = Filled { values: values.to_vec(), variance: vec![0.0; n] };
-    let known_steps: Vec<f64> =
-        values.windows(2).map(|w| (w[1] - w[0]).powi(2)).filter(|v| !v.is_nan()).collect();
+    let known_steps: Vec<f64> = values.windows(2).map(|w| (w[1] - w[0]).powi(2)).filter(|v| !v.is_nan()).collect();
     let step_variance = known_steps.iter().sum::<f64>() / known_steps.len().max(1) as f64;
     let mut slot = 0;
     while slot < n {
@@ -225,7 +224,12 @@ pub fn fill(values: &[f64], slots_per_day: usize) -> Filled {
                     let share = (t + 1 - slot) as f64 / (end - slot + 1) as f64;
                     (b + share * (a - b), 0.5 * step_variance)
                 }
-                _ => same_time(values, t, slots_per_day),
+                _ => {
+                    // The error of a long gap (a weekend filled from weekdays) lasts through it, so all its slots
+                    // together tell no more than one would.
+                    let (mean, variance) = same_time(values, t, slots_per_day);
+                    (mean, variance * (end - slot) as f64)
+                }
             };
             filled.values[t] = value;
             filled.variance[t] = variance;

@@ -89,7 +89,8 @@ pub fn canaries(population: &Population, background: &Background, seed: u64, thr
         signature::extract(&series, background, &mut row);
         (row, sequence::input(&series))
     });
-    let mut canaries = Canaries { owners, rows: Rows { values: Vec::new(), columns: OWN_COLUMNS }, courses: Vec::new() };
+    let mut canaries =
+        Canaries { owners, rows: Rows { values: Vec::new(), columns: OWN_COLUMNS }, courses: Vec::new() };
     for (row, course) in made {
         canaries.rows.values.extend(row);
         canaries.courses.push(course);
@@ -136,10 +137,8 @@ fn zone_features(population: &Population, background: &Background, threads: usiz
 pub fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let size = items.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
-        let handles: Vec<_> = items
-            .chunks(size)
-            .map(|part| scope.spawn(|| part.iter().map(&work).collect::<Vec<R>>()))
-            .collect();
+        let handles: Vec<_> =
+            items.chunks(size).map(|part| scope.spawn(|| part.iter().map(&work).collect::<Vec<R>>())).collect();
         handles
             .into_iter()
             .flat_map(|handle| match handle.join() {

@@ -103,8 +103,7 @@ pub fn tamper(kwh: &[f64], kind: Tampering, dice: &mut Dice) -> Canary {
     let first = kwh.iter().position(|v| !v.is_nan()).unwrap_or(0);
     let last = kwh.iter().rposition(|v| !v.is_nan()).unwrap_or(0);
     let span = last + 1 - first;
-    let onset =
-        if dice.unit() < 0.25 { first } else { first + (dice.between(0.10, 0.85) * span as f64) as usize };
+    let onset = if dice.unit() < 0.25 { first } else { first + (dice.between(0.10, 0.85) * span as f64) as usize };
     let level = mean(&kwh[onset..]).max(0.0);
     let mut falsified = kwh.to_vec();
     let after = &mut falsified[onset..=last.max(onset)];
@@ -133,8 +132,7 @@ pub fn tamper(kwh: &[f64], kind: Tampering, dice: &mut Dice) -> Canary {
         }
         Tampering::Reverse => after.chunks_exact_mut(28).for_each(<[f64]>::reverse),
     }
-    let stolen_kwh =
-        kwh.iter().zip(&falsified).map(|(a, b)| a - b).filter(|d| !d.is_nan()).sum::<f64>();
+    let stolen_kwh = kwh.iter().zip(&falsified).map(|(a, b)| a - b).filter(|d| !d.is_nan()).sum::<f64>();
     Canary { kwh: falsified, stolen_kwh, onset }
 }
 

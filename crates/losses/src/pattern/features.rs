@@ -24,8 +24,21 @@ const QUANTILES: [(f64, &str); 9] = [
     (0.99, "q99"),
 ];
 const WEEKLY: [&str; 15] = [
-    "drop_size", "drop_position", "drop_t", "before", "after", "variance_ratio", "rise_t", "cusum", "fall_4", "rise_4",
-    "fall_8", "rise_8", "fall_13", "rise_13", "slope",
+    "drop_size",
+    "drop_position",
+    "drop_t",
+    "before",
+    "after",
+    "variance_ratio",
+    "rise_t",
+    "cusum",
+    "fall_4",
+    "rise_4",
+    "fall_8",
+    "rise_8",
+    "fall_13",
+    "rise_13",
+    "slope",
 ];
 
 /// What all customers are compared with; the same for a whole population.
@@ -118,13 +131,7 @@ fn record(kwh: &[f64], out: &mut Vec<f64>) {
     let last = kwh.iter().rposition(|v| !v.is_nan()).unwrap_or(0);
     let span = last + 1 - first;
     let (longest_gap, _) = runs(kwh[first..=last.max(first)].iter().map(|v| Some(v.is_nan())));
-    out.extend([
-        count as f64,
-        first as f64,
-        last as f64,
-        1.0 - count as f64 / span.max(1) as f64,
-        longest_gap as f64,
-    ]);
+    out.extend([count as f64, first as f64, last as f64, 1.0 - count as f64 / span.max(1) as f64, longest_gap as f64]);
 }
 
 fn shape(series: &Prepared, out: &mut Vec<f64>) {

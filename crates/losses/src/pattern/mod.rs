@@ -27,13 +27,13 @@ pub enum ModelError {
     #[error(transparent)]
     Table(#[from] crate::tables::TableError),
 }
-pub mod observer;
-pub mod canary;
-pub mod sequence;
-pub mod svm;
 pub mod assemble;
 pub mod blend;
 pub mod calibration;
+pub mod canary;
 pub mod drift;
 pub mod model;
+pub mod observer;
 pub mod reasons;
+pub mod sequence;
+pub mod svm;

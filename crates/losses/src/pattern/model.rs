@@ -307,7 +307,11 @@ impl<'a> Training<'a> {
     }
 
     /// Predictions of each fold by a fit on the others, joined in customer order.
-    fn out_of_fold(&self, folds: usize, wanted: impl Fn(usize) -> bool) -> Result<(Vec<usize>, MemberScores), ModelError> {
+    fn out_of_fold(
+        &self,
+        folds: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<(Vec<usize>, MemberScores), ModelError> {
         let fold = self.folds(folds);
         let mut tested = Vec::new();
         let mut joined = MemberScores::default();

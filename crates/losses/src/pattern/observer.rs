@@ -565,12 +565,8 @@ const STEP_DAYS: usize = 42;
 fn steps(shared: &Shared<'_>, index: usize, best_onset: usize, row: &mut Vec<f64>) {
     let kwh = shared.zone.customers[index];
     let adjusted: Vec<f64> = kwh.iter().zip(shared.zone.seasonal).map(|(x, r)| x / r).collect();
-    let missing: Vec<f64> = shared
-        .residual_kwh
-        .iter()
-        .zip(shared.weights)
-        .map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN })
-        .collect();
+    let missing: Vec<f64> =
+        shared.residual_kwh.iter().zip(shared.weights).map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN }).collect();
     let step = |values: &[f64], at: usize| {
         let before = mean(&values[at.saturating_sub(STEP_DAYS)..at]);
         let after = mean(&values[at..(at + STEP_DAYS).min(values.len())]);
@@ -585,10 +581,8 @@ fn steps(shared: &Shared<'_>, index: usize, best_onset: usize, row: &mut Vec<f64
         }
     }
     let rise = if at > 0 { step(&missing, at) } else { f64::NAN };
-    let spread: Vec<f64> = (STEP_DAYS..missing.len().saturating_sub(STEP_DAYS))
-        .step_by(14)
-        .map(|t| step(&missing, t).abs())
-        .collect();
+    let spread: Vec<f64> =
+        (STEP_DAYS..missing.len().saturating_sub(STEP_DAYS)).step_by(14).map(|t| step(&missing, t).abs()).collect();
     row.push((rise / deepest.max(0.05 * own_mean)).clamp(-5.0, 5.0));
     row.push(rise / median(&spread).max(0.1));
     let inside = best_onset >= STEP_DAYS && best_onset + STEP_DAYS <= kwh.len();
@@ -631,12 +625,8 @@ fn slow_comparison(shared: &Shared<'_>, index: usize, row: &mut Vec<f64>) {
     let weekly = |values: &[f64]| crate::pattern::statistics::block_means(values, 7, 3);
     let kwh = shared.zone.customers[index];
     let adjusted: Vec<f64> = kwh.iter().zip(shared.zone.seasonal).map(|(x, r)| x / r).collect();
-    let missing: Vec<f64> = shared
-        .residual_kwh
-        .iter()
-        .zip(shared.weights)
-        .map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN })
-        .collect();
+    let missing: Vec<f64> =
+        shared.residual_kwh.iter().zip(shared.weights).map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN }).collect();
     let (own, zone) = (weekly(&adjusted), weekly(&missing));
     row.push(correlation(&differences(&own), &differences(&zone), 12));
     row.push(correlation(&own, &zone, 12));

@@ -88,11 +88,7 @@ impl Population {
                     }
                 }
                 let middle = ratios.len() / 2;
-                if ratios.is_empty() {
-                    1.0
-                } else {
-                    ratios.select_nth_unstable_by(middle, f64::total_cmp).1.max(0.05)
-                }
+                if ratios.is_empty() { 1.0 } else { ratios.select_nth_unstable_by(middle, f64::total_cmp).1.max(0.05) }
             })
             .collect()
     }

@@ -95,7 +95,9 @@ impl<'a> Reader<'a> {
                 if z.is_nan() {
                     return None;
                 }
-                format!("the zone's missing energy follows this meter's readings day by day (z {z:.1}, about {kwh:.0} kWh)")
+                format!(
+                    "the zone's missing energy follows this meter's readings day by day (z {z:.1}, about {kwh:.0} kWh)"
+                )
             }
         };
         Some(words)

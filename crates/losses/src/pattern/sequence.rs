@@ -85,8 +85,9 @@ fn layout() -> Layout {
 impl Network {
     /// Trains `members` networks for `epochs` passes each. `inputs` as from [`input`], all of one length.
     pub fn fit(inputs: &[&[f32]], labels: &[bool], epochs: usize, members: usize, seed: u64) -> Self {
-        let members =
-            (0..members as u64).map(|m| train(inputs, labels, epochs, seed.wrapping_mul(977).wrapping_add(m))).collect();
+        let members = (0..members as u64)
+            .map(|m| train(inputs, labels, epochs, seed.wrapping_mul(977).wrapping_add(m)))
+            .collect();
         Self { members }
     }
 
@@ -97,8 +98,7 @@ impl Network {
         inputs
             .iter()
             .map(|x| {
-                let sum: f64 =
-                    self.members.iter().map(|p| f64::from(pass.forward(&layout, p, x, None))).sum();
+                let sum: f64 = self.members.iter().map(|p| f64::from(pass.forward(&layout, p, x, None))).sum();
                 sum / self.members.len().max(1) as f64
             })
             .collect()
@@ -166,8 +166,7 @@ fn train(inputs: &[&[f32]], labels: &[bool], epochs: usize, seed: u64) -> Vec<f3
             // The rate falls along a cosine to zero.
             let rate = RATE * 0.5 * (1.0 + (std::f32::consts::PI * step as f32 / steps as f32).cos());
             let (c1, c2) = (1.0 - 0.9f32.powi(step.min(10_000) as i32), 1.0 - 0.999f32.powi(step.min(100_000) as i32));
-            for (((p, g), m), v) in
-                parameters.iter_mut().zip(&gradient).zip(&mut first_moment).zip(&mut second_moment)
+            for (((p, g), m), v) in parameters.iter_mut().zip(&gradient).zip(&mut first_moment).zip(&mut second_moment)
             {
                 *m = 0.9 * *m + 0.1 * g;
                 *v = 0.999 * *v + 0.001 * g * g;
@@ -365,7 +364,11 @@ mod tests {
             moved[index] -= 2e-2;
             let down = pass.forward(&layout, &moved, &x, None);
             let slope = (up - down) / 2e-2;
-            assert!((slope - gradient[index]).abs() < 0.02 + 0.02 * slope.abs(), "{index}: {slope} {}", gradient[index]);
+            assert!(
+                (slope - gradient[index]).abs() < 0.02 + 0.02 * slope.abs(),
+                "{index}: {slope} {}",
+                gradient[index]
+            );
         }
     }
 

@@ -110,13 +110,7 @@ pub struct Trees {
 
 impl Trees {
     /// Trains on `rows` and `target` (0 or 1 for log-odds).
-    pub fn fit(
-        rows: &Rows,
-        target: &[f64],
-        kind: Target,
-        settings: &Settings,
-        seed: u64,
-    ) -> Result<Self, ModelError> {
+    pub fn fit(rows: &Rows, target: &[f64], kind: Target, settings: &Settings, seed: u64) -> Result<Self, ModelError> {
         let by_column = rows.by_column();
         let matrix = Matrix::new(&by_column, rows.count(), rows.columns);
         let boosters = (0..settings.seeds.max(1) as u64)
@@ -139,9 +133,9 @@ impl Trees {
                     .set_parallel(true)
                     .set_seed(seed.wrapping_mul(1_000).wrapping_add(member));
                 booster.missing_node_treatment = MissingNodeTreatment::AssignToParent;
-                booster
-                    .fit_unweighted(&matrix, target, None)
-                    .map_err(|e| ModelError::Training(format!("the gradient boosting trainer refused the data: {e}")))?;
+                booster.fit_unweighted(&matrix, target, None).map_err(|e| {
+                    ModelError::Training(format!("the gradient boosting trainer refused the data: {e}"))
+                })?;
                 Ok(booster)
             })
             .collect::<Result<_, ModelError>>()?;

@@ -56,7 +56,13 @@ struct Outcome {
     energy_ratio: f64,
 }
 
-fn run_kind(network: &Network, theft: Theft, options: StudyOptions, threads: usize) -> Result<StudyRow, LocaliseError> {
+/// Runs one kind of theft on the feeder.
+pub fn run_kind(
+    network: &Network,
+    theft: Theft,
+    options: StudyOptions,
+    threads: usize,
+) -> Result<StudyRow, LocaliseError> {
     let numbers: Vec<u64> = (0..options.trials as u64).collect();
     let outcomes = in_parallel(&numbers, threads, |number| {
         let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(theft as u64 * 10_007).wrapping_add(*number);
@@ -65,9 +71,8 @@ fn run_kind(network: &Network, theft: Theft, options: StudyOptions, threads: usi
         Ok(judge(&verdict, theft, &truth.usage_points, truth.stolen_wh))
     });
     let outcomes: Vec<Outcome> = outcomes.into_iter().collect::<Result<_, LocaliseError>>()?;
-    let share = |test: fn(&Outcome) -> bool| {
-        outcomes.iter().filter(|o| test(o)).count() as f64 / outcomes.len().max(1) as f64
-    };
+    let share =
+        |test: fn(&Outcome) -> bool| outcomes.iter().filter(|o| test(o)).count() as f64 / outcomes.len().max(1) as f64;
     let ratios: Vec<f64> = outcomes.iter().map(|o| o.energy_ratio).collect();
     Ok(StudyRow {
         theft: theft.name().to_owned(),

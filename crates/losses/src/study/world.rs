@@ -39,16 +39,8 @@ pub enum Theft {
 
 impl Theft {
     /// All kinds in the order of the tables.
-    pub const ALL: [Self; 8] = [
-        Self::None,
-        Self::Share30,
-        Self::Share10,
-        Self::Night,
-        Self::Two,
-        Self::Tap1000,
-        Self::Tap500,
-        Self::Constant,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::None, Self::Share30, Self::Share10, Self::Night, Self::Two, Self::Tap1000, Self::Tap500, Self::Constant];
 
     /// Name in the tables.
     pub fn name(self) -> &'static str {
@@ -99,7 +91,9 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
         .find(|b| b.kind == BranchKind::Trafo)
         .map(|b| b.to)
         .or_else(|| network.slack().ok().map(|s| network.buses[s].id))
-        .ok_or_else(|| LocaliseError::Mismatch(format!("network \"{}\" has neither transformer nor slack", network.name)))?;
+        .ok_or_else(|| {
+            LocaliseError::Mismatch(format!("network \"{}\" has neither transformer nor slack", network.name))
+        })?;
     let mut cut = cut_at(network, observer_bus)?;
     for branch in &mut cut.branches {
         let factor = (0.1 * dice.normal()).exp();
@@ -370,7 +364,9 @@ impl World<'_> {
         let scenarios = Scenarios { p_pu: &p, q_pu: &q, slack_vm_pu: Some(&slack) };
         let solved = solver.solve(&scenarios, Tolerance::default(), 1)?;
         if let Some((slot, error)) = solved.failed.first() {
-            return Err(LocaliseError::Mismatch(format!("the simulated load of slot {slot} cannot be supplied: {error}")));
+            return Err(LocaliseError::Mismatch(format!(
+                "the simulated load of slot {slot} cannot be supplied: {error}"
+            )));
         }
         let losses = line_losses_pu(self.cut, &solved, slots).iter().map(|l| l * base_w).collect();
         let voltages = self
