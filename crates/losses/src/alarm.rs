@@ -31,7 +31,7 @@ const FAST_CLIP: f64 = 4.0;
 const SLOW_SLACK: f64 = 0.75;
 const SLOW_CLIP: f64 = 4.5;
 /// Margins on the thresholds of Siegmund's formula.
-const FAST_MARGIN: f64 = 1.6;
+const FAST_MARGIN: f64 = 3.4;
 const SLOW_MARGIN: f64 = 1.25;
 /// Deviations from the prior, over at least [`STANDING_DAYS`], that are called a standing loss.
 const STANDING_Z: f64 = 4.5;
@@ -204,6 +204,8 @@ pub struct Residual {
     pub standing: (f64, f64),
     /// Whether enough was measured to learn from.
     pub learnable: bool,
+    /// Whether the loss model has seen a day: before that the residual shows its prior, not its noise.
+    pub settled: bool,
 }
 
 /// One four-hour block.
@@ -345,6 +347,16 @@ impl Detector {
         self.square * (meter_var + misfit * misfit)
     }
 
+    /// By how much the variance of a sum of slots exceeds that of independent ones: (1 + φ)/(1 − φ), 1 to 19.
+    pub fn correlation_factor(&self) -> f64 {
+        let phi = self.phi();
+        (1.0 + phi) / (1.0 - phi)
+    }
+
+    fn phi(&self) -> f64 {
+        (self.product / self.square.max(1e-9)).clamp(0.0, 0.9)
+    }
+
     /// Habit of the slot that ends at `end`, Wh.
     pub fn habit_wh(&self, end: Timestamp, minutes: u16) -> f64 {
         self.habit_w[bin_of(end)] * f64::from(minutes) / 60.0
@@ -370,14 +382,14 @@ impl Detector {
         let residual = slot.residual_wh - self.habit_wh(slot.end, slot.minutes);
         let var = self.slot_var(slot.meter_var, slot.supplied_wh) + slot.estimate_var;
         let z = residual / var.sqrt().max(1e-6);
-        let clean = slot.learnable && !self.blocks_learning();
-        let phi = (self.product / self.square.max(1e-9)).clamp(0.0, 0.9);
+        let clean = slot.learnable && slot.settled && !self.blocks_learning();
+        let phi = self.phi();
         let innovation = (z - phi * self.last_z) / (1.0 - phi * phi).sqrt();
         if clean {
             self.learn_slot(slot, z, hours);
         }
         self.last_z = z.clamp(-8.0, 8.0);
-        let whitened_var = var * (1.0 + phi) / (1.0 - phi);
+        let whitened_var = var * self.correlation_factor();
         self.block.add(&Block {
             residual_wh: residual,
             var: whitened_var,

@@ -154,7 +154,7 @@ impl MeterSlot {
         // Slot energies are far below 2^53 Wh, where f64 is exact.
         #[allow(clippy::cast_precision_loss)]
         let net = flow.import_wh.0 as f64 - flow.export_wh.0 as f64;
-        Some(on_grid(net * self.ct_ratio))
+        Some(if self.ct_ratio == 1.0 { net } else { on_grid(net * self.ct_ratio) })
     }
 }
 

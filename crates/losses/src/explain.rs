@@ -309,6 +309,3 @@ fn zone_evidence(history: &ZoneHistory, data: &Prepared, missing_wh: f64) -> Vec
 pub fn tamper_evidence(zone: ZoneId, meter: MeterId, events: &[MeterEvent]) -> Vec<Evidence> {
     reasons::tamper_evidence(zone, meter, events, None)
 }
-
-#[cfg(test)]
-mod tests;

@@ -20,8 +20,8 @@ pub const BOUND_SD: f64 = 2.0;
 pub const DELAY_DAYS: usize = 2;
 /// Days learned before the delay applies.
 pub const YOUNG_DAYS: f64 = 10.0;
-/// One observation per this many correlated slots counts.
-const CORRELATED_SLOTS: f64 = 8.0;
+/// One observation counts per at least this many slots, even if their noise looks independent.
+const CORRELATED_SLOTS: f64 = 2.0;
 const DAILY_FADE: f64 = 0.984_7;
 
 /// What is known of a zone's technical loss before any reading: from conductor and transformer data, or a default.
@@ -168,7 +168,8 @@ impl TechnicalModel {
         (self.prior.k0_w * x[0] + self.prior.k2_share * x[1], sd)
     }
 
-    /// Takes in `difference_wh = supplied − metered` of a slot with its noise variance. `day` is the UTC day number.
+    /// Takes in `difference_wh = supplied − metered` of a slot with the variance of its noise (inflated for correlation between
+    /// slots). `day` is the UTC day number.
     pub fn observe(&mut self, day: i64, power_w: f64, hours: f64, difference_wh: f64, noise_var: f64) {
         self.roll(day);
         let x = self.regressors(power_w, hours);

@@ -7,9 +7,11 @@ use metering::Timestamp;
 
 /// Two-hour bins of the day.
 const BINS: usize = 12;
-/// Relative uncertainty of an estimate's level that stays the same from slot to slot (a home may be vacant while its meter is
+/// Relative uncertainty of the level of an estimate in a long gap, the same from slot to slot (a home may be vacant while its meter is
 /// silent).
 const LEVEL_SD: f64 = 0.35;
+/// Length of a gap beyond which that uncertainty counts in full; single missing slots are covered by the spread of the slots.
+const GAP_HOURS: f64 = 6.0;
 /// Memory of a bin in slots of that bin: about two weeks of quarter-hours.
 const MEMORY_SLOTS: u8 = 112;
 
@@ -23,8 +25,10 @@ pub(super) struct MemberState {
     seen: [u8; BINS],
     /// Variance of a slot's mean power around its bin, W².
     var_w2: f32,
-    /// Net energy of the last measured slot, W; for the clock error.
+    /// Mean power of the last measured slot, W; for the clock error.
     pub(super) last_w: f32,
+    /// For how long its meter has been silent, hours.
+    gap_hours: f32,
 }
 
 /// An estimate in place of a reading.
@@ -34,7 +38,8 @@ pub(super) struct Estimate {
     pub(super) systematic_sd: f64,
 }
 
-fn bin_of(end: Timestamp, hours: f64) -> usize {
+/// The bin of the middle of a slot.
+pub(super) fn bin_of(end: Timestamp, hours: f64) -> usize {
     let middle = end.second_of_day() as f64 / 3_600.0 - hours / 2.0;
     let bin = (middle.rem_euclid(24.0) / 2.0) as usize;
     bin.min(BINS - 1)
@@ -42,13 +47,11 @@ fn bin_of(end: Timestamp, hours: f64) -> usize {
 
 impl MemberState {
     pub(super) fn new(id: MemberId) -> Self {
-        Self { id, mean_w: [0.0; BINS], seen: [0; BINS], var_w2: 0.0, last_w: 0.0 }
+        Self { id, mean_w: [0.0; BINS], seen: [0; BINS], var_w2: 0.0, last_w: 0.0, gap_hours: 0.0 }
     }
 
     /// Takes a measured slot in.
-    pub(super) fn learn(&mut self, net_wh: f64, end: Timestamp, hours: f64) {
-        let watts = (net_wh / hours) as f32;
-        let bin = bin_of(end, hours);
+    pub(super) fn learn(&mut self, watts: f32, bin: usize) {
         let seen = self.seen[bin];
         let step = 1.0 / (f32::from(seen) + 1.0);
         let miss = watts - self.mean_w[bin];
@@ -60,19 +63,25 @@ impl MemberState {
         self.mean_w[bin] += miss * step;
         self.seen[bin] = (seen + 1).min(MEMORY_SLOTS);
         self.last_w = watts;
+        self.gap_hours = 0.0;
+    }
+
+    /// Takes note of a slot without a reading.
+    pub(super) fn miss(&mut self, hours: f64) {
+        self.gap_hours = (self.gap_hours + hours as f32).min(1e6);
     }
 
     /// What the member probably took; `typical_w` is the mean of the zone's other members, for one never seen.
-    pub(super) fn estimate(&self, end: Timestamp, hours: f64, typical_w: f64) -> Estimate {
-        let bin = bin_of(end, hours);
+    pub(super) fn estimate(&self, bin: usize, hours: f64, typical_w: f64) -> Estimate {
         let known = self.seen[bin] > 0;
         let watts = if known { f64::from(self.mean_w[bin]) } else { typical_w };
         let level_sd = if known { LEVEL_SD } else { 1.0 };
         let random_var = if known { f64::from(self.var_w2) } else { typical_w * typical_w };
+        let common = 1.0 - (-(f64::from(self.gap_hours) + hours) / GAP_HOURS).exp();
         Estimate {
             net_wh: watts * hours,
             random_var: random_var * hours * hours,
-            systematic_sd: level_sd * watts.abs() * hours,
+            systematic_sd: level_sd * watts.abs() * hours * common,
         }
     }
 }
@@ -88,11 +97,13 @@ mod tests {
         for slot in 1..=96 * 7i64 {
             let end = Timestamp(slot * 900);
             let evening = (18..22).contains(&((end.second_of_day() - 1).div_euclid(3_600)));
-            state.learn(if evening { 300.0 } else { 50.0 }, end, 0.25);
+            state.learn(if evening { 1_200.0 } else { 200.0 }, bin_of(end, 0.25));
         }
-        let at = |hour: i64| state.estimate(Timestamp(86_400 * 9 + hour * 3_600), 0.25, 999.0).net_wh;
+        let at = |hour: i64| state.estimate(bin_of(Timestamp(86_400 * 9 + hour * 3_600), 0.25), 0.25, 999.0).net_wh;
         assert!((at(20) - 300.0).abs() < 1.0 && (at(4) - 50.0).abs() < 1.0, "{} {}", at(20), at(4));
-        let stranger = MemberState::new(state.id).estimate(Timestamp(0), 0.25, 400.0);
-        assert!(stranger.net_wh > 99.0 && stranger.systematic_sd > 99.0, "never zero");
+        let mut stranger = MemberState::new(state.id);
+        (0..200).for_each(|_| stranger.miss(0.25));
+        let guess = stranger.estimate(0, 0.25, 400.0);
+        assert!(guess.net_wh > 99.0 && guess.systematic_sd > 99.0, "never zero");
     }
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use metering::{Timestamp, ZoneId};
 use serde::{Deserialize, Serialize};
 
-use super::{CT_RATIO_SD, EnergyBalance, MemberId, MeterClass, MeterSlot, ZoneSlot, estimate::MemberState, on_grid};
+use super::{
+    CT_RATIO_SD, EnergyBalance, MemberId, MeterClass, MeterSlot, ZoneSlot,
+    estimate::{MemberState, bin_of},
+    on_grid,
+};
 use crate::{
     alarm::{AlarmChange, AlarmConfig, AlarmState, Detector, Residual},
     technical::{TechnicalModel, TechnicalPrior},
@@ -142,11 +146,6 @@ impl ZoneMonitor {
         let hours = f64::from(slot.minutes) / 60.0;
         let metered = self.metered(slot, hours);
         let (balance, residual) = self.balance(slot, &metered, hours);
-        for (state, member) in self.members.iter_mut().zip(&slot.members) {
-            if let Some(net_wh) = member.meter.net_wh() {
-                state.learn(net_wh, slot.end, hours);
-            }
-        }
         self.observer_last_w = slot.observer.net_wh().map(|wh| wh / hours);
         self.last_end = Some(slot.end);
         let Some(residual) = residual else {
@@ -158,7 +157,8 @@ impl ZoneMonitor {
                 self.technical.discard_pending();
             }
         } else if residual.learnable {
-            let noise_var = self.detector.slot_var(residual.meter_var, residual.supplied_wh) + residual.estimate_var;
+            let slot_var = self.detector.slot_var(residual.meter_var, residual.supplied_wh);
+            let noise_var = self.detector.correlation_factor() * slot_var + residual.estimate_var;
             let difference = balance.supplied_wh - balance.metered_wh;
             let day = slot.end.plus(-1).day();
             self.technical.observe(day, balance.supplied_wh / hours, hours, difference, noise_var);
@@ -169,13 +169,7 @@ impl ZoneMonitor {
 
     /// The balance of a slot with the present state, without learning from it: for late readings of an earlier slot.
     pub fn revise(&self, slot: &ZoneSlot) -> EnergyBalance {
-        let mut copy = Self {
-            members: self.members.clone(),
-            technical: self.technical.clone(),
-            detector: Detector::default(),
-            ..*self
-        };
-        copy.detector = self.detector.clone();
+        let mut copy = self.clone();
         copy.align(slot);
         let hours = f64::from(slot.minutes) / 60.0;
         let metered = copy.metered(slot, hours);
@@ -195,24 +189,36 @@ impl ZoneMonitor {
             slot.members.iter().map(|m| old.remove(&m.id).unwrap_or_else(|| MemberState::new(m.id))).collect();
     }
 
-    fn metered(&self, slot: &ZoneSlot, hours: f64) -> Metered {
+    /// Adds the members up and learns from them in the same pass.
+    fn metered(&mut self, slot: &ZoneSlot, hours: f64) -> Metered {
         let mut sum = Metered::default();
-        let mut present = 0u32;
-        for (state, member) in self.members.iter().zip(&slot.members) {
-            let Some(net_wh) = member.meter.net_wh() else { continue };
-            present += 1;
+        let mut missing = 0u32;
+        let bin = bin_of(slot.end, hours);
+        let per_hour = 1.0 / hours;
+        for (state, member) in self.members.iter_mut().zip(&slot.members) {
+            let Some(net_wh) = member.meter.net_wh() else {
+                missing += 1;
+                continue;
+            };
+            let watts = net_wh * per_hour;
             sum.net_wh += net_wh;
             sum.measured_abs_wh += net_wh.abs();
-            let (random_var, gain) = errors(&member.meter, net_wh, net_wh / hours - f64::from(state.last_w));
+            let (random_var, gain) = errors(&member.meter, net_wh, watts - f64::from(state.last_w));
             sum.random_var += random_var;
             sum.gain_var += gain * gain * net_wh * net_wh;
+            state.learn(watts as f32, bin);
         }
-        if usize::try_from(present).is_ok_and(|n| n == slot.members.len()) {
+        if missing == 0 {
             return sum;
         }
-        let typical_w = if present > 0 { sum.net_wh / hours / f64::from(present) } else { 350.0 };
-        for (state, _) in self.members.iter().zip(&slot.members).filter(|(_, member)| member.meter.flow.is_none()) {
-            let estimate = state.estimate(slot.end, hours, typical_w);
+        let present = slot.members.len() as f64 - f64::from(missing);
+        let typical_w = if present > 0.0 { sum.net_wh * per_hour / present } else { 350.0 };
+        for (state, member) in self.members.iter_mut().zip(&slot.members) {
+            if member.meter.flow.is_some() {
+                continue;
+            }
+            let estimate = state.estimate(bin, hours, typical_w);
+            state.miss(hours);
             let net_wh = on_grid(estimate.net_wh);
             sum.net_wh += net_wh;
             sum.estimated_abs_wh += net_wh.abs();
@@ -275,6 +281,7 @@ impl ZoneMonitor {
             supplied_wh: supplied_wh.abs(),
             standing: (supplied_wh - metered.net_wh - prior_wh, prior_sd),
             learnable: measured_share >= LEARN_COVERAGE,
+            settled: self.technical.learned_days() >= 0.9,
         };
         (balance, Some(residual))
     }
@@ -285,8 +292,8 @@ impl ZoneMonitor {
 fn errors(meter: &MeterSlot, net_wh: f64, step_w: f64) -> (f64, f64) {
     let accuracy = meter.class.accuracy();
     let quantum = accuracy.quantum_wh * meter.ct_ratio;
-    let clock = accuracy.clock_s / 3_600.0 * step_w;
+    let clock = accuracy.clock_s * (1.0 / 3_600.0) * step_w;
     let random = accuracy.random * net_wh;
     let gain = if meter.ct_ratio == 1.0 { accuracy.gain } else { accuracy.gain.hypot(CT_RATIO_SD) };
-    (quantum * quantum / 6.0 + clock * clock + random * random, gain)
+    (quantum * quantum * (1.0 / 6.0) + clock * clock + random * random, gain)
 }

@@ -41,6 +41,8 @@ pub(super) struct Prepared<'a> {
     pub(super) hours: f64,
     /// Whether energy is missing in some hours of the day only.
     pub(super) selective: bool,
+    /// Number of rows after the onset.
+    pub(super) rows_after: f64,
     /// Means over the rows after the onset, W.
     pub(super) mean_residual_w: f64,
     pub(super) mean_supplied_w: f64,
@@ -74,7 +76,9 @@ pub(super) fn prepare(history: &ZoneHistory) -> Prepared<'_> {
         kept.push(index);
     }
     let members = history.members.iter().map(|member| fill(member, &kept, &rows, hours)).collect();
-    let mut data = Prepared { rows, members, hours, selective: false, mean_residual_w: 0.0, mean_supplied_w: 0.0 };
+    let rows_after = rows.iter().filter(|row| row.after).count() as f64;
+    let mut data =
+        Prepared { rows, members, hours, selective: false, rows_after, mean_residual_w: 0.0, mean_supplied_w: 0.0 };
     subtract_habit(&mut data);
     data.mean_residual_w = mean(data.rows.iter().filter(|r| r.after).map(|r| r.residual_w));
     data.mean_supplied_w = mean(data.rows.iter().filter(|r| r.after).map(|r| r.supplied_w));

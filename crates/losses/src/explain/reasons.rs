@@ -100,7 +100,9 @@ fn assess_one(context: &Context, member: &Member, pick: Option<Fit>, single: Opt
     if evidence.is_empty() {
         return None;
     }
+    let fell = evidence.iter().any(|e| e.kind == EvidenceKind::MissingLoad);
     evidence.extend(honest_alternatives(context, member, range));
+    evidence.retain(|e| fell || e.kind != EvidenceKind::SharedChange);
     evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     let weight = evidence.iter().map(Evidence::signed_weight).sum();
     let estimated_wh = match (&fit, &change) {
@@ -141,25 +143,36 @@ fn regression_evidence(context: &Context, fit: &Fit, taken: bool, share: f64, ra
     )
 }
 
-/// Ratio of the members' use after and before the onset, median: what the season did to all.
+/// Ratio of the members' use after and before the onset at the same hours of the day, median: what the season did to all. One
+/// with less than half a day to compare.
 fn common_change(data: &Prepared) -> f64 {
-    let mut ratios: Vec<f64> = data
-        .members
-        .iter()
-        .filter_map(|member| {
-            let of = |after: bool| {
-                let values = data.rows.iter().zip(&member.power_w).filter(move |(row, _)| row.after == after);
-                mean(values.map(|(_, p)| *p))
-            };
-            let (before, after) = (of(false), of(true));
-            (before > 10.0).then_some(after / before)
-        })
-        .collect();
+    if super::after_hours(data) < 12.0 {
+        return 1.0;
+    }
+    let mut ratios: Vec<f64> = data.members.iter().filter_map(|member| member_ratio(data, member)).collect();
     if ratios.len() < 5 {
         return 1.0;
     }
     ratios.sort_by(f64::total_cmp);
     ratios[ratios.len() / 2].clamp(0.3, 3.0)
+}
+
+fn member_ratio(data: &Prepared, member: &Member) -> Option<f64> {
+    let mut before = [(0.0, 0.0f64); 24];
+    for (row, power) in data.rows.iter().zip(&member.power_w).filter(|(row, _)| !row.after) {
+        before[row.hour].0 += power;
+        before[row.hour].1 += 1.0;
+    }
+    let (mut expected, mut now, mut n) = (0.0, 0.0, 0.0);
+    for (row, power) in data.rows.iter().zip(&member.power_w).filter(|(row, _)| row.after) {
+        let (sum, count) = before[row.hour];
+        if count > 0.0 {
+            expected += sum / count;
+            now += power;
+            n += 1.0;
+        }
+    }
+    (n > 0.0 && expected / n > 10.0).then(|| now / expected)
 }
 
 fn change(context: &Context, member: &Member) -> Option<Change> {

@@ -14,6 +14,8 @@ use super::{linear::Square, prepared::Prepared};
 pub(super) const PICKS_MAX: usize = 3;
 /// Hours of the day in the free profiles.
 const PROFILE_BINS: usize = 12;
+/// Rows after the onset at which a t counts 1/√2.
+const FEW_ROWS: f64 = 64.0;
 const GAIN_SD: f64 = 0.005;
 const COMMON_GAIN_SD: f64 = 0.003;
 
@@ -68,10 +70,9 @@ struct Noise {
     scale: f64,
 }
 
-/// Runs the regression; `None` with fewer than 16 rows after the onset.
+/// Runs the regression; `None` with fewer than 24 rows after the onset.
 pub(super) fn regress(data: &Prepared) -> Option<Regression> {
-    let after = data.rows.iter().filter(|row| row.after).count();
-    if after < 16 {
+    if data.rows_after < 24.0 {
         return None;
     }
     let columns = Columns::new(data.members.len());
@@ -219,7 +220,8 @@ fn candidate_fit(data: &Prepared, columns: &Columns, normal: &Square, member: us
         member,
         selective,
         coefficient,
-        t: coefficient * information.sqrt(),
+        // With few rows the noise is known badly and chance likenesses are common: t is taken down.
+        t: coefficient * information.sqrt() / (1.0 + FEW_ROWS / data.rows_after.max(1.0)).sqrt(),
         energy_wh: coefficient * energy_w * data.hours,
         runner_up: 0.0,
     })

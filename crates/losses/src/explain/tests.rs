@@ -1,1 +1,0 @@
-//! Explanations on small synthetic zones.
