@@ -4,7 +4,6 @@ use std::{
     collections::HashSet,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool},
     time::Duration,
 };
@@ -199,10 +198,8 @@ pub(crate) enum Access {
 }
 
 pub(crate) async fn open_file(path: &Path, access: Access) -> Result<SqlitePool, StoreError> {
-    let shown = || StoreError::Directory { path: path.to_owned(), why: "its name is not valid UTF-8".to_owned() };
-    let name = path.to_str().ok_or_else(shown)?;
-    let options = SqliteConnectOptions::from_str("sqlite::memory:")?
-        .filename(name)
+    let options = SqliteConnectOptions::new()
+        .filename(path)
         .create_if_missing(access != Access::Read)
         .page_size(8192)
         .auto_vacuum(SqliteAutoVacuum::Incremental)

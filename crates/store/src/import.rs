@@ -134,7 +134,8 @@ fn shortened(mut rejected: Vec<RejectedRow>) -> Vec<RejectedRow> {
     if more > 0 {
         rejected.truncate(REJECTED_MAX);
         let line = rejected.last().map_or(0, |row| row.line);
-        rejected.push(RejectedRow { line, reason: format!("{more} further rows after this line were refused as well") });
+        rejected
+            .push(RejectedRow { line, reason: format!("{more} further rows after this line were refused as well") });
     }
     rejected
 }
@@ -155,7 +156,8 @@ fn parse(csv: &str) -> Result<(Vec<Said>, Vec<RejectedRow>), StoreError> {
         return Err(StoreError::Invalid("the file is larger than 64 MiB: split it".to_owned()));
     }
     let text = csv.trim_start_matches('\u{feff}');
-    let delimiter = if text.lines().next().is_some_and(|head| head.contains(';') && !head.contains(',')) { b';' } else { b',' };
+    let delimiter =
+        if text.lines().next().is_some_and(|head| head.contains(';') && !head.contains(',')) { b';' } else { b',' };
     let mut reader =
         csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
     let head = reader.headers().map_err(|e| StoreError::Invalid(format!("the file is not CSV: {e}")))?.clone();
@@ -217,9 +219,8 @@ impl Columns {
         if usage_point.is_none() && meter.is_some() {
             return Err("a meter is given without a usage_point; a zone's meter goes into observer_meter".to_owned());
         }
-        let valid_from: Timestamp = field("valid_from")
-            .parse()
-            .map_err(|e| format!("valid_from '{}' is {e}", shown(field("valid_from"))))?;
+        let valid_from: Timestamp =
+            field("valid_from").parse().map_err(|e| format!("valid_from '{}' is {e}", shown(field("valid_from"))))?;
         Ok(Said {
             line,
             zone: id(field("zone"), "zone", ZoneId::new)?.ok_or("the zone is empty: name it")?,
@@ -233,9 +234,11 @@ impl Columns {
             valid_from,
             kind: match field("kind") {
                 "" => None,
-                word => Some(ZoneKind::from_word(&word.to_ascii_lowercase()).ok_or_else(|| {
-                    format!("kind '{}' is not feeder, transformer, branch or service", shown(word))
-                })?),
+                word => {
+                    Some(ZoneKind::from_word(&word.to_ascii_lowercase()).ok_or_else(|| {
+                        format!("kind '{}' is not feeder, transformer, branch or service", shown(word))
+                    })?)
+                }
             },
             never_disconnect: match field("never_disconnect").to_ascii_lowercase().as_str() {
                 "" => None,
@@ -245,12 +248,11 @@ impl Columns {
             },
             rating_w: match field("rating_w") {
                 "" => None,
-                text => Some(
-                    text.parse::<u64>()
-                        .ok()
-                        .filter(|w| *w > 0 && *w <= 1 << 50)
-                        .ok_or_else(|| format!("rating_w '{}' is not a whole number of watts above zero", shown(text)))?,
-                ),
+                text => {
+                    Some(text.parse::<u64>().ok().filter(|w| *w > 0 && *w <= 1 << 50).ok_or_else(|| {
+                        format!("rating_w '{}' is not a whole number of watts above zero", shown(text))
+                    })?)
+                }
             },
         })
     }
@@ -262,7 +264,11 @@ fn shown(text: &str) -> String {
     if text.chars().count() > 40 { format!("{clean}…") } else { clean }
 }
 
-fn id<T>(text: &str, column: &str, make: impl Fn(&str) -> Result<T, metering::id::IdError>) -> Result<Option<T>, String> {
+fn id<T>(
+    text: &str,
+    column: &str,
+    make: impl Fn(&str) -> Result<T, metering::id::IdError>,
+) -> Result<Option<T>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -372,7 +378,11 @@ impl Network {
             Some(_) => ZoneKind::Branch,
         });
         if (kind == ZoneKind::Feeder) != said.parent.is_none() {
-            return Err(format!("a {} {}", kind.word(), if said.parent.is_none() { "needs a parent zone" } else { "has no parent zone" }));
+            return Err(format!(
+                "a {} {}",
+                kind.word(),
+                if said.parent.is_none() { "needs a parent zone" } else { "has no parent zone" }
+            ));
         }
         let version = Version {
             place: said.parent,
@@ -391,10 +401,16 @@ impl Network {
         }
         let zone = self.zone_at(said.zone, said.valid_from)?;
         if said.parent.is_some() && said.parent != zone.place {
-            return Err(format!("the parent differs from that of zone {}: give the zone in a row of its own", said.zone));
+            return Err(format!(
+                "the parent differs from that of zone {}: give the zone in a row of its own",
+                said.zone
+            ));
         }
         if said.observer.is_some() && said.observer != zone.meter {
-            return Err(format!("the observer differs from that of zone {}: give the zone in a row of its own", said.zone));
+            return Err(format!(
+                "the observer differs from that of zone {}: give the zone in a row of its own",
+                said.zone
+            ));
         }
         let version = Version {
             place: Some(said.zone),
@@ -416,9 +432,10 @@ impl Network {
     }
 
     fn zone_at(&self, zone: ZoneId, at: Timestamp) -> Result<&Version, String> {
-        let versions = self.things.get(&Thing::Zone(zone)).ok_or_else(|| {
-            format!("zone {zone} is not known: add a row for it with an empty usage_point")
-        })?;
+        let versions = self
+            .things
+            .get(&Thing::Zone(zone))
+            .ok_or_else(|| format!("zone {zone} is not known: add a row for it with an empty usage_point"))?;
         versions
             .range(..=at)
             .next_back()
@@ -461,9 +478,8 @@ impl Network {
         if held.and_then(|held| held.range(..=from).next_back()).is_some_and(|(_, held)| *held == version) {
             return Ok(Taken::Unchanged);
         }
-        let until = held
-            .and_then(|held| held.range(from.plus(1)..).next())
-            .map_or(Timestamp(i64::MAX), |(next, _)| *next);
+        let until =
+            held.and_then(|held| held.range(from.plus(1)..).next()).map_or(Timestamp(i64::MAX), |(next, _)| *next);
         if let Some(meter) = version.meter {
             self.check_meter_free(meter, thing, from, until)?;
             self.places.entry(meter).or_default().insert(thing);
@@ -566,9 +582,9 @@ async fn write_versions(tx: &mut SqliteConnection, thing: Thing, versions: &Vers
             .bind(i64::from(version.ct_milli))
             .bind(version.phase.word());
         let query = match thing {
-            Thing::Zone(_) => query
-                .bind(version.kind.unwrap_or(ZoneKind::Branch).word())
-                .bind(version.rating_w.map(u64::cast_signed)),
+            Thing::Zone(_) => {
+                query.bind(version.kind.unwrap_or(ZoneKind::Branch).word()).bind(version.rating_w.map(u64::cast_signed))
+            }
             Thing::UsagePoint(_) => query,
         };
         query.execute(&mut *tx).await?;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use metering::{
     Body, EventKind, Frame, MeterEvent, MeterId, Quality, Timestamp,
-    frame::{Now, RelayState, Reply},
     control::ReplyOutcome,
+    frame::{Now, RelayState, Reply},
 };
 use proptest::prelude::*;
 use store::{Accepted, Change, EventFilter, Store};
@@ -187,7 +187,7 @@ async fn check(store: &Store, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
     #[test]
     fn late_repeated_and_conflicting_data_agree_with_a_naive_model(steps in prop::collection::vec(step(), 1..60)) {
         runtime().block_on(async {

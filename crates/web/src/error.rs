@@ -110,9 +110,7 @@ pub async fn render(request: Request, next: Next) -> Response {
     let error = response.extensions().get::<WebError>().cloned();
     let detail = match &error {
         Some(error) => error.to_string(),
-        None if response.headers().contains_key(header::CONTENT_TYPE) && wants_json && is_json(&response) => {
-            return response;
-        }
+        None if is_page(&response) => return response,
         None if status == StatusCode::NOT_FOUND => WebError::NotFound.to_string(),
         None if status == StatusCode::METHOD_NOT_ALLOWED => "this address does not take this method".to_owned(),
         None if status == StatusCode::PAYLOAD_TOO_LARGE => "the body is too large: send it in smaller parts".to_owned(),
@@ -145,8 +143,9 @@ pub async fn render(request: Request, next: Next) -> Response {
     (status, page).into_response()
 }
 
-fn is_json(response: &Response) -> bool {
-    response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().ends_with(b"json"))
+/// A page made by the handler itself, e.g. a form with what was wrong in it.
+fn is_page(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/html"))
 }
 
 /// The text with a capital first letter and a full stop.

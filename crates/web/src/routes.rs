@@ -108,7 +108,8 @@ pub fn router(state: AppState) -> Router {
     quick
         .merge(slow)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(state.clone(), security::guard))
+        .layer(middleware::from_fn(security::refuse_foreign))
         .layer(middleware::from_fn(error::render))
+        .layer(middleware::from_fn_with_state(state.clone(), security::set_headers))
         .with_state(state)
 }

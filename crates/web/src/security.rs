@@ -22,15 +22,19 @@ const HEADERS: [(&str, &str); 6] = [
     ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=(), interest-cohort=()"),
 ];
 
-/// Refuses unsafe requests from other sites, and sets the headers of every answer.
-pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// Refuses unsafe requests that another site made.
+pub async fn refuse_foreign(request: Request, next: Next) -> Response {
     let unsafe_method = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let mut response = if unsafe_method && !comes_from_here(request.headers()) {
-        WebError::Forbidden("this request came from another site and was refused; use the console itself")
-            .into_response()
-    } else {
-        next.run(request).await
-    };
+    if unsafe_method && !comes_from_here(request.headers()) {
+        return WebError::Forbidden("this request came from another site and was refused; use the console itself")
+            .into_response();
+    }
+    next.run(request).await
+}
+
+/// Sets the headers of every answer.
+pub async fn set_headers(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -6,8 +6,10 @@
 //! ends:      0 step first            every slot from `first`, seconds in the day
 //!            1 step first span bits  a bit for each of `span` slots
 //!            2 column                anything else
-//! column:    number | tag (bit 0: a bit for each interval that has it, bit 1: all the same) | values
+//! column:    number | tag | bit 0: a bit for each interval that has it | bit 2: first, step | values
 //! ```
+//! Tag bit 1: all values are the same and only one is there. Tag bit 2: the values are `first + step × value`, because the
+//! meter measures in steps (0.1 V, 10 mA) and not in the unit of the channel.
 //! A column that is zero everywhere (flags, quality, lateness) is left out. Columns with unknown numbers are kept as they are.
 
 use metering::Quality;
@@ -145,16 +147,42 @@ fn put_intervals(out: &mut BitWriter, intervals: &[&Interval], day: i64) {
         let values: Vec<i64> = cells.iter().copied().flatten().collect();
         let partial = values.len() < cells.len();
         let constant = values.windows(2).all(|pair| pair[0] == pair[1]);
-        out.put(u64::from(partial) | u64::from(constant) << 1, 8);
+        let step = if constant { 1 } else { common_step(&values) };
+        out.put(u64::from(partial) | u64::from(constant) << 1 | u64::from(step > 1) << 2, 8);
         if partial {
             cells.iter().for_each(|cell| out.put(u64::from(cell.is_some()), 1));
         }
         if constant {
             out.put_varint(zigzag(values.first().copied().unwrap_or(0)));
+        } else if step > 1 {
+            out.put_varint(zigzag(values[0]));
+            out.put_varint(step.cast_unsigned());
+            let steps: Vec<i64> = values.iter().map(|v| steps_between(values[0], *v, step)).collect();
+            put_column(out, &steps);
         } else {
             put_column(out, &values);
         }
     }
+}
+
+/// The greatest number that divides every difference to the first value; 1 when the values do not allow for it.
+fn common_step(values: &[i64]) -> i64 {
+    let first = values.first().copied().unwrap_or(0);
+    let mut step = 0_i64;
+    for value in values {
+        let Some(mut rest) = value.checked_sub(first).and_then(i64::checked_abs) else { return 1 };
+        while rest != 0 {
+            (step, rest) = (rest, step % rest);
+        }
+        if step == 1 {
+            break;
+        }
+    }
+    step.max(1)
+}
+
+fn steps_between(first: i64, value: i64, step: i64) -> i64 {
+    value.wrapping_sub(first) / step
 }
 
 /// Every column that is not zero throughout, ascending by number.
@@ -262,7 +290,7 @@ fn get_intervals(from: &mut BitReader<'_>, day: i64) -> Result<Vec<Interval>, Bl
             }
         }
         let held = present.iter().filter(|p| **p).count();
-        let values = if tag & 2 == 2 { vec![unzigzag(from.get_varint()?); held] } else { get_column(from, held)? };
+        let values = get_values(from, tag, held)?;
         let rows = present.iter().enumerate().filter(|(_, p)| **p).map(|(row, _)| row);
         for (row, value) in rows.zip(values) {
             if !set(&mut intervals[row], number, value)? {
@@ -276,6 +304,17 @@ fn get_intervals(from: &mut BitReader<'_>, day: i64) -> Result<Vec<Interval>, Bl
         interval.more = (!more.is_empty()).then(|| more.into_boxed_slice());
     }
     Ok(intervals)
+}
+
+fn get_values(from: &mut BitReader<'_>, tag: u64, held: usize) -> Result<Vec<i64>, BlockError> {
+    if tag & 2 == 2 {
+        return Ok(vec![unzigzag(from.get_varint()?); held]);
+    }
+    if tag & 4 == 0 {
+        return Ok(get_column(from, held)?);
+    }
+    let (first, step) = (unzigzag(from.get_varint()?), from.get_varint()?.cast_signed());
+    Ok(get_column(from, held)?.into_iter().map(|steps| first.wrapping_add(steps.wrapping_mul(step))).collect())
 }
 
 /// Sets a known column; `false` when its number is not one of them.
@@ -332,7 +371,7 @@ mod tests {
         day
     }
 
-    /// A home's day: registers in Wh, mV and mA with noise.
+    /// A home's day: registers in Wh, voltage in steps of 0.1 V and current in steps of 10 mA with noise.
     fn home() -> Day {
         let mut state = 7_u64;
         let mut random = move |below: u64| {
@@ -347,8 +386,8 @@ mod tests {
                 Interval {
                     end: DAY * DAY_S + slot * 900,
                     import,
-                    voltage: Some(230_000 + u32::try_from(random(4_000)).unwrap_or(0)),
-                    current: Some(u32::try_from(watts * 1_000 / 230).unwrap_or(0)),
+                    voltage: Some(230_000 + 100 * u32::try_from(random(40)).unwrap_or(0)),
+                    current: Some(u32::try_from(watts * 100 / 230 * 10).unwrap_or(0)),
                     minutes: 15,
                     ..Interval::default()
                 }
@@ -369,7 +408,10 @@ mod tests {
             let three = home().all().iter().take(3).cloned().collect();
             day(three).encode(DAY).iter().map(|b| format!("{b:02x}")).collect()
         };
-        expect_test::expect![[r#""#]].assert_eq(&bytes);
+        expect_test::expect![
+            "01030084078407040004e2b6f10402004242091060ea7220070010480f10e036280010eacc81800700a6c207d7"
+        ]
+        .assert_eq(&bytes);
     }
 
     proptest! {

@@ -1,9 +1,6 @@
 //! REST: every resource is described, the permissions are those of the pages, errors are problem documents.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -18,8 +15,7 @@ async fn openapi_lists_every_resource_and_no_other() {
     let app = App::new().await;
     let answer = app.nobody().get("/api/openapi.json").await;
     assert_eq!(answer.status, StatusCode::OK);
-    let described: BTreeSet<String> =
-        answer.json()["paths"].as_object().expect("paths").keys().cloned().collect();
+    let described: BTreeSet<String> = answer.json()["paths"].as_object().expect("paths").keys().cloned().collect();
     let mut served: BTreeSet<String> = web::routes::api().into_iter().map(|(path, _)| path.to_owned()).collect();
     served.insert("/api/v1/clock".to_owned());
     assert_eq!(described, served);
@@ -49,12 +45,16 @@ async fn programs_read_what_their_role_permits() {
     assert_eq!(engineer.get("/api/v1/cases/2").await.json()["zone"], "T3");
     assert_eq!(engineer.get("/api/v1/controls").await.json()[0]["state"], "verified");
     assert_eq!(engineer.get("/api/v1/topology").await.json()["usage_points"].as_array().map(Vec::len), Some(15));
-    assert!(engineer.get("/api/v1/audit?limit=1").await.json()[0]["hash"].as_str().is_some_and(|hash| hash.len() == 64));
+    assert!(
+        engineer.get("/api/v1/audit?limit=1").await.json()[0]["hash"].as_str().is_some_and(|hash| hash.len() == 64)
+    );
     let metrics = engineer.get("/metrics").await.body;
     assert!(metrics.contains("gridtally_frames_total ") && metrics.contains("gridtally_extra 1"), "{metrics}");
     let health = app.nobody().get("/health").await.json();
     assert_eq!((&health["status"], &health["processed_through"]), (&json!("ok"), &json!(NOW.0)));
-    for (method, path) in [("POST", "/api/v1/meters"), ("POST", "/api/v1/controls"), ("PUT", "/api/v1/clock"), ("PUT", "/api/v1/policy")] {
+    for (method, path) in
+        [("POST", "/api/v1/meters"), ("POST", "/api/v1/controls"), ("PUT", "/api/v1/clock"), ("PUT", "/api/v1/policy")]
+    {
         let answer = engineer.json(method, path, &json!({})).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
         assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -74,13 +74,21 @@ async fn an_operators_program_enrols_and_commands() {
     assert_eq!(made["meters"][0]["secret"].as_str().map(str::len), Some(64));
     assert_eq!(made["meters"][0]["topics"], json!({ "up": "gt/1/X-1/up/", "down": "gt/1/X-1/down/#" }));
     let many: Vec<String> = (0..1_001).map(|i| format!("X-{i}")).collect();
-    assert_eq!(operator.json("POST", "/api/v1/meters", &json!({ "meters": many })).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        operator.json("POST", "/api/v1/meters", &json!({ "meters": many })).await.status,
+        StatusCode::BAD_REQUEST
+    );
     let csv = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\nT8,F1,OBS-T8,,,,,2026-01-01\n";
     let report = operator.send("POST", "/api/v1/topology", Some("text/csv"), csv.to_owned()).await;
     assert_eq!(report.json(), json!({ "accepted": 1, "unchanged": 0, "rejected": [] }), "{}", report.body);
     let wish = json!({ "usage_point": "UP-105", "kind": "disconnect", "reason": "test" });
     let control = operator.json("POST", "/api/v1/controls", &wish).await;
-    assert_eq!((control.status, &control.json()["state"]), (StatusCode::CREATED, &json!("approved")), "{}", control.body);
+    assert_eq!(
+        (control.status, &control.json()["state"]),
+        (StatusCode::CREATED, &json!("approved")),
+        "{}",
+        control.body
+    );
     let observer = json!({ "meter": "OBS-T1", "kind": "disconnect", "reason": "test" });
     assert_eq!(operator.json("POST", "/api/v1/controls", &observer).await.status, StatusCode::CONFLICT);
     let both = json!({ "meter": "M-101", "usage_point": "UP-105", "kind": "reconnect", "reason": "test" });
@@ -113,8 +121,13 @@ async fn a_simulated_clock_goes_forward_only_and_answers_when_the_step_is_taken(
     let router = web::router(AppState::new(store, config));
     tokio::spawn(async move {
         while let Some(step) = steps.recv().await {
-            let status = PipelineStatus { now: step.to, processed_through: Some(step.to), idle: true, ..PipelineStatus::default() };
-            drop(step.done.send(status));
+            let status = PipelineStatus {
+                now: step.to,
+                processed_through: Some(step.to),
+                idle: true,
+                ..PipelineStatus::default()
+            };
+            let _ = step.done.send(status);
         }
     });
     let put = async |to: i64| {

@@ -10,8 +10,30 @@ use crate::{
 
 /// Path, and texts that must be in it for staff.
 const STAFF_PAGES: [(&str, &[&str]); 16] = [
-    ("/", &["Unaccounted", "T3", "C-2 · Suspected theft · UP-302", "± ", "data-topics=\"overview,cases\"", "class=\"oneline\"", "tamper reported within 24 h"]),
-    ("/zones/T3", &["Zone T3", "data-chart=\"balance\"", "/api/v1/zones/T3/balances?step_minutes=15", "C-2 · Suspected theft", "M-302", "OBS-T3", "beyond its uncertainty"]),
+    (
+        "/",
+        &[
+            "Unaccounted",
+            "T3",
+            "C-2 · Suspected theft · UP-302",
+            "± ",
+            "data-topics=\"overview,cases\"",
+            "class=\"oneline\"",
+            "tamper reported within 24 h",
+        ],
+    ),
+    (
+        "/zones/T3",
+        &[
+            "Zone T3",
+            "data-chart=\"balance\"",
+            "/api/v1/zones/T3/balances?step_minutes=15",
+            "C-2 · Suspected theft",
+            "M-302",
+            "OBS-T3",
+            "beyond its uncertainty",
+        ],
+    ),
     ("/zones/F1?hours=720", &["Zone F1", "T1", "step_minutes=30"]),
     ("/zones/T3/balances.csv?hours=24", &["supplied_wh", "T3,2026-01-15T12:00:00Z,15,"]),
     ("/meters", &["M-101", "observer", "silent"]),
@@ -21,9 +43,20 @@ const STAFF_PAGES: [(&str, &[&str]); 16] = [
     ("/cases", &["C-2 · Suspected theft · UP-302", "C-3 · Tamper suspected · UP-103", "Export CSV"]),
     ("/cases?state=all&sort=weight&kind=&zone=&owner=", &["C-1 · Missing energy · zone T2", "cleared"]),
     ("/cases.csv?state=all", &["suspected theft", "UP-302", "cleared"]),
-    ("/cases/2", &["Evidence for", "1.68 ± 0.12 kW are missing", "Evidence against", "UP-305 explains the residual", "/meters/M-302?from=", "To visit", "New heat pump"]),
+    (
+        "/cases/2",
+        &[
+            "Evidence for",
+            "1.68 ± 0.12 kW are missing",
+            "Evidence against",
+            "UP-305 explains the residual",
+            "/meters/M-302?from=",
+            "To visit",
+            "New heat pump",
+        ],
+    ),
     ("/controls", &["Disconnect", "Verified", "M-103"]),
-    ("/controls/1", &["handed to the connection", "the zone&#39;s inflow fell", "cover opened; contact sensor"]),
+    ("/controls/1", &["handed to the connection", "inflow fell by 0.5 kW", "cover opened; contact sensor"]),
     ("/audit?verify=1", &["The chain is whole", "control.request", "anna"]),
     ("/find?q=M-10", &["meter M-101", "hits"]),
 ];
@@ -135,7 +168,9 @@ async fn a_case_goes_its_way_by_forms() {
 async fn a_command_needs_the_typed_name_a_reason_and_a_permission() {
     let app = App::new().await;
     let (anna, ben) = (app.person("anna").await, app.person("ben").await);
-    let form = |kind: &str, confirm: &str, reason: &str| format!("kind={kind}&limit_w=&minutes=60&reason={reason}&confirm={confirm}");
+    let form = |kind: &str, confirm: &str, reason: &str| {
+        format!("kind={kind}&limit_w=&minutes=60&reason={reason}&confirm={confirm}")
+    };
     let path = "/meters/M-101/control";
     assert_eq!(ben.form(path, &form("disconnect", "M-101", "x")).await.status, StatusCode::FORBIDDEN);
     let wrong = anna.form(path, &form("disconnect", "M-102", "x")).await;
@@ -145,13 +180,26 @@ async fn a_command_needs_the_typed_name_a_reason_and_a_permission() {
     let sent = anna.form(path, &form("disconnect", "M-101", "tariff")).await;
     assert_eq!((sent.status, sent.header("location")), (StatusCode::SEE_OTHER, "/controls/2"), "{}", sent.body);
     assert!(anna.get("/controls/2").await.body.contains("Approved"));
-    assert_eq!(anna.form("/policy/never-disconnect", "usage_point=UP-102&never=true").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        anna.form("/policy/never-disconnect", "usage_point=UP-102&never=true").await.status,
+        StatusCode::SEE_OTHER
+    );
     let refused = anna.form("/meters/M-102/control", &form("disconnect", "M-102", "x")).await;
-    assert!(refused.status == StatusCode::CONFLICT && refused.body.contains("never to be disconnected"), "{}", refused.body);
+    assert!(
+        refused.status == StatusCode::CONFLICT && refused.body.contains("never to be disconnected"),
+        "{}",
+        refused.body
+    );
     assert_eq!(anna.form("/policy/abort", "on=true").await.status, StatusCode::SEE_OTHER);
     assert!(anna.get("/controls").await.body.contains("The abort switch is on"));
-    assert_eq!(anna.form("/meters/M-104/control", &form("disconnect", "M-104", "x")).await.status, StatusCode::CONFLICT);
-    assert_eq!(anna.form("/meters/M-104/control", &form("reconnect", "M-104", "x")).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        anna.form("/meters/M-104/control", &form("disconnect", "M-104", "x")).await.status,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(
+        anna.form("/meters/M-104/control", &form("reconnect", "M-104", "x")).await.status,
+        StatusCode::SEE_OTHER
+    );
 }
 
 #[tokio::test]
@@ -224,7 +272,9 @@ async fn signing_out_ends_the_session_and_barring_ends_all() {
     assert_eq!(anna.form("/people", &body).await.status, StatusCode::SEE_OTHER);
     assert!(app.person("frida").await.get("/my").await.body.contains("M-104"));
     let unknown = anna.form("/people", "name=g&role=consumer&usage_point=UP-9&password=long+enough+1").await;
-    assert!(unknown.status == StatusCode::UNPROCESSABLE_ENTITY && unknown.body.contains("There is no usage point UP-9."));
+    assert!(
+        unknown.status == StatusCode::UNPROCESSABLE_ENTITY && unknown.body.contains("There is no usage point UP-9.")
+    );
     let program = app.program(Role::Engineer).await;
     assert_eq!(program.get("/api/v1/people").await.status, StatusCode::FORBIDDEN);
 }

@@ -13,7 +13,8 @@ type Rgb = [f64; 3];
 
 /// The light and the dark colour of a name.
 fn pair(name: &str) -> [Rgb; 2] {
-    let start = STYLE.find(&format!("--{name}: light-dark(")).unwrap_or_else(|| panic!("{name} is not in the style sheet"));
+    let start =
+        STYLE.find(&format!("--{name}: light-dark(")).unwrap_or_else(|| panic!("{name} is not in the style sheet"));
     let text = STYLE[start..].split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("closed").0;
     let colours: Vec<Rgb> = text.split(',').map(|colour| linear(colour.trim())).collect();
     [colours[0], colours[1]]
@@ -58,25 +59,58 @@ fn distance(a: Rgb, b: Rgb) -> f64 {
 
 const EYES: [(&str, [[f64; 3]; 3]); 4] = [
     ("normal", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
-    ("protan", [[0.152_286, 1.052_583, -0.204_868], [0.114_503, 0.786_281, 0.099_216], [-0.003_882, -0.048_116, 1.051_998]]),
-    ("deutan", [[0.367_322, 0.860_646, -0.227_968], [0.280_085, 0.672_501, 0.047_413], [-0.011_820, 0.042_940, 0.968_881]]),
-    ("tritan", [[1.255_528, -0.076_749, -0.178_779], [-0.078_411, 0.930_809, 0.147_602], [0.004_733, 0.691_367, 0.303_900]]),
+    (
+        "protan",
+        [[0.152_286, 1.052_583, -0.204_868], [0.114_503, 0.786_281, 0.099_216], [-0.003_882, -0.048_116, 1.051_998]],
+    ),
+    (
+        "deutan",
+        [[0.367_322, 0.860_646, -0.227_968], [0.280_085, 0.672_501, 0.047_413], [-0.011_820, 0.042_940, 0.968_881]],
+    ),
+    (
+        "tritan",
+        [[1.255_528, -0.076_749, -0.178_779], [-0.078_411, 0.930_809, 0.147_602], [0.004_733, 0.691_367, 0.303_900]],
+    ),
 ];
 
 #[test]
 fn texts_and_marks_stand_out() {
     let texts = [
-        ("ink", "card"), ("ink", "ground"), ("ink", "raised"), ("dim", "card"), ("dim", "ground"), ("dim", "raised"),
-        ("accent", "card"), ("accent", "ground"), ("accent", "info-ground"), ("on-accent", "accent"), ("gap-text", "card"),
-        ("gap-text", "warn-ground"), ("good", "good-ground"), ("bad", "bad-ground"), ("ink", "bad-ground"), ("ink", "warn-ground"),
-        ("ink", "good-ground"), ("gap-text", "raised"),
+        ("ink", "card"),
+        ("ink", "ground"),
+        ("ink", "raised"),
+        ("dim", "card"),
+        ("dim", "ground"),
+        ("dim", "raised"),
+        ("accent", "card"),
+        ("accent", "ground"),
+        ("accent", "info-ground"),
+        ("on-accent", "accent"),
+        ("gap-text", "card"),
+        ("gap-text", "warn-ground"),
+        ("good", "good-ground"),
+        ("bad", "bad-ground"),
+        ("ink", "bad-ground"),
+        ("ink", "warn-ground"),
+        ("ink", "good-ground"),
+        ("gap-text", "raised"),
     ];
-    let marks = [("metered", "card"), ("technical", "card"), ("gap", "card"), ("edge", "card"), ("good", "card"), ("bad", "card")];
+    let marks = [
+        ("metered", "card"),
+        ("technical", "card"),
+        ("gap", "card"),
+        ("edge", "card"),
+        ("good", "card"),
+        ("bad", "card"),
+    ];
     for (pairs, least) in [(&texts[..], TEXT_MIN), (&marks[..], MARK_MIN)] {
         for (front, back) in pairs {
             for (scheme, (f, b)) in ["light", "dark"].iter().zip(pair(front).into_iter().zip(pair(back))) {
                 let ratio = contrast(f, b);
-                assert!(ratio >= least || (*front == "technical" && ratio >= 2.8), "{front} on {back}, {scheme}: {ratio:.2} < {least}");
+                assert!(
+                    ratio >= least || (*front == "technical" && ratio >= 2.8),
+                    "{front} on {back}, {scheme}: {ratio:.2} < {least}"
+                );
             }
         }
     }

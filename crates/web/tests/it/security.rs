@@ -24,7 +24,18 @@ async fn every_answer_carries_the_headers() {
 async fn pages_hold_no_inline_script_or_style() {
     let app = App::new().await;
     let anna = app.person("anna").await;
-    for path in ["/", "/zones/T3", "/meters/M-103", "/cases", "/cases/2", "/controls", "/enrolment", "/policy", "/people", "/audit"] {
+    for path in [
+        "/",
+        "/zones/T3",
+        "/meters/M-103",
+        "/cases",
+        "/cases/2",
+        "/controls",
+        "/enrolment",
+        "/policy",
+        "/people",
+        "/audit",
+    ] {
         let body = anna.get(path).await.body;
         for banned in ["<style", " style=", "onclick", "onload", "javascript:", "hx-on", "<script>"] {
             assert!(!body.contains(banned), "{path} holds {banned}");
@@ -44,7 +55,12 @@ async fn pages_hold_no_inline_script_or_style() {
 async fn foreign_requests_are_refused() {
     let app = App::new().await;
     let body = "on=true";
-    for (name, value) in [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "https://evil.example"), ("origin", "null")] {
+    for (name, value) in [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+    ] {
         let anna = app.person("anna").await.with(name, value);
         assert_eq!(anna.form("/policy/abort", body).await.status, StatusCode::FORBIDDEN, "{name}: {value}");
         assert_eq!(anna.get("/policy").await.status, StatusCode::OK);
@@ -59,7 +75,8 @@ async fn foreign_requests_are_refused() {
 #[tokio::test]
 async fn over_tls_cookies_are_bound_to_the_host() {
     let app = App::at("https://gridtally.example").await;
-    let token = app.store.create_one_time(&store::OneTime::SignIn("anna".to_owned()), NOW.plus(60)).await.expect("token");
+    let token =
+        app.store.create_one_time(&store::OneTime::SignIn("anna".to_owned()), NOW.plus(60)).await.expect("token");
     let answer = app.nobody().get(&format!("/sign-in?token={token}")).await;
     let cookie = answer.header("set-cookie");
     assert!(cookie.starts_with("__Host-gridtally=") && cookie.ends_with("; Secure"), "{cookie}");

@@ -15,9 +15,7 @@ use metering::{
     reading::RecordFlags,
     unit::{Milliamps, Millihertz, Millivolts, PerMille, Watts},
 };
-use store::{
-    CaseChange, ControlChange, ControlRequest, ControlTarget, Incoming, OpenOptions, Role, SlotCommit, Store,
-};
+use store::{CaseChange, ControlChange, ControlRequest, ControlTarget, Incoming, OpenOptions, Role, SlotCommit, Store};
 use tokio::sync::watch;
 use web::{AppState, PipelineStatus, WebConfig};
 
@@ -113,7 +111,12 @@ fn record(end: Timestamp, register: f64, power: f64, volts: f64) -> ProfileRecor
     }
 }
 
-fn balance(zone: ZoneId, end: Timestamp, (supplied, metered, technical): (f64, f64, f64), coverage: f64) -> EnergyBalance {
+fn balance(
+    zone: ZoneId,
+    end: Timestamp,
+    (supplied, metered, technical): (f64, f64, f64),
+    coverage: f64,
+) -> EnergyBalance {
     EnergyBalance {
         zone,
         end,
@@ -142,7 +145,9 @@ fn simulate(size: &Size) -> Slots {
             let (mut used, mut peak) = (0.0, 0.0);
             for h in 1..=size.homes {
                 let power = home_power(&mut dice, end, levels[t - 1][h - 1]);
-                let register = registers.entry(meter(t, h)).or_insert_with(|| 900_000.0 + 3_000.0 * f64::from(u32::try_from(h).expect("small")));
+                let register = registers
+                    .entry(meter(t, h))
+                    .or_insert_with(|| 900_000.0 + 3_000.0 * f64::from(u32::try_from(h).expect("small")));
                 *register += power / 4.0;
                 slots.frames.entry(meter(t, h)).or_default().push(record(end, *register, power, 231.0 - power / 900.0));
                 used += power / 4.0;
@@ -224,7 +229,12 @@ pub async fn seed(store: &Store, size: &Size) {
             if silent && received > NOW.plus(-26 * 3_600) {
                 break;
             }
-            batch.push(incoming(*meter_id, seq, Body::Profile(Profile { minutes: 15, records: chunk.to_vec() }), received));
+            batch.push(incoming(
+                *meter_id,
+                seq,
+                Body::Profile(Profile { minutes: 15, records: chunk.to_vec() }),
+                received,
+            ));
             seq += 1;
         }
         if let (Some(last), false) = (records.last(), silent) {
@@ -259,9 +269,30 @@ async fn commit_cases(store: &Store, balances: Vec<(ZoneId, EnergyBalance)>) {
         NOW.plus(-26 * 3_600),
         "pipeline",
         vec![
-            piece(EvidenceKind::ZoneImbalance, Direction::For, 14.2, "1.68 ± 0.12 kW are missing in T3 since 2026-01-14 06:00.", zone(3), &[observer("T3")]),
-            piece(EvidenceKind::MissingLoad, Direction::For, 4.1, "The use of UP-302 fell by 38 % when the loss began; the neighbours' did not.", zone(3), &[meter(3, 2)]),
-            piece(EvidenceKind::Ambiguous, Direction::Against, 0.8, "UP-305 explains the residual nearly as well (correlation 0.61 against 0.66).", zone(3), &[meter(3, 5)]),
+            piece(
+                EvidenceKind::ZoneImbalance,
+                Direction::For,
+                14.2,
+                "1.68 ± 0.12 kW are missing in T3 since 2026-01-14 06:00.",
+                zone(3),
+                &[observer("T3")],
+            ),
+            piece(
+                EvidenceKind::MissingLoad,
+                Direction::For,
+                4.1,
+                "The use of UP-302 fell by 38 % when the loss began; the neighbours' did not.",
+                zone(3),
+                &[meter(3, 2)],
+            ),
+            piece(
+                EvidenceKind::Ambiguous,
+                Direction::Against,
+                0.8,
+                "UP-305 explains the residual nearly as well (correlation 0.61 against 0.66).",
+                zone(3),
+                &[meter(3, 5)],
+            ),
         ],
     );
     let tamper = Case::open(
@@ -270,7 +301,14 @@ async fn commit_cases(store: &Store, balances: Vec<(ZoneId, EnergyBalance)>) {
         Some(point(1, 3)),
         NOW.plus(-5 * 3_600),
         "pipeline",
-        vec![piece(EvidenceKind::Tamper(EventKind::CoverOpen), Direction::For, 3.2, "Meter M-103 reported its cover opened.", zone(1), &[meter(1, 3)])],
+        vec![piece(
+            EvidenceKind::Tamper(EventKind::CoverOpen),
+            Direction::For,
+            3.2,
+            "Meter M-103 reported its cover opened.",
+            zone(1),
+            &[meter(1, 3)],
+        )],
     );
     let missing = Case::open(
         CaseKind::MissingEnergy,
@@ -279,8 +317,22 @@ async fn commit_cases(store: &Store, balances: Vec<(ZoneId, EnergyBalance)>) {
         NOW.plus(-2 * 86_400),
         "pipeline",
         vec![
-            piece(EvidenceKind::ZoneImbalance, Direction::For, 2.1, "0.21 ± 0.10 kW were missing for six hours.", zone(2), &[observer("T2")]),
-            piece(EvidenceKind::MissingReadings, Direction::Against, 2.9, "Meter M-201 was silent in that time and was estimated.", zone(2), &[meter(2, 1)]),
+            piece(
+                EvidenceKind::ZoneImbalance,
+                Direction::For,
+                2.1,
+                "0.21 ± 0.10 kW were missing for six hours.",
+                zone(2),
+                &[observer("T2")],
+            ),
+            piece(
+                EvidenceKind::MissingReadings,
+                Direction::Against,
+                2.9,
+                "Meter M-201 was silent in that time and was estimated.",
+                zone(2),
+                &[meter(2, 1)],
+            ),
         ],
     );
     let cases = [missing, theft, tamper].map(|case| CaseChange::Open(Box::new(case.expect("consistent"))));
@@ -290,13 +342,27 @@ async fn commit_cases(store: &Store, balances: Vec<(ZoneId, EnergyBalance)>) {
 }
 
 async fn work_on_cases(store: &Store) {
-    let act = async |id, action, by: &str, at: Timestamp| drop(store.case_action(id, action, by, at).await.expect("permitted"));
+    let act = async |id, action, by: &str, at: Timestamp| {
+        drop(store.case_action(id, action, by, at).await.expect("permitted"))
+    };
     act(1, CaseAction::Move { to: CaseState::Review }, "ben", NOW.plus(-40 * 3_600)).await;
     let reason = "The silent meter explains it; its radio was replaced.".to_owned();
     act(1, CaseAction::Conclude { verdict: Verdict::Cleared, reason, kwh: 1.3 }, "ben", NOW.plus(-39 * 3_600)).await;
-    act(2, CaseAction::Assign { owner: Some("ben".to_owned()), due: Some(NOW.plus(2 * 86_400)) }, "anna", NOW.plus(-7_200)).await;
+    act(
+        2,
+        CaseAction::Assign { owner: Some("ben".to_owned()), due: Some(NOW.plus(2 * 86_400)) },
+        "anna",
+        NOW.plus(-7_200),
+    )
+    .await;
     act(2, CaseAction::Move { to: CaseState::Review }, "ben", NOW.plus(-3_600)).await;
-    act(2, CaseAction::Comment { text: "New heat pump at UP-305 last month, see the connection file.".to_owned() }, "ben", NOW.plus(-3_000)).await;
+    act(
+        2,
+        CaseAction::Comment { text: "New heat pump at UP-305 last month, see the connection file.".to_owned() },
+        "ben",
+        NOW.plus(-3_000),
+    )
+    .await;
     let at = NOW.plus(-5 * 3_600 + 40);
     let request = ControlRequest {
         target: ControlTarget::Meter(meter(1, 3)),
@@ -313,13 +379,17 @@ async fn work_on_cases(store: &Store) {
         (ControlState::Acknowledged, 4, "the meter answered: done"),
         (ControlState::Verified, 64, "contact open, current 0.00 A, load side 0.0 V, the zone's inflow fell by 0.5 kW"),
     ] {
-        store.change_control(ControlChange { id, to, at: at.plus(seconds), note: note.to_owned() }).await.expect("legal");
+        store
+            .change_control(ControlChange { id, to, at: at.plus(seconds), note: note.to_owned() })
+            .await
+            .expect("legal");
     }
 }
 
 /// The state over a store, with a fixed clock; dropping the sender ends the streams.
 pub fn state_over(store: Store, base_url: &str) -> (AppState, watch::Sender<PipelineStatus>) {
-    let status = PipelineStatus { now: NOW, processed_through: Some(NOW), idle: true, wake_at: None, meters_connected: 41 };
+    let status =
+        PipelineStatus { now: NOW, processed_through: Some(NOW), idle: true, wake_at: None, meters_connected: 41 };
     let (sender, receiver) = watch::channel(status);
     let config = WebConfig {
         base_url: base_url.to_owned(),
