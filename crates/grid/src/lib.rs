@@ -1,1 +1,31 @@
 //! Network model, power flow, state estimation, lost measurements.
+//!
+//! The crate knows where energy must be flowing. Give it a network ([`folder`], [`network`]) and injections and it returns
+//! voltages, flows and losses ([`flow`], [`series`]). It holds no clock, no randomness and no database. The method and its
+//! derivation are in `docs/grid.md`.
+
+pub mod error;
+pub mod folder;
+pub mod measurement;
+pub mod model;
+pub mod network;
+
+pub mod estimate;
+mod estimate_kernel;
+pub mod flow;
+pub mod hosting;
+mod kernel;
+pub mod lost;
+pub mod quality;
+pub mod series;
+mod sparse;
+pub mod threephase;
+pub mod topology;
+
+pub mod bench;
+pub mod check;
+
+pub use error::GridError;
+pub use estimate_kernel::BatchEstimator;
+pub use kernel::Tolerance;
+pub use num_complex::Complex64;

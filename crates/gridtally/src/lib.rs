@@ -1,1 +1,12 @@
-//! Configuration, pipeline, jobs, roles and the command line: from the meter to the case in one binary.
+//! Gridtally in one binary: configuration, pipeline, roles and the command line.
+//!
+//! The parts are wired in `server.rs`; what happens to a reading is listed in `pipeline.rs`; each command has a file in `commands/`.
+//! It is not where decisions are made: those are in the pure crates, and in the pure files of the pipeline.
+
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod data_directory;
+pub mod logging;
+pub mod pipeline;
+pub mod server;

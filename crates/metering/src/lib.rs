@@ -1,1 +1,30 @@
-//! The vocabulary: ids, units, readings, quality, events, controls, OBIS codes and device frames.
+//! The vocabulary of Gridtally: ids, units, readings with quality, events, controls, OBIS codes and the device frames
+//! (protocol version 1, `docs/protocol.md`).
+//!
+//! Everything that a meter and a server say to each other is defined here once, and used by firmware, simulator, head-end and
+//! store alike. The crate is `no_std` (with `alloc`) and pure: no clock, no randomness, no input or output.
+//!
+//! It is not: a transport (see `headend`), a meter (see `meter`), or a database (see `store`).
+#![no_std]
+extern crate alloc;
+
+pub mod control;
+pub mod event;
+pub mod frame;
+pub mod id;
+pub mod obis;
+pub mod reading;
+pub mod time;
+pub mod topic;
+pub mod unit;
+pub mod validation;
+
+pub use control::{Approval, ApprovedControl, Approver, Control, ControlKind, ControlState};
+pub use event::{EventKind, MeterEvent};
+pub use frame::{Body, DecodeError, Down, Frame};
+pub use id::{MeterId, UsagePointId, ZoneId};
+pub use obis::Obis;
+pub use reading::{Channel, ProfileRecord, Quality, RecordFlags};
+pub use time::{IntervalLength, Timestamp};
+pub use topic::Topic;
+pub use unit::{Milliamps, Millihertz, Millivolts, Vars, WattHours, Watts};

@@ -1,1 +1,51 @@
-//! The databases: the durable log, packed readings, relational tables, queries by use case, audit.
+//! The databases of one machine, in one directory: the durable log, packed readings, relational tables, audit.
+//!
+//! A meter's frame is acknowledged after [`Store::ingest`] returned: by then it is in the durable log (`log.db`, SQLite in WAL
+//! mode with full sync). Recent days live in memory and are sealed in the background into packed blocks, one per meter and day,
+//! in one file per month (`blocks-YYYY-MM.db`); queries see both. After a crash the memory is rebuilt from the log. Everything
+//! relational (topology, people, cases, controls, settings, audit) is in `gridtally.db`.
+//!
+//! It is not: a message broker, a place for decisions (the cores decide), or a clock: every time is an argument.
+
+mod audit;
+mod balance;
+mod block;
+mod case;
+mod change;
+mod control;
+mod directory;
+mod error;
+mod event;
+mod hot;
+mod import;
+mod ingest;
+mod intake;
+mod log;
+mod master;
+mod people;
+mod pipeline;
+mod query;
+mod reading;
+mod rebuild;
+mod seal;
+mod setting;
+mod topology;
+mod window;
+mod write;
+
+pub use audit::AuditRow;
+pub use case::{CaseChange, CaseFilter, CaseStep};
+pub use change::Change;
+pub use control::{
+    ControlChange, ControlFilter, ControlRequest, ControlStep, ControlTarget, NewControl, StoredControl, SupplyPolicy,
+};
+pub use directory::{OpenOptions, Store};
+pub use error::StoreError;
+pub use event::{EventFilter, StoredEvent, StoredReply};
+pub use master::{Enrolment, MeterRow};
+pub use people::{NewUser, OneTime, Role, Token, User};
+pub use pipeline::{Committed, PipelineState, SlotCommit};
+pub use reading::{Accepted, Counts, Incoming, Latest, Quarantined, StoredQuality, StoredRecord};
+pub use topology::{
+    ImportReport, Installation, PhaseConnection, RejectedRow, Topology, TopologyUsagePoint, TopologyZone, ZoneKind,
+};

@@ -1,0 +1,164 @@
+//! `gridtally demo`: the server and a simulated neighbourhood in one process. Everything on the pages has come over real TCP from
+//! the real meter code; only the homes, their wires and the thieves are simulated.
+
+mod narrate;
+mod report;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use metering::{EventKind, Timestamp};
+use sim::{LoadSource, Pace, SimConfig, Target, World};
+use store::{NewUser, OneTime, Role, Store, SupplyPolicy};
+
+use super::CommandError;
+use crate::{
+    config::Config,
+    server::{Server, ServerOptions},
+};
+
+/// Days of history before the first theft.
+const HISTORY_DAYS: u32 = 14;
+/// How long the simulation waits for a server that does not answer.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The person that the one-time token signs in.
+const PERSON: &str = "demo";
+
+/// How fast virtual time passes after the history.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// This many times real time.
+    Times(f64),
+    /// As fast as the server follows, in lockstep.
+    Max,
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Self::Max),
+            number => match number.parse::<f64>() {
+                Ok(times) if (1.0..=100_000.0).contains(&times) => Ok(Self::Times(times)),
+                _ => Err("a number from 1 to 100000, or max".into()),
+            },
+        }
+    }
+}
+
+impl Speed {
+    /// The simulator's pace.
+    pub fn pace(self) -> Pace {
+        match self {
+            Self::Times(times) => Pace::Times(times),
+            Self::Max => Pace::Lockstep,
+        }
+    }
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Measured load profiles instead of generated ones (Parquet or CSV; see docs/howto/profiles.md)
+    #[arg(long, value_name = "FILE")]
+    profiles: Option<PathBuf>,
+    /// Virtual days in all, history included; without it, until Ctrl-C
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: Option<u32>,
+    /// Speed after the history: N times real time, or max
+    #[arg(long, value_name = "N|max", default_value = "600")]
+    speed: Speed,
+    /// Everything random follows from it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object at the end; everything else goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Keep the data in this directory instead of a temporary one
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Reads measured profiles, if any were named.
+pub fn load_source(profiles: Option<&Path>) -> Result<LoadSource, CommandError> {
+    Ok(match profiles {
+        Some(path) => LoadSource::Measured(sim::profiles::Profiles::read(path)?),
+        None => LoadSource::Generated,
+    })
+}
+
+/// Runs the demo.
+pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
+    let started = Instant::now();
+    let temporary = tempfile::tempdir()?;
+    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().join("data"));
+    let server = Server::start(ServerOptions { data, config: Config::default(), simulated_clock: true, any_port: true }).await?;
+    let say = narrate::Narrator::new(arguments.json);
+    let token = prepare(&server.store).await?;
+    say.line(&format!("console  http://{}/sign-in?token={}", server.http, token.sign_in));
+    say.line(&format!("meters   mqtt://{}", server.mqtt));
+
+    let mut config = SimConfig::demo(arguments.seed, HISTORY_DAYS);
+    config.loads = load_source(arguments.profiles.as_deref())?;
+    config.verifying_key = Some(server.verifying_key);
+    let days = arguments.days.unwrap_or(3_650);
+    let until = config.start.plus(i64::from(days) * 86_400);
+    let start = config.start;
+    let world = World::new(&config)?;
+    let target = Target {
+        mqtt: server.mqtt.to_string(),
+        http: server.http.to_string(),
+        admin_token: token.api,
+        patience: PATIENCE,
+    };
+    say.line(&format!("history  {HISTORY_DAYS} days from {start}, then live; seed {}", arguments.seed));
+    let listening = narrate::server_changes(server.store.clone(), say.clone());
+    let telling = say.clone();
+    let drive = sim::drive(world, target, arguments.speed.pace(), until, move |event| telling.simulated(&event));
+    let report = tokio::select! {
+        report = drive => Some(report?),
+        stopped = super::serve::stopped() => {
+            stopped?;
+            None
+        }
+    };
+    listening.abort();
+    if let Some(report) = report {
+        let summary = report::Summary::gather(&server.store, &report, days, started.elapsed()).await?;
+        if arguments.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        } else {
+            summary.tell(&say);
+        }
+    }
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tokens made for this run.
+struct Tokens {
+    sign_in: String,
+    api: String,
+}
+
+/// A person to sign in, a token for the simulator, and the demo's policy: tampering that shows twice switches the power off.
+async fn prepare(store: &Store) -> Result<Tokens, CommandError> {
+    let (by, now, never) = ("demo", Timestamp(0), Timestamp(i64::MAX / 2));
+    if store.user_by_name(PERSON).await?.is_none() {
+        // No password can match: the person signs in by the printed link only.
+        let person = NewUser { name: PERSON.into(), role: Role::Operator, usage_point: None, password_hash: "!".into() };
+        store.create_user(person, by, now).await?;
+    }
+    let policy = SupplyPolicy { automatic_kinds: vec![EventKind::CoverOpen, EventKind::Bypass], ..SupplyPolicy::default() };
+    store.set_setting("policy", &policy, by, now).await?;
+    Ok(Tokens {
+        sign_in: store.create_one_time(&OneTime::SignIn(PERSON.into()), never).await?,
+        api: store.create_api_token("simulator", Role::Operator, by, now).await?,
+    })
+}

@@ -1,0 +1,220 @@
+//! What the server found against what was true: the object that `demo --json` prints.
+
+use std::time::Duration;
+
+use losses::case::{Case, CaseKind};
+use metering::{Timestamp, UsagePointId, ZoneId};
+use serde::Serialize;
+use sim::SimReport;
+use store::{CaseFilter, ControlFilter, Store, StoredControl};
+
+use super::narrate::Narrator;
+use crate::{
+    commands::CommandError,
+    pipeline::alarm_log::{self, AlarmEntry},
+};
+
+/// The whole report. Times are virtual.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    seed: u64,
+    meters: usize,
+    days: u32,
+    simulated_end: String,
+    frames_sent: u64,
+    readings_stored: u64,
+    lost_wh: u64,
+    doubled_wh: u64,
+    /// Meters whose stored intervals do not sum to the difference of their registers.
+    interval_sum_errors: u64,
+    zones: Vec<ZoneSummary>,
+    cases: Vec<CaseSummary>,
+    controls: Vec<ControlSummary>,
+    false_accusations: usize,
+    wall_s: f64,
+    peak_rss_mb: u64,
+}
+
+/// A zone; energies since the theft in it began.
+#[derive(Debug, Serialize)]
+struct ZoneSummary {
+    name: ZoneId,
+    supplied_wh: Option<f64>,
+    stolen_wh: Option<f64>,
+    unaccounted_wh: Option<f64>,
+    sigma_wh: Option<f64>,
+    theft_started: Option<String>,
+    alarm_at: Option<String>,
+}
+
+/// A case, and who it should have named.
+#[derive(Debug, Serialize)]
+struct CaseSummary {
+    kind: CaseKind,
+    zone: ZoneId,
+    usage_point: Option<UsagePointId>,
+    true_thief: Option<UsagePointId>,
+    opened_at: String,
+    rank_of_true_thief: Option<usize>,
+}
+
+/// A control and how it ended.
+#[derive(Debug, Serialize)]
+struct ControlSummary {
+    kind: &'static str,
+    usage_point: Option<UsagePointId>,
+    state: &'static str,
+    reason: String,
+    seconds_to_verified: Option<i64>,
+}
+
+impl Summary {
+    /// Compares the store with the truth.
+    pub async fn gather(store: &Store, truth: &SimReport, days: u32, wall: Duration) -> Result<Self, CommandError> {
+        let (lost_wh, doubled_wh, interval_sum_errors) = registers(store, truth).await?;
+        let alarms = alarm_log::read(store).await?;
+        let stored_cases = store.cases(CaseFilter { limit: 100_000, ..CaseFilter::default() }).await?;
+        let controls = store.controls(ControlFilter { limit: 100_000, ..ControlFilter::default() }).await?;
+        let mut zones = Vec::new();
+        for zone in &truth.zones {
+            zones.push(zone_summary(store, truth, zone, &alarms).await?);
+        }
+        let mut cases: Vec<CaseSummary> = stored_cases.iter().map(|case| case_summary(case, truth)).collect();
+        cases.sort_by(|a, b| a.opened_at.cmp(&b.opened_at));
+        let counts = store.counts().await?;
+        Ok(Self {
+            seed: truth.seed,
+            meters: truth.meters.len(),
+            days,
+            simulated_end: truth.end.to_string(),
+            frames_sent: truth.frames_sent,
+            readings_stored: counts.readings,
+            lost_wh,
+            doubled_wh,
+            interval_sum_errors,
+            zones,
+            false_accusations: stored_cases.iter().filter(|case| accuses_the_honest(case, truth)).count(),
+            cases,
+            controls: controls.iter().rev().map(control_summary).collect(),
+            wall_s: wall.as_secs_f64(),
+            peak_rss_mb: peak_rss_mb(),
+        })
+    }
+
+    /// The same in words.
+    pub fn tell(&self, say: &Narrator) {
+        say.line(&format!("after {} days: {} frames, {} readings stored", self.days, self.frames_sent, self.readings_stored));
+        say.line(&format!("lost {} Wh, doubled {} Wh", self.lost_wh, self.doubled_wh));
+        for zone in &self.zones {
+            if let (Some(started), Some(stolen), Some(found)) = (&zone.theft_started, zone.stolen_wh, zone.unaccounted_wh) {
+                say.line(&format!(
+                    "{}: theft from {started}, {:.1} kWh stolen, {:.1} ± {:.1} kWh unaccounted, alarm {}",
+                    zone.name,
+                    stolen / 1_000.0,
+                    found / 1_000.0,
+                    zone.sigma_wh.unwrap_or(0.0) / 1_000.0,
+                    zone.alarm_at.as_deref().unwrap_or("none"),
+                ));
+            }
+        }
+        say.line(&format!("honest homes named first: {}; {:.1} s, {} MB", self.false_accusations, self.wall_s, self.peak_rss_mb));
+    }
+}
+
+/// Energy in the meters' last records that the store lacks, or has too much of; and meters whose intervals do not add up.
+async fn registers(store: &Store, truth: &SimReport) -> Result<(u64, u64, u64), CommandError> {
+    let (mut lost, mut doubled, mut errors) = (0, 0, 0);
+    for meter in &truth.meters {
+        let Some(end) = meter.last_end else { continue };
+        let stored = store.registers_at(meter.meter, end).await?;
+        let (import, export) = stored.map_or((0, 0), |r| (r.import_wh.0, r.export_wh.0));
+        lost += meter.last_import_wh.saturating_sub(import) + meter.last_export_wh.saturating_sub(export);
+        doubled += import.saturating_sub(meter.last_import_wh) + export.saturating_sub(meter.last_export_wh);
+        let records = store.profile(meter.meter, Timestamp(0), end).await?;
+        let steps: u64 = records.windows(2).map(|pair| pair[1].record.import_wh.0.saturating_sub(pair[0].record.import_wh.0)).sum();
+        let whole = records.last().zip(records.first()).map_or(0, |(last, first)| last.record.import_wh.0.saturating_sub(first.record.import_wh.0));
+        let count = u64::try_from(records.len())?;
+        // A link may be down at the very end: what it still holds is not lost, the meter has not been told so.
+        errors += u64::from(steps != whole || (count != meter.records && meter.unacknowledged == 0));
+    }
+    Ok((lost, doubled, errors))
+}
+
+async fn zone_summary(store: &Store, truth: &SimReport, zone: &sim::ZoneTruth, alarms: &[AlarmEntry]) -> Result<ZoneSummary, CommandError> {
+    let since = |started: Timestamp| alarms.iter().find(|a| a.zone == zone.zone && a.raised >= started).map(|a| a.raised);
+    let first = alarms.iter().find(|a| a.zone == zone.zone).map(|a| a.raised);
+    let Some(started) = zone.theft_started else {
+        return Ok(ZoneSummary {
+            name: zone.zone,
+            supplied_wh: None,
+            stolen_wh: None,
+            unaccounted_wh: None,
+            sigma_wh: None,
+            theft_started: None,
+            alarm_at: first.map(|at| at.to_string()),
+        });
+    };
+    let balances = store.balances(zone.zone, started, truth.end).await?;
+    let random: f64 = balances.iter().map(|b| b.sigma_random_wh.powi(2)).sum();
+    let systematic: f64 = balances.iter().map(|b| b.sigma_systematic_wh).sum();
+    // An alarm standing since before the theft began counts as it is: early, thus false.
+    let alarm_at = match first {
+        Some(at) if at < started => Some(at),
+        _ => since(started),
+    };
+    Ok(ZoneSummary {
+        name: zone.zone,
+        supplied_wh: Some(zone.supplied_wh),
+        stolen_wh: Some(zone.stolen_wh),
+        unaccounted_wh: Some(balances.iter().map(|b| b.unaccounted_wh).sum()),
+        sigma_wh: Some(random.sqrt().hypot(systematic)),
+        theft_started: Some(started.to_string()),
+        alarm_at: alarm_at.map(|at| at.to_string()),
+    })
+}
+
+/// The thief in the zone of a case that was active when it was opened, or began last before; the one named, if several.
+fn true_thief(case: &Case, truth: &SimReport) -> Option<UsagePointId> {
+    let thieves = || {
+        truth.thefts.iter().filter(|theft| theft.zone == case.zone && theft.start <= case.opened_at).filter_map(|theft| theft.usage_point)
+    };
+    thieves().find(|thief| Some(*thief) == case.usage_point).or_else(|| thieves().last())
+}
+
+fn case_summary(case: &Case, truth: &SimReport) -> CaseSummary {
+    let thief = true_thief(case, truth);
+    let rank = thief.and_then(|thief| case.suspects.iter().position(|suspect| suspect.usage_point == thief)).map(|index| index + 1);
+    CaseSummary {
+        kind: case.kind,
+        zone: case.zone,
+        usage_point: case.usage_point,
+        true_thief: thief,
+        opened_at: case.opened_at.to_string(),
+        rank_of_true_thief: rank,
+    }
+}
+
+/// Whether a theft case names first a usage point that never stole.
+fn accuses_the_honest(case: &Case, truth: &SimReport) -> bool {
+    let is_thief = |point: UsagePointId| truth.thefts.iter().any(|theft| theft.usage_point == Some(point));
+    case.kind.names_a_usage_point() && case.usage_point.is_some_and(|point| !is_thief(point))
+}
+
+fn control_summary(control: &StoredControl) -> ControlSummary {
+    let seconds = control.entered("Verified").zip(control.entered("Approved")).map(|(end, start)| end.seconds_since(start));
+    let ended = control.state.reason();
+    ControlSummary {
+        kind: control.kind.word(),
+        usage_point: control.usage_point,
+        state: control.state.word(),
+        reason: if ended.is_empty() { control.reason.clone() } else { ended.to_owned() },
+        seconds_to_verified: seconds,
+    }
+}
+
+/// Largest resident size so far; 0 where the system does not tell.
+fn peak_rss_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) / 1_024
+}

@@ -1,0 +1,76 @@
+//! The command line: one file per command. Names are fixed; scripts and tests call them.
+
+#![allow(clippy::print_stdout, reason = "commands talk to the person at the terminal")]
+
+pub mod admin;
+pub mod bench;
+pub mod bench_ingest;
+pub mod demo;
+pub mod grid;
+pub mod losses;
+pub mod metrology;
+pub mod serve;
+pub mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Finds stolen electricity and runs the meters around it.
+#[derive(Debug, Parser)]
+#[command(name = "gridtally", version, about, max_term_width = 120)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Server and simulated neighbourhood in one process: watch a theft begin, be found and cut off
+    Demo(demo::DemoArguments),
+    /// The product: listeners, pipeline, console and REST on one data directory
+    Serve(serve::ServeArguments),
+    /// The simulated neighbourhood alone, against any running server
+    Simulate(simulate::SimulateArguments),
+    /// Topology, enrolment, tokens
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
+    /// Power flow, state estimation, comparison with references, speed, on a network folder
+    #[command(subcommand)]
+    Grid(grid::GridCommand),
+    /// Pattern models, localisation, studies, explanations
+    #[command(subcommand)]
+    Losses(losses::LossesCommand),
+    /// The metrology core on files of waveforms
+    #[command(subcommand)]
+    Metrology(metrology::MetrologyCommand),
+    /// Speed on this machine, end to end
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Any error, told to the person at the terminal.
+pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the command line.
+pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
+    match line.command {
+        Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
+        Command::Serve(arguments) => runtime()?.block_on(serve::run(arguments)),
+        Command::Simulate(arguments) => runtime()?.block_on(simulate::run(arguments)),
+        Command::Admin(command) => runtime()?.block_on(admin::run(command)),
+        Command::Grid(command) => grid::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
+        Command::Losses(command) => losses::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
+        Command::Metrology(command) => metrology::run(command).map_err(told),
+        Command::Bench(command) => runtime()?.block_on(bench::run(command)),
+    }
+}
+
+/// An error of a command that runs on one thread.
+fn told(error: Box<dyn std::error::Error>) -> CommandError {
+    error.to_string().into()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, std::io::Error> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

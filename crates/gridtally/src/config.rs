@@ -1,0 +1,132 @@
+//! Configuration of `serve`: one struct per concern, unknown keys refused, everything has a default that works on one machine.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// The whole file (`docs/gridtally.toml` is a sample; a test parses it).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Pages, REST and readings by HTTP.
+    pub http: HttpConfig,
+    /// Meters by MQTT.
+    pub mqtt: MqttConfig,
+    /// Slots, alarms, read-back.
+    pub pipeline: PipelineConfig,
+}
+
+/// Pages, REST and readings by HTTP.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Networks from which readings by plain HTTP are taken besides loopback, as `192.168.0.0/16`.
+    pub plain_networks: Vec<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), plain_networks: Vec::new() }
+    }
+}
+
+/// Meters by MQTT.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttConfig {
+    /// Address and port of plain MQTT; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Networks from which plain MQTT is taken besides loopback.
+    pub plain_networks: Vec<String>,
+    /// MQTT over TLS.
+    pub tls: Option<TlsConfig>,
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1883)), plain_networks: Vec::new(), tls: None }
+    }
+}
+
+/// A TLS listener.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Address and port, usually 8883.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Slots, alarms, read-back.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// How long after its end a slot waits for late meters, seconds (real clock only; at once when every meter has reported).
+    pub slot_grace_seconds: u32,
+    /// False zone alarms accepted per zone and month.
+    pub false_alarms_per_zone_month: f64,
+    /// Seconds between a control's answer and the reading back that judges it (real clock; a simulation takes its step).
+    pub read_back_seconds: u32,
+    /// Seconds after which an acknowledged disconnect that could not be read back has failed.
+    pub verify_within_seconds: u32,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self { slot_grace_seconds: 300, false_alarms_per_zone_month: 0.01, read_back_seconds: 5, verify_within_seconds: 600 }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("the configuration {path} is not understood: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads a file; without one, the defaults.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_file_states_the_defaults() {
+        let sample: Config = toml::from_str(include_str!("../../../docs/gridtally.toml")).expect("the sample parses");
+        assert_eq!(sample, Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(toml::from_str::<Config>("[mqtt]\nlitsen = \"127.0.0.1:1883\"").is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! What happens to a reading, in order. Each stage has one file:
+//!
+//! | stage | file | decides or does |
+//! |---|---|---|
+//! | ingest | `ingest.rs` | validate, deduplicate, append durably, then acknowledge |
+//! | balance | `balance.rs` | zone × slot ▶ energy balance |
+//! | investigate | `investigate.rs` | balances, events, history ▶ evidence ▶ case; written policy ▶ control |
+//! | command | `command.rs` | approved control ▶ meter ▶ verified by reading back (`flight.rs`, `verify.rs` decide) |
+//!
+//! Ingest runs by itself. The others run one after the other in [`Pipeline::tick`], at a time that is an argument; what a slot
+//! decided is one transaction (ADR 1).
+
+pub mod alarm_log;
+pub mod balance;
+pub mod command;
+pub mod flight;
+pub mod history;
+pub mod ingest;
+pub mod investigate;
+pub mod tamper;
+pub mod verify;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ed25519_dalek::SigningKey;
+use headend::Headend;
+use metering::{IntervalLength, Timestamp};
+use store::{Change, SlotCommit, Store, StoreError, Topology};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::MissedTickBehavior,
+};
+use web::{Advance, PipelineStatus};
+
+use self::{balance::Balancer, command::Commander, flight::Timing, investigate::Investigator};
+use crate::{clock::Clock, config::PipelineConfig};
+
+/// Length of a slot.
+pub const SLOT: IntervalLength = IntervalLength::M15;
+/// How long a simulated round waits for the answers of meters, by the machine's clock.
+const SIMULATED_PATIENCE: Duration = Duration::from_secs(5);
+/// Read-back delay of a simulation, seconds: one step of its physics.
+const SIMULATED_READ_BACK_SECONDS: i64 = 60;
+/// Key of the flights among the pipeline's documents.
+const FLIGHTS: &str = "flights";
+
+/// What a pipeline is made of.
+pub struct Parts {
+    /// The databases.
+    pub store: Store,
+    /// The meters' connections.
+    pub headend: Arc<Headend>,
+    /// The time.
+    pub clock: Clock,
+    /// Signs controls.
+    pub key: SigningKey,
+    /// Settings.
+    pub settings: PipelineConfig,
+    /// Told after every tick.
+    pub status: watch::Sender<PipelineStatus>,
+}
+
+/// The stages after ingest.
+pub struct Pipeline {
+    store: Store,
+    headend: Arc<Headend>,
+    clock: Clock,
+    settings: PipelineConfig,
+    status: watch::Sender<PipelineStatus>,
+    changes: broadcast::Receiver<Change>,
+    topology: Topology,
+    topology_is_stale: bool,
+    processed_through: Option<Timestamp>,
+    balancer: Balancer,
+    investigator: Investigator,
+    commander: Commander,
+    flights_written: Vec<u8>,
+}
+
+impl Pipeline {
+    /// Goes on where the store says the pipeline stood.
+    pub async fn open(parts: Parts) -> Result<Self, StoreError> {
+        let changes = parts.store.subscribe();
+        let state = parts.store.pipeline_state().await?;
+        let now = parts.clock.now();
+        let topology = parts.store.topology(now).await?;
+        let simulated = parts.clock.is_simulated();
+        let timing = Timing {
+            read_back_seconds: if simulated { SIMULATED_READ_BACK_SECONDS } else { i64::from(parts.settings.read_back_seconds) },
+            verify_within_seconds: i64::from(parts.settings.verify_within_seconds),
+        };
+        let patience = if simulated { SIMULATED_PATIENCE } else { Duration::ZERO };
+        let flights_written = state.blobs.get(FLIGHTS).cloned().unwrap_or_default();
+        let flights = if flights_written.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&flights_written)? };
+        let commander = Commander::new(parts.store.clone(), parts.headend.clone(), parts.key, timing, patience, flights);
+        Ok(Self {
+            balancer: Balancer::resume(&state.blobs, parts.settings.false_alarms_per_zone_month)?,
+            investigator: Investigator::resume(parts.store.clone(), &state.blobs).await?,
+            commander,
+            store: parts.store,
+            headend: parts.headend,
+            clock: parts.clock,
+            settings: parts.settings,
+            status: parts.status,
+            changes,
+            topology,
+            topology_is_stale: false,
+            processed_through: state.processed_through,
+            flights_written,
+        })
+    }
+
+    /// Runs until stopped: at every step of a simulated clock, or every second and whenever something arrives.
+    pub async fn run(mut self, mut advances: mpsc::Receiver<Advance>, mut stopped: watch::Receiver<bool>) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let simulated = self.clock.is_simulated();
+        let stop = async move { stopped.wait_for(|stop| *stop).await.map(drop) };
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                _ = &mut stop => return,
+                Some(advance) = advances.recv(), if simulated => {
+                    self.clock.advance(advance.to);
+                    let status = self.tick_and_tell().await;
+                    // The simulator may have gone; it will ask again.
+                    let _ = advance.done.send(status);
+                }
+                change = self.changes.recv() => {
+                    if let Ok(change) = change {
+                        self.hear(&change).await;
+                    }
+                }
+                _ = seconds.tick(), if !simulated => {
+                    self.tick_and_tell().await;
+                }
+            }
+        }
+    }
+
+    async fn tick_and_tell(&mut self) -> PipelineStatus {
+        let now = self.clock.now();
+        let (wake_at, idle) = match self.tick(now).await {
+            Ok(wake_at) => (wake_at, true),
+            Err(error) => {
+                tracing::error!(%error, "the pipeline could not go on; it will try again");
+                (Some(now), false)
+            }
+        };
+        let status = PipelineStatus {
+            now,
+            processed_through: self.processed_through,
+            idle,
+            wake_at,
+            meters_connected: self.headend.meters_connected(),
+        };
+        self.status.send_replace(status);
+        status
+    }
+
+    /// Everything due at `now`. Returns when it wants to be called again at the latest.
+    async fn tick(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        while let Ok(change) = self.changes.try_recv() {
+            self.hear(&change).await;
+        }
+        if self.topology_is_stale {
+            self.topology = self.store.topology(now).await?;
+            self.topology_is_stale = false;
+        }
+        if self.topology.zones.is_empty() {
+            return Ok(None);
+        }
+        let mut through = match self.processed_through {
+            Some(through) => through,
+            None => now.floor_to(SLOT.seconds()),
+        };
+        self.processed_through = Some(through);
+        loop {
+            let end = through.plus(SLOT.seconds());
+            if !self.is_due(end, now) {
+                break;
+            }
+            self.slot(end).await?;
+            through = end;
+        }
+        self.tampering(now).await?;
+        let wake_at = self.commander.round(&mut self.changes, &self.topology, now).await?;
+        self.keep_flights().await?;
+        Ok(wake_at)
+    }
+
+    /// A slot is due at its end (simulated: everything of it has been acknowledged by then) or after the grace for late meters.
+    fn is_due(&self, end: Timestamp, now: Timestamp) -> bool {
+        let grace = if self.clock.is_simulated() { 0 } else { i64::from(self.settings.slot_grace_seconds) };
+        end.plus(grace) <= now
+    }
+
+    async fn slot(&mut self, end: Timestamp) -> Result<(), StoreError> {
+        let results = self.balancer.slot(&self.store, &self.topology, end).await?;
+        let decided = self.investigator.slot(&self.topology, &results, end).await?;
+        let mut blobs = self.balancer.documents()?;
+        blobs.extend(decided.documents);
+        self.store
+            .commit_slot(SlotCommit {
+                processed_through: end,
+                balances: results.balances,
+                blobs,
+                cases: decided.cases,
+                controls: decided.controls,
+                control_changes: Vec::new(),
+            })
+            .await?;
+        self.investigator.committed().await?;
+        self.processed_through = Some(end);
+        Ok(())
+    }
+
+    /// Tamper events since the last look: evidence, case and, if the written policy says so, a control; in one transaction.
+    async fn tampering(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(decided) = self.investigator.events(&self.topology, &self.balancer.raised(), now).await? else { return Ok(()) };
+        self.store
+            .commit_slot(SlotCommit {
+                processed_through: self.processed_through.unwrap_or(now),
+                blobs: decided.documents,
+                cases: decided.cases,
+                controls: decided.controls,
+                ..SlotCommit::default()
+            })
+            .await?;
+        self.investigator.committed().await
+    }
+
+    async fn keep_flights(&mut self) -> Result<(), StoreError> {
+        let flights = serde_json::to_vec(self.commander.flights())?;
+        if flights != self.flights_written {
+            let blobs = vec![(FLIGHTS.to_owned(), flights.clone())];
+            let processed_through = self.processed_through.unwrap_or_default();
+            self.store.commit_slot(SlotCommit { processed_through, blobs, ..SlotCommit::default() }).await?;
+            self.flights_written = flights;
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, change: &Change) {
+        match change {
+            Change::Topology => self.topology_is_stale = true,
+            _ => self.commander.hear(change, &self.topology, self.clock.now()).await,
+        }
+    }
+}

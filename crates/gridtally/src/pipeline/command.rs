@@ -1,0 +1,192 @@
+//! Sends what was approved, hears the answers, reads back, and enters the states that [`super::flight`] decides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ed25519_dalek::SigningKey;
+use headend::{Headend, PresenceState};
+use metering::{
+    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp,
+    frame::{Now, Reply},
+};
+use store::{Change, ControlChange, ControlFilter, Store, StoreError, StoredControl, Topology};
+use tokio::{sync::broadcast, time::Instant};
+
+use super::flight::{Asked, Flight, Readers, Step, Timing, snapshot_id};
+
+/// A read-back request lives this long.
+const SNAPSHOT_EXPIRES_SECONDS: i64 = 900;
+/// Most steps of all controls in one round; a bound, not a target.
+const STEPS_MAX: usize = 10_000;
+
+/// The command stage.
+pub struct Commander {
+    store: Store,
+    headend: Arc<Headend>,
+    key: SigningKey,
+    timing: Timing,
+    /// How long a round waits, by the machine's clock, for answers to what it sent; zero with a real clock.
+    patience: Duration,
+    flights: BTreeMap<u64, Flight>,
+    awaited: BTreeSet<u64>,
+}
+
+impl Commander {
+    /// A stage that goes on from stored flights.
+    pub fn new(store: Store, headend: Arc<Headend>, key: SigningKey, timing: Timing, patience: Duration, flights: BTreeMap<u64, Flight>) -> Self {
+        Self { store, headend, key, timing, patience, flights, awaited: BTreeSet::new() }
+    }
+
+    /// What a restart needs.
+    pub fn flights(&self) -> &BTreeMap<u64, Flight> {
+        &self.flights
+    }
+
+    /// Takes an answer or a snapshot from the store's announcements.
+    pub async fn hear(&mut self, change: &Change, topology: &Topology, now: Timestamp) {
+        match change {
+            Change::Reply { meter, reply } => self.hear_reply(*meter, reply, topology, now),
+            Change::Frame { meter, now: Some(values), .. } => {
+                if let Some(id) = values.control {
+                    self.hear_snapshot(*meter, id, values, topology);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_reply(&mut self, meter: MeterId, reply: &Reply, topology: &Topology, now: Timestamp) {
+        self.awaited.remove(&reply.control);
+        if let Some(flight) = self.flights.get_mut(&reply.control) {
+            flight.answer.get_or_insert((now, reply.outcome));
+        } else if reply.outcome.accepted() {
+            self.hear_snapshot(meter, reply.control, &reply.now, topology);
+        }
+    }
+
+    fn hear_snapshot(&mut self, meter: MeterId, id: u64, values: &Now, topology: &Topology) {
+        let ct_ratio = topology.observed_by(meter).and_then(|zone| zone.observer.as_ref()).map_or(1.0, |o| o.ct_ratio);
+        for (control, flight) in &mut self.flights {
+            if flight.hear_snapshot(*control, id, values, ct_ratio) {
+                self.awaited.remove(&id);
+                return;
+            }
+        }
+    }
+
+    /// Takes every open control as far as it goes now. Returns when it wants to look again.
+    pub async fn round(&mut self, changes: &mut broadcast::Receiver<Change>, topology: &Topology, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let mut wake = None;
+        for _ in 0..STEPS_MAX {
+            let open = self.store.controls(ControlFilter { open_only: true, ..ControlFilter::default() }).await?;
+            let known: BTreeSet<u64> = open.iter().map(|control| control.id).collect();
+            self.flights.retain(|id, _| known.contains(id));
+            let mut moved = false;
+            wake = None;
+            for control in open.iter().rev() {
+                match self.step(control, topology, now).await? {
+                    Some(at) => wake = Some(wake.map_or(at, |w: Timestamp| w.min(at))),
+                    None => moved = true,
+                }
+            }
+            self.wait(changes, topology, now).await;
+            if !moved {
+                break;
+            }
+        }
+        Ok(wake)
+    }
+
+    /// One step of one control; `None` when something moved, else the time to look again.
+    async fn step(&mut self, control: &StoredControl, topology: &Topology, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let reachable = self.headend.presence(control.meter) == PresenceState::Listening;
+        let flight = self.flights.entry(control.id).or_default();
+        match flight.next(&control.kind, &control.state, control.expires, reachable, now, self.timing) {
+            Step::WaitUntil(at) => return Ok(Some(at)),
+            Step::Enter(state, note) => {
+                self.store.change_control(ControlChange { id: control.id, to: state, at: now, note }).await?;
+            }
+            Step::Read(asked) => self.read(control, asked, topology, now).await?,
+            Step::Send => self.send(control, now).await?,
+        }
+        Ok(None)
+    }
+
+    async fn read(&mut self, control: &StoredControl, asked: Asked, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
+        let readers = readers(control.meter, topology);
+        if let Some(flight) = self.flights.get_mut(&control.id) {
+            match control.state {
+                ControlState::Acknowledged => flight.asked_after = Some(asked),
+                _ => flight.asked_before = Some(asked),
+            }
+        }
+        let targets = [(Some(readers.meter), false), (readers.observer.map(|(meter, _)| meter), true)];
+        for (meter, is_observer) in targets {
+            let Some(meter) = meter.filter(|meter| self.headend.presence(*meter) == PresenceState::Listening) else { continue };
+            let id = snapshot_id(control.id, asked, is_observer);
+            // An instant that has passed is answered at once.
+            let kind = ControlKind::SnapshotAt { at: Timestamp(0) };
+            let expires = now.plus(SNAPSHOT_EXPIRES_SECONDS);
+            let approval = Approval { approver: Approver::Policy("read-back".into()), at: now, reason: format!("control {}", control.id) };
+            if self.deliver(meter, id, kind, expires, approval).await? {
+                self.awaited.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, control: &StoredControl, now: Timestamp) -> Result<(), StoreError> {
+        let Some(approved) = control.approved() else { return Ok(()) };
+        if control.state == ControlState::Approved {
+            // Entered before sending: after a crash it is sent again, and the meter takes it once.
+            let note = "handed to the meter's connection".into();
+            self.store.change_control(ControlChange { id: control.id, to: ControlState::Sent, at: now, note }).await?;
+        }
+        if let Some(flight) = self.flights.get_mut(&control.id) {
+            flight.sent_at = Some(now);
+        }
+        if self.deliver(control.meter, control.id, control.kind, control.expires, approved.approval().clone()).await? {
+            self.awaited.insert(control.id);
+        }
+        Ok(())
+    }
+
+    /// Signs and sends; the counter is taken at the sending, so that it grows in the order in which the meter sees controls.
+    async fn deliver(&self, meter: MeterId, id: u64, kind: ControlKind, expires: Timestamp, approval: Approval) -> Result<bool, StoreError> {
+        let counter = self.store.next_counter(meter).await?;
+        let control = Control { id, kind, expires, counter, signatures: Vec::new() };
+        let approved = ApprovedControl::new(meter, control, approval).signed(&self.key);
+        match self.headend.send(meter, &Down::Control(approved.control().clone())).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::warn!(%meter, control = id, %error, "control not delivered; it will be sent again");
+                Ok(false)
+            }
+        }
+    }
+
+    /// With a simulated clock, waits for the answers to what this round sent, so that time stands still meanwhile.
+    async fn wait(&mut self, changes: &mut broadcast::Receiver<Change>, topology: &Topology, now: Timestamp) {
+        let deadline = Instant::now() + self.patience;
+        while !self.awaited.is_empty() {
+            match tokio::time::timeout_at(deadline, changes.recv()).await {
+                Ok(Ok(change)) => self.hear(&change, topology, now).await,
+                Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
+                Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => break,
+            }
+        }
+        self.awaited.clear();
+    }
+}
+
+fn readers(meter: MeterId, topology: &Topology) -> Readers {
+    let observer = topology
+        .usage_point_of(meter)
+        .and_then(|point| topology.zone(point.zone))
+        .and_then(|zone| zone.observer.as_ref())
+        .map(|installation| (installation.meter, installation.ct_ratio));
+    Readers { meter, observer }
+}

@@ -1,0 +1,319 @@
+//! Balances, events and history ▶ evidence ▶ case; and, where the written policy says so, an approved control.
+//!
+//! Decisions rest on stored readings, stored state and the time only, so that a restart decides the same (ADR 1). What is decided
+//! here is written by the caller in one transaction.
+
+use std::collections::BTreeMap;
+
+use losses::{
+    alarm::{AlarmChange, AlarmKind, Chart},
+    balance::ZoneVerdict,
+    case::{Case, CaseKind, RankedSuspect},
+    evidence::Evidence,
+    explain::{self, Explanation},
+};
+use metering::{Approver, ControlKind, EventKind, Timestamp, UsagePointId, ZoneId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use store::{
+    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, EventFilter, NewControl, Store, StoreError,
+    StoredEvent, SupplyPolicy, Topology,
+};
+
+use super::{
+    alarm_log::{self, AlarmEntry},
+    balance::SlotResults,
+    history::{self, Cause},
+    tamper::{self, Signs},
+};
+
+/// Key of the memory among the pipeline's documents.
+const MEMORY: &str = "investigator";
+/// Who the case's history names.
+const BY: &str = "pipeline";
+/// Events looked at in one round.
+const EVENTS_MAX: u32 = 1_000;
+/// A control by policy is given this long to reach its meter, seconds.
+const POLICY_CONTROL_SECONDS: i64 = 3_600;
+/// A standing alarm is explained again this often, seconds …
+const EXPLAIN_AGAIN_SECONDS: i64 = 6 * 3_600;
+/// … and so many times at most.
+const EXPLAIN_AGAIN_MAX: u32 = 40;
+
+/// What was decided; to be written in one transaction.
+#[derive(Default)]
+pub struct Decided {
+    /// Cases to open and change.
+    pub cases: Vec<CaseChange>,
+    /// Controls to make.
+    pub controls: Vec<NewControl>,
+    /// Documents to replace.
+    pub documents: Vec<(String, Vec<u8>)>,
+}
+
+/// A standing alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Standing {
+    kind: AlarmKind,
+    raised: Timestamp,
+    onset: Timestamp,
+    by: Chart,
+    explained_at: Timestamp,
+    explained: u32,
+}
+
+/// Everything remembered between slots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    /// The last event looked at.
+    event: u64,
+    signs: Signs,
+    standing: BTreeMap<ZoneId, Standing>,
+}
+
+/// The investigating stage.
+pub struct Investigator {
+    store: Store,
+    memory: Memory,
+    alarms: Vec<AlarmEntry>,
+    /// Open cases, by number.
+    open: BTreeMap<u64, Case>,
+}
+
+fn document<T: DeserializeOwned + Default>(blobs: &BTreeMap<String, Vec<u8>>, key: &str) -> Result<T, StoreError> {
+    Ok(match blobs.get(key) {
+        Some(bytes) => serde_json::from_slice(bytes)?,
+        None => T::default(),
+    })
+}
+
+impl Investigator {
+    /// Goes on from stored documents.
+    pub async fn resume(store: Store, blobs: &BTreeMap<String, Vec<u8>>) -> Result<Self, StoreError> {
+        let (memory, alarms) = (document(blobs, MEMORY)?, document(blobs, alarm_log::KEY)?);
+        let mut investigator = Self { store, memory, alarms, open: BTreeMap::new() };
+        investigator.committed().await?;
+        Ok(investigator)
+    }
+
+    /// Reads the open cases again: what was decided has been written, and people work on cases too.
+    pub async fn committed(&mut self) -> Result<(), StoreError> {
+        let open = self.store.cases(CaseFilter { open_only: true, limit: 100_000, ..CaseFilter::default() }).await?;
+        self.open = open.into_iter().map(|case| (case.id, case)).collect();
+        Ok(())
+    }
+
+    /// The end of a slot: alarms that were raised, grew or ended, and standing ones that are due again.
+    pub async fn slot(&mut self, topology: &Topology, results: &SlotResults, end: Timestamp) -> Result<Decided, StoreError> {
+        let mut decided = Decided::default();
+        for verdict in &results.verdicts {
+            let zone = verdict.balance.zone;
+            match verdict.change {
+                Some(AlarmChange::Raised { kind, onset, by, .. }) => {
+                    alarm_log::raise(&mut self.alarms, zone, kind, end);
+                    let standing = Standing { kind, raised: end, onset, by, explained_at: end, explained: 1 };
+                    self.memory.standing.insert(zone, standing);
+                    self.explain(topology, zone, end, true, &mut decided).await?;
+                }
+                Some(AlarmChange::Escalated { onset, .. }) => {
+                    if let Some(standing) = self.memory.standing.get_mut(&zone) {
+                        *standing = Standing { onset, explained_at: end, explained: 1, ..*standing };
+                    }
+                    self.explain(topology, zone, end, true, &mut decided).await?;
+                }
+                Some(AlarmChange::Resolved { .. }) => self.resolved(zone, end, &mut decided),
+                None => self.again(topology, verdict, end, &mut decided).await?,
+            }
+        }
+        self.memory.signs.forget(end);
+        decided.documents = self.documents()?;
+        Ok(decided)
+    }
+
+    fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        Ok(vec![
+            (MEMORY.to_owned(), serde_json::to_vec(&self.memory)?),
+            (alarm_log::KEY.to_owned(), serde_json::to_vec(&self.alarms)?),
+        ])
+    }
+
+    fn resolved(&mut self, zone: ZoneId, end: Timestamp, decided: &mut Decided) {
+        alarm_log::resolve(&mut self.alarms, zone, end);
+        self.memory.standing.remove(&zone);
+        for case in self.open.values().filter(|case| case.zone == zone && case.imbalance_ended.is_none()) {
+            decided.cases.push(edit(case.id, end, vec![CaseStep::ImbalanceEnded]));
+        }
+    }
+
+    /// More readings may name who the first look could not.
+    async fn again(&mut self, topology: &Topology, verdict: &ZoneVerdict, end: Timestamp, decided: &mut Decided) -> Result<(), StoreError> {
+        let zone = verdict.balance.zone;
+        let Some(standing) = self.memory.standing.get_mut(&zone) else { return Ok(()) };
+        if standing.explained >= EXPLAIN_AGAIN_MAX || end.seconds_since(standing.explained_at) < EXPLAIN_AGAIN_SECONDS {
+            return Ok(());
+        }
+        standing.explained += 1;
+        standing.explained_at = end;
+        self.explain(topology, zone, end, false, decided).await
+    }
+
+    /// Asks which usage point explains the residual, and opens or changes the zone's case.
+    async fn explain(&mut self, topology: &Topology, zone: ZoneId, end: Timestamp, news: bool, decided: &mut Decided) -> Result<(), StoreError> {
+        let Some(standing) = self.memory.standing.get(&zone).copied() else { return Ok(()) };
+        let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
+        let Some(history) = history::read(&self.store, topology, zone, cause, end).await? else { return Ok(()) };
+        let explanation = explain::explain(&history);
+        let kind = explanation.kind;
+        let usage_point = explanation.named_usage_point();
+        let same = self.open.values().find(|case| case.zone == zone && belongs(case, kind, usage_point, standing));
+        match same {
+            Some(case) => {
+                let mut steps = Vec::new();
+                let better = case.kind == CaseKind::MissingEnergy && usage_point.is_some();
+                if better {
+                    steps.push(CaseStep::Reclassify(kind, usage_point));
+                }
+                if case.imbalance_ended.is_some() {
+                    steps.push(CaseStep::ImbalanceReturned);
+                }
+                if news || better {
+                    steps.push(CaseStep::AddEvidence(explanation.case_evidence()));
+                    steps.push(CaseStep::Suspects(ranking(&explanation)));
+                }
+                if !steps.is_empty() {
+                    decided.cases.push(edit(case.id, end, steps));
+                }
+            }
+            None if news || usage_point.is_some() => {
+                let mut case = open_case(kind, zone, usage_point, end, explanation.case_evidence())?;
+                case.onset = Some(standing.onset);
+                case.suspects = ranking(&explanation);
+                decided.cases.push(CaseChange::Open(Box::new(case)));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Tamper events since the last look. `None` when there were none.
+    pub async fn events(&mut self, topology: &Topology, raised: &[ZoneId], now: Timestamp) -> Result<Option<Decided>, StoreError> {
+        let filter = EventFilter { after_id: Some(self.memory.event), limit: EVENTS_MAX, ..EventFilter::default() };
+        let events = self.store.events(filter).await?;
+        let Some(last) = events.last() else { return Ok(None) };
+        self.memory.event = last.id;
+        let policy: SupplyPolicy = self.store.setting("policy").await?.unwrap_or_default();
+        let mut decided = Decided::default();
+        for event in events.iter().filter(|event| event.event.kind.is_tamper()) {
+            self.sign(topology, raised, &policy.automatic_kinds, event, now, &mut decided).await?;
+        }
+        decided.documents = self.documents()?;
+        Ok(Some(decided))
+    }
+
+    async fn sign(
+        &mut self,
+        topology: &Topology,
+        raised: &[ZoneId],
+        automatic: &[EventKind],
+        event: &StoredEvent,
+        now: Timestamp,
+        decided: &mut Decided,
+    ) -> Result<(), StoreError> {
+        let Some(point) = topology.usage_point_of(event.meter) else { return Ok(()) };
+        let zone = point.zone;
+        let meaning = self.memory.signs.take(point.usage_point, &event.event, automatic, raised.contains(&zone));
+        let found = vec![tamper::evidence(event.meter, zone, &event.event)];
+        let case = self.tamper_case(zone, point.usage_point, meaning.opens_case, found, now, decided)?;
+        let Some(reason) = meaning.trip else { return Ok(()) };
+        if self.is_being_disconnected(point.usage_point, decided).await? {
+            return Ok(());
+        }
+        let (case, opened_case) = match case {
+            Some(Filed::Known(id)) => (Some(id), None),
+            Some(Filed::Opened(index)) => (None, Some(index)),
+            None => (None, None),
+        };
+        let request = ControlRequest {
+            target: ControlTarget::UsagePoint(point.usage_point),
+            kind: ControlKind::Disconnect,
+            reason: format!("tampering: {reason}"),
+            by: Approver::Policy(format!("tamper: {reason}")),
+            approve: true,
+            expires: now.plus(POLICY_CONTROL_SECONDS),
+            case,
+        };
+        decided.controls.push(NewControl { request, opened_case });
+        Ok(())
+    }
+
+    /// Files tamper evidence in the usage point's open case, or opens one.
+    fn tamper_case(
+        &self,
+        zone: ZoneId,
+        usage_point: UsagePointId,
+        opens: bool,
+        found: Vec<Evidence>,
+        now: Timestamp,
+        decided: &mut Decided,
+    ) -> Result<Option<Filed>, StoreError> {
+        if let Some(case) = self.open.values().find(|case| case.usage_point == Some(usage_point)) {
+            decided.cases.push(edit(case.id, now, vec![CaseStep::AddEvidence(found)]));
+            return Ok(Some(Filed::Known(case.id)));
+        }
+        let opened = decided.cases.iter_mut().enumerate().find_map(|(index, change)| match change {
+            CaseChange::Open(case) if case.usage_point == Some(usage_point) => Some((index, case)),
+            _ => None,
+        });
+        if let Some((index, case)) = opened {
+            case.evidence.extend(found);
+            return Ok(Some(Filed::Opened(index)));
+        }
+        if !opens {
+            return Ok(None);
+        }
+        decided.cases.push(CaseChange::Open(Box::new(open_case(CaseKind::TamperSuspected, zone, Some(usage_point), now, found)?)));
+        Ok(Some(Filed::Opened(decided.cases.len() - 1)))
+    }
+
+    /// Whether the usage point is off already, or about to be: one disconnection is enough.
+    async fn is_being_disconnected(&self, usage_point: UsagePointId, decided: &Decided) -> Result<bool, StoreError> {
+        let target = ControlTarget::UsagePoint(usage_point);
+        if decided.controls.iter().any(|new| new.request.target == target) {
+            return Ok(true);
+        }
+        let filter = ControlFilter { usage_point: Some(usage_point), limit: 10, ..ControlFilter::default() };
+        let last = self.store.controls(filter).await?.into_iter().find(|c| matches!(c.kind, ControlKind::Disconnect | ControlKind::Reconnect));
+        Ok(last.is_some_and(|c| c.kind == ControlKind::Disconnect && (!c.state.is_final() || c.state.word() == "Verified" || c.state.word() == "Failed")))
+    }
+}
+
+/// Where evidence was filed.
+enum Filed {
+    Known(u64),
+    Opened(usize),
+}
+
+/// Whether an open case of the zone is about the same imbalance: the same usage point, or one of the two sides names none.
+fn belongs(case: &Case, kind: CaseKind, usage_point: Option<UsagePointId>, standing: Standing) -> bool {
+    let same_side = (case.kind == CaseKind::SurplusEnergy) == (kind == CaseKind::SurplusEnergy);
+    if !same_side {
+        return false;
+    }
+    match (case.usage_point, usage_point) {
+        (Some(case_point), Some(named)) => case_point == named,
+        // A tamper case from the time of the onset accounts for an imbalance that names nobody.
+        (Some(_), None) => case.opened_at >= standing.onset.plus(-86_400),
+        (None, _) => true,
+    }
+}
+
+fn ranking(explanation: &Explanation) -> Vec<RankedSuspect> {
+    explanation.suspects.iter().map(|s| RankedSuspect { usage_point: s.usage_point, score: s.weight }).collect()
+}
+
+fn edit(id: u64, at: Timestamp, steps: Vec<CaseStep>) -> CaseChange {
+    CaseChange::Edit { id, by: BY.into(), at, steps }
+}
+
+fn open_case(kind: CaseKind, zone: ZoneId, usage_point: Option<UsagePointId>, at: Timestamp, evidence: Vec<Evidence>) -> Result<Case, StoreError> {
+    Case::open(kind, zone, usage_point, at, BY, evidence).map_err(|e| StoreError::Refused(e.to_string()))
+}

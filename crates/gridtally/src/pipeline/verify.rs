@@ -1,0 +1,147 @@
+//! Did a control really happen? Judged from what meter and observer report before and after, never from the answer alone.
+//!
+//! A disconnect is verified when the contact is sensed open, the current is about zero, the load side is without voltage and,
+//! where it can be measured, the zone's inflow fell by what the home used. Voltage on the load side of an open contact means
+//! that the home is still supplied: a wire around the meter, or generation behind it.
+
+use metering::{
+    Milliamps, Millivolts, Watts,
+    frame::{Now, RelayState},
+};
+use serde::{Deserialize, Serialize};
+
+/// Largest current taken as zero: creep and noise of a class 1 meter.
+const CURRENT_ZERO: Milliamps = Milliamps(50);
+/// Largest load-side voltage taken as zero.
+const LOAD_VOLTAGE_ZERO: Millivolts = Millivolts(25_000);
+/// Smallest load-side voltage taken as supply.
+const LOAD_VOLTAGE_SUPPLY: Millivolts = Millivolts(150_000);
+/// The zone's inflow speaks only when the home drew at least this share of it, in percent …
+const MEASURABLE_SHARE_PERCENT: i64 = 15;
+/// … and at least this much.
+const MEASURABLE_W: i64 = 1_500;
+
+/// What was read from the meter and from its zone's observer at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBack {
+    /// From the meter.
+    pub meter: Option<Now>,
+    /// Inflow of the zone.
+    pub inflow: Option<Watts>,
+}
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It happened; the words say what showed it.
+    Verified(String),
+    /// It did not.
+    Failed(String),
+    /// Not enough is known yet.
+    Wait,
+}
+
+/// Judges a disconnect.
+pub fn disconnect(before: &ReadBack, after: &ReadBack) -> Verdict {
+    let Some(now) = &after.meter else { return Verdict::Wait };
+    match now.relay {
+        Some(RelayState::Closed) => return Verdict::Failed("contact still closed".into()),
+        Some(RelayState::Fault) => return Verdict::Failed("contact does not follow (welded)".into()),
+        Some(_) => {}
+        None => return Verdict::Failed("the meter reports no contact sense, so the cut cannot be verified".into()),
+    }
+    if now.load_voltage_mv.is_some_and(|v| v > LOAD_VOLTAGE_ZERO) {
+        return Verdict::Failed("supply still present: voltage on the load side of the open contact".into());
+    }
+    let Some(load_voltage) = now.load_voltage_mv else {
+        return Verdict::Failed("the meter reports no load-side voltage, so the cut cannot be verified".into());
+    };
+    if now.current_ma.is_none_or(|i| i > CURRENT_ZERO) {
+        return Verdict::Failed("supply still present: current flows".into());
+    }
+    let mut words = format!("contact open, current zero, load side {} V", load_voltage.0 / 1_000);
+    match inflow_fell(before, after) {
+        Some(false) => return Verdict::Failed("supply still present: the zone's inflow did not fall".into()),
+        Some(true) => words.push_str(", zone inflow fell"),
+        None => words.push_str("; the zone's inflow is too large to show one home"),
+    }
+    Verdict::Verified(words)
+}
+
+/// Judges a reconnect: closed, with voltage on the load side.
+pub fn reconnect(after: &ReadBack) -> Verdict {
+    let Some(now) = &after.meter else { return Verdict::Wait };
+    match (now.relay, now.load_voltage_mv) {
+        (Some(RelayState::Closed), Some(v)) if v >= LOAD_VOLTAGE_SUPPLY => {
+            Verdict::Verified(format!("contact closed, load side {} V", v.0 / 1_000))
+        }
+        (Some(RelayState::Fault), _) => Verdict::Failed("contact does not follow".into()),
+        _ => Verdict::Wait,
+    }
+}
+
+/// Whether the zone's inflow fell by at least half of what the home drew; `None` when the home is too small to be seen.
+fn inflow_fell(before: &ReadBack, after: &ReadBack) -> Option<bool> {
+    let drawn = i64::from(before.meter.as_ref()?.power_w?.0);
+    let inflow_before = i64::from(before.inflow?.0);
+    let inflow_after = i64::from(after.inflow?.0);
+    let measurable = drawn >= MEASURABLE_W && drawn * 100 >= inflow_before * MEASURABLE_SHARE_PERCENT;
+    // Other homes switch too: only an inflow that did not fall at all contradicts.
+    measurable.then_some(inflow_before - inflow_after > -drawn / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_back(relay: RelayState, load_mv: u32, current_ma: u32, power_w: i32, inflow_w: i32) -> ReadBack {
+        ReadBack {
+            meter: Some(Now {
+                relay: Some(relay),
+                load_voltage_mv: Some(Millivolts(load_mv)),
+                current_ma: Some(Milliamps(current_ma)),
+                power_w: Some(Watts(power_w)),
+                ..Now::default()
+            }),
+            inflow: Some(Watts(inflow_w)),
+        }
+    }
+
+    #[test]
+    fn a_cut_is_believed_only_when_everything_agrees() {
+        let before = read_back(RelayState::Closed, 230_000, 9_000, 2_000, 9_000);
+        let cases = [
+            (read_back(RelayState::Open, 0, 0, 0, 7_000), "verified"),
+            (read_back(RelayState::Open, 230_000, 0, 0, 7_000), "failed"),
+            (read_back(RelayState::Open, 0, 2_000, 460, 7_000), "failed"),
+            (read_back(RelayState::Closed, 230_000, 9_000, 2_000, 9_000), "failed"),
+            (read_back(RelayState::Fault, 0, 0, 0, 7_000), "failed"),
+            (read_back(RelayState::Open, 0, 0, 0, 12_000), "failed"),
+            (ReadBack::default(), "wait"),
+        ];
+        for (after, expected) in cases {
+            let got = match disconnect(&before, &after) {
+                Verdict::Verified(_) => "verified",
+                Verdict::Failed(_) => "failed",
+                Verdict::Wait => "wait",
+            };
+            assert_eq!(got, expected, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn a_meter_that_cannot_sense_is_never_verified() {
+        let before = read_back(RelayState::Closed, 230_000, 9_000, 2_000, 9_000);
+        let mut after = read_back(RelayState::Open, 0, 0, 0, 7_000);
+        if let Some(now) = &mut after.meter {
+            now.load_voltage_mv = None;
+        }
+        assert!(matches!(disconnect(&before, &after), Verdict::Failed(_)));
+    }
+
+    #[test]
+    fn a_reconnect_waits_for_the_button() {
+        assert_eq!(reconnect(&read_back(RelayState::Ready, 0, 0, 0, 0)), Verdict::Wait);
+        assert!(matches!(reconnect(&read_back(RelayState::Closed, 229_000, 100, 20, 0)), Verdict::Verified(_)));
+    }
+}

@@ -1,0 +1,11 @@
+//! The head-end over real sockets: every guard of the listener, the order and the meaning of acknowledgements, commands down,
+//! HTTP and TLS.
+
+mod acknowledge;
+mod connect;
+mod down;
+mod http;
+mod limits;
+mod publish;
+mod support;
+mod tls;

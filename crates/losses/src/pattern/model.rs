@@ -1,0 +1,391 @@
+//! The pattern model as a whole: train, measure by cross-validation, keep in a file, score.
+//!
+//! A model file is JSON: format number, software version, seed, a hash of the training data, the measured figures, the
+//! seasonal curve, the members. Training is deterministic for a seed; folds never part the customers of one transformer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pattern::ModelError;
+use crate::pattern::assemble::{self, Assembled, Canaries, LEAST_FOR_CURVE, OWN_COLUMNS};
+use crate::pattern::blend::{MemberScores, Members, Outcomes};
+use crate::pattern::calibration::{Calibration, calibration_error};
+use crate::pattern::drift::Reference;
+use crate::pattern::features::Background;
+use crate::pattern::metrics::{Comparison, Metrics, energy_share, paired_bootstrap};
+use crate::pattern::population::Population;
+use crate::pattern::reasons::Reader;
+use crate::pattern::trees::Settings;
+
+/// Number of the file format; a reader refuses others.
+pub const FORMAT: u32 = 1;
+/// Share of thieves assumed when no label says otherwise; only scales the probability.
+const ASSUMED_PREVALENCE: f64 = 0.02;
+/// Without cross-validation every so many transformers calibrate a first fit.
+const CALIBRATION_EVERY: usize = 5;
+/// Draws of the paired bootstrap.
+const DRAWS: usize = 400;
+/// Quantities whose drift is watched.
+const WATCHED: [&str; 6] = ["mean", "cv", "gap_share", "zero_share", "log_drop_t", "year_over_year"];
+
+/// How to train.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Folds of the cross-validation; below 2 none is made.
+    pub folds: usize,
+    /// Threads for features.
+    pub threads: usize,
+    /// Use no labels even where there are some.
+    pub without_labels: bool,
+}
+
+/// What cross-validation measured; every figure is from customers whose transformer the fit had not seen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CrossValidation {
+    /// Folds.
+    pub folds: usize,
+    /// Metrics of the blend.
+    pub metrics: Metrics,
+    /// Metrics of each member alone.
+    pub members: BTreeMap<String, Metrics>,
+    /// Share of stolen energy in the 5 % with the highest expected energy.
+    pub kwh_at_5_percent_by_expected_kwh: Option<f64>,
+    /// Expected calibration error of the probability.
+    pub calibration_error: f64,
+    /// Blend against the labelled trees alone: differences with 90 % intervals.
+    pub blend_minus_trees: Option<Comparison>,
+}
+
+/// A trained pattern model.
+#[derive(Serialize, Deserialize)]
+pub struct PatternModel {
+    format: u32,
+    /// Version of the software that trained it.
+    pub software: String,
+    /// Seed of the training.
+    pub seed: u64,
+    /// Hash of the training data: `fnv1a64:` and sixteen hexadecimal digits.
+    pub data_hash: String,
+    /// Customers trained on.
+    pub customers: usize,
+    /// Thieves among them.
+    pub thieves: usize,
+    /// Whether zone meters are used.
+    pub with_zones: bool,
+    /// Measured figures, when cross-validation was asked for.
+    pub cross_validation: Option<CrossValidation>,
+    seasonal: Vec<f64>,
+    calibration: Calibration,
+    drift: Vec<Reference>,
+    members: Members,
+}
+
+/// One customer's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The customer's id.
+    pub id: String,
+    /// Calibrated probability of theft.
+    pub score: f64,
+    /// Expected recoverable energy in kWh over the record.
+    pub expected_kwh: f64,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Drift of one watched quantity.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Drift {
+    /// The quantity.
+    pub quantity: String,
+    /// Population stability index; above 0.25 train again.
+    pub stability_index: f64,
+}
+
+impl PatternModel {
+    /// Trains on a population with labels, or without any (`without_labels`).
+    pub fn train(population: &Population, options: Options) -> Result<Self, ModelError> {
+        let prepared = Training::new(population, options)?;
+        let everyone: Vec<usize> = (0..population.customers.len()).collect();
+        let (calibration, cross_validation) = if options.without_labels {
+            let odds = ASSUMED_PREVALENCE / (1.0 - ASSUMED_PREVALENCE);
+            (Calibration { slope: 1.0, offset: odds.ln() }, None)
+        } else if options.folds >= 2 {
+            let (calibration, measured) = prepared.cross_validate(options.folds)?;
+            (calibration, Some(measured))
+        } else {
+            (prepared.calibrate_on_part()?, None)
+        };
+        let members = prepared.fit(&everyone)?;
+        let names = assemble::names(prepared.with_zones);
+        let drift = WATCHED
+            .iter()
+            .filter_map(|name| names.iter().position(|n| n == name).map(|column| (name, column)))
+            .map(|(name, column)| Reference::new(name, &prepared.column(column)))
+            .collect();
+        Ok(Self {
+            format: FORMAT,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: options.seed,
+            data_hash: data_hash(population),
+            customers: population.customers.len(),
+            thieves: prepared.labels.iter().filter(|l| **l).count(),
+            with_zones: prepared.with_zones,
+            cross_validation,
+            seasonal: prepared.background.seasonal,
+            calibration,
+            drift,
+            members,
+        })
+    }
+
+    /// Scores a population, in its order, and says how far it has drifted from the training.
+    pub fn score(&self, population: &Population, threads: usize) -> Result<(Vec<Scored>, Vec<Drift>), ModelError> {
+        if self.with_zones && population.zones.is_empty() {
+            return Err(ModelError::Scoring(
+                "the model was trained with zone meters; give the zones' readings too (--zones)".to_owned(),
+            ));
+        }
+        let everyone: Vec<usize> = (0..population.customers.len()).collect();
+        let seasonal = if everyone.len() >= LEAST_FOR_CURVE {
+            population.seasonal_curve(&everyone)
+        } else {
+            self.seasonal.clone()
+        };
+        let background = Background::new(seasonal, population.temperature_c.clone());
+        let data = assemble::assemble(population, &background, self.with_zones, threads)?;
+        let scores = self.members.predict(&data, &everyone);
+        let probabilities: Vec<f64> =
+            scores.blended(self.with_zones).iter().map(|s| self.calibration.probability(*s)).collect();
+        let reasons = self.reasons(&data, &probabilities, threads);
+        let scored = reasons
+            .into_iter()
+            .enumerate()
+            .map(|(i, reason)| Scored {
+                id: population.customers[i].id.clone(),
+                score: probabilities[i],
+                expected_kwh: expected_kwh(&scores, &data, probabilities[i], i, i),
+                reason,
+            })
+            .collect();
+        Ok((scored, self.drift_of(&data)))
+    }
+
+    fn drift_of(&self, data: &Assembled) -> Vec<Drift> {
+        let names = assemble::names(self.with_zones);
+        let count = data.rows.count();
+        self.drift
+            .iter()
+            .filter_map(|reference| {
+                let column = names.iter().position(|n| *n == reference.name)?;
+                let values: Vec<f64> = (0..count).map(|r| data.rows.row(r)[column]).collect();
+                Some(Drift { quantity: reference.name.clone(), stability_index: reference.stability_index(&values) })
+            })
+            .collect()
+    }
+
+    /// Words for those well above the usual probability; the others get a plain sentence.
+    fn reasons(&self, data: &Assembled, probabilities: &[f64], threads: usize) -> Vec<String> {
+        let usual = probabilities.iter().sum::<f64>() / probabilities.len().max(1) as f64;
+        let suspects: Vec<usize> = (0..probabilities.len()).filter(|&i| probabilities[i] > usual).collect();
+        let mut reasons = vec!["nothing unusual".to_owned(); probabilities.len()];
+        let explained = self.members.trees.as_ref();
+        let (trees, names, rows) = match explained {
+            Some(trees) => (trees, assemble::names(self.with_zones), data.rows.pick(&suspects)),
+            None => {
+                (&self.members.taught, assemble::names(false), data.rows.pick_first_columns(&suspects, OWN_COLUMNS))
+            }
+        };
+        let contributions = trees.contributions(&rows);
+        let reader = Reader::new(&names);
+        let places: Vec<usize> = (0..suspects.len()).collect();
+        let words = assemble::in_parallel(&places, threads, |&place| {
+            let index = suspects[place];
+            let strong = probabilities[index] > 0.3;
+            let day = if strong { self.members.network.busiest_day(&data.courses[index]) } else { None };
+            reader.explain(rows.row(place), &contributions[place], day)
+        });
+        for (index, text) in suspects.into_iter().zip(words) {
+            reasons[index] = text;
+        }
+        reasons
+    }
+
+    /// The model as the text of a model file.
+    pub fn to_json(&self) -> Result<String, ModelError> {
+        serde_json::to_string(self).map_err(|e| ModelError::File(e.to_string()))
+    }
+
+    /// Reads the text of a model file.
+    pub fn from_json(text: &str) -> Result<Self, ModelError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = serde_json::from_str(text)
+            .map_err(|e| ModelError::File(format!("it is not a pattern model: {e}; train one with `losses train`")))?;
+        if head.format != FORMAT {
+            return Err(ModelError::File(format!(
+                "it has format {}, this version reads {FORMAT}; train it again",
+                head.format
+            )));
+        }
+        serde_json::from_str(text).map_err(|e| ModelError::File(format!("it is damaged: {e}; train it again")))
+    }
+}
+
+/// Expected energy of the customer at `place` of the scores and `index` of the data: the regression where there is one,
+/// weighted with the probability relative to the usual one; else probability times what lacks to the usual level.
+fn expected_kwh(scores: &MemberScores, data: &Assembled, probability: f64, place: usize, index: usize) -> f64 {
+    match scores.energy_kwh.get(place) {
+        // The regression's figure is an expectation over thief and honest already. The geometric mean with "probability
+        // times the energy if it is theft" ranks better than either, because the classifier is the sharper of the two.
+        Some(kwh) => {
+            let if_theft = data.lacking_kwh[index].max(*kwh);
+            (kwh * probability * if_theft).sqrt()
+        }
+        None => probability * data.lacking_kwh[index],
+    }
+}
+
+/// Everything that the fits of one training share.
+struct Training<'a> {
+    population: &'a Population,
+    options: Options,
+    background: Background,
+    data: Assembled,
+    canaries: Canaries,
+    labels: Vec<bool>,
+    stolen_kwh: Option<Vec<f64>>,
+    with_zones: bool,
+    settings: Settings,
+}
+
+impl<'a> Training<'a> {
+    fn new(population: &'a Population, options: Options) -> Result<Self, ModelError> {
+        let everyone: Vec<usize> = (0..population.customers.len()).collect();
+        let unlabelled = population.customers.iter().filter(|c| c.label.is_none()).count();
+        if unlabelled > 0 && !options.without_labels {
+            return Err(ModelError::Training(format!(
+                "{unlabelled} of {} customers have no label (column \"label\", 1 = theft found); leave them out or train \
+                 without labels",
+                everyone.len()
+            )));
+        }
+        let background = Background::new(population.seasonal_curve(&everyone), population.temperature_c.clone());
+        let with_zones = !population.zones.is_empty();
+        let data = assemble::assemble(population, &background, with_zones, options.threads)?;
+        let canaries = assemble::canaries(population, &background, options.seed, options.threads);
+        let labels: Vec<bool> = population.customers.iter().map(|c| c.label.unwrap_or(false)).collect();
+        let stolen: Vec<f64> = population.customers.iter().map(|c| c.stolen_kwh.unwrap_or(0.0)).collect();
+        let known = population.customers.iter().zip(&labels).all(|(c, l)| !l || c.stolen_kwh.is_some());
+        let settings = Settings { seeds: 2, ..Settings::default() };
+        let stolen_kwh = (known && !options.without_labels).then_some(stolen);
+        Ok(Self { population, options, background, data, canaries, labels, stolen_kwh, with_zones, settings })
+    }
+
+    fn column(&self, column: usize) -> Vec<f64> {
+        (0..self.data.rows.count()).map(|r| self.data.rows.row(r)[column]).collect()
+    }
+
+    fn fit(&self, members: &[usize]) -> Result<Members, ModelError> {
+        let labels = (!self.options.without_labels).then_some(self.labels.as_slice());
+        let outcomes = Outcomes { labels, stolen_kwh: self.stolen_kwh.as_deref() };
+        Members::fit(&self.data, &self.canaries, outcomes, members, &self.settings, self.options.seed)
+    }
+
+    /// Fold of each customer: transformers in order of name, dealt out in turn.
+    fn folds(&self, folds: usize) -> Vec<usize> {
+        let mut fold = vec![0; self.population.customers.len()];
+        for (place, (_, members)) in self.population.by_transformer().into_iter().enumerate() {
+            members.into_iter().for_each(|i| fold[i] = place % folds);
+        }
+        fold
+    }
+
+    /// Predictions of each fold by a fit on the others, joined in customer order.
+    fn out_of_fold(
+        &self,
+        folds: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<(Vec<usize>, MemberScores), ModelError> {
+        let fold = self.folds(folds);
+        let mut tested = Vec::new();
+        let mut joined = MemberScores::default();
+        for part in (0..folds).filter(|p| wanted(*p)) {
+            let (test, train): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|i| fold[*i] == part);
+            if test.is_empty() || train.is_empty() {
+                return Err(ModelError::Training(format!(
+                    "{folds} folds need at least {folds} transformers, there are {}",
+                    self.population.by_transformer().len()
+                )));
+            }
+            let scores = self.fit(&train)?.predict(&self.data, &test);
+            tested.extend(test);
+            joined.trees.extend(scores.trees);
+            joined.machine.extend(scores.machine);
+            joined.taught.extend(scores.taught);
+            joined.network.extend(scores.network);
+            joined.energy_kwh.extend(scores.energy_kwh);
+        }
+        Ok((tested, joined))
+    }
+
+    fn calibrate_on_part(&self) -> Result<Calibration, ModelError> {
+        let (tested, scores) = self.out_of_fold(CALIBRATION_EVERY, |part| part == 0)?;
+        let labels: Vec<bool> = tested.iter().map(|&i| self.labels[i]).collect();
+        Ok(Calibration::fit(&scores.blended(self.with_zones), &labels))
+    }
+
+    fn cross_validate(&self, folds: usize) -> Result<(Calibration, CrossValidation), ModelError> {
+        let (tested, scores) = self.out_of_fold(folds, |_| true)?;
+        let labels: Vec<bool> = tested.iter().map(|&i| self.labels[i]).collect();
+        let kwh: Option<Vec<f64>> = self.stolen_kwh.as_ref().map(|k| tested.iter().map(|&i| k[i]).collect());
+        let blended = scores.blended(self.with_zones);
+        let calibration = Calibration::fit(&blended, &labels);
+        let probabilities: Vec<f64> = blended.iter().map(|s| calibration.probability(*s)).collect();
+        let measure = |scores: &[f64]| Metrics::measure(scores, &labels, kwh.as_deref());
+        let named = [
+            ("trees", &scores.trees),
+            ("support_vector_machine", &scores.machine),
+            ("trees_with_canaries", &scores.taught),
+            ("sequence_network", &scores.network),
+        ];
+        let members = named.into_iter().map(|(name, s)| (name.to_owned(), measure(s))).collect();
+        let expected: Vec<f64> =
+            (0..tested.len()).map(|i| expected_kwh(&scores, &self.data, probabilities[i], i, tested[i])).collect();
+        let measured = CrossValidation {
+            folds,
+            metrics: measure(&blended),
+            members,
+            kwh_at_5_percent_by_expected_kwh: kwh.as_ref().map(|k| energy_share(&expected, k, 0.05)),
+            calibration_error: calibration_error(&probabilities, &labels),
+            blend_minus_trees: Some(paired_bootstrap(&blended, &scores.trees, &labels, DRAWS, self.options.seed)),
+        };
+        Ok((calibration, measured))
+    }
+}
+
+/// FNV-1a over ids, labels and readings: tells whether two models saw the same data; not a signature.
+fn data_hash(population: &Population) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut feed = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for customer in &population.customers {
+        feed(customer.id.as_bytes());
+        feed(customer.transformer.as_bytes());
+        feed(&[customer.label.map_or(2, u8::from)]);
+        customer.kwh.iter().for_each(|v| feed(&v.to_bits().to_le_bytes()));
+    }
+    for (name, kwh) in &population.zones {
+        feed(name.as_bytes());
+        kwh.iter().for_each(|v| feed(&v.to_bits().to_le_bytes()));
+    }
+    format!("fnv1a64:{hash:016x}")
+}

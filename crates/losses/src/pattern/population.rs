@@ -1,0 +1,161 @@
+//! The customers, zones and weather a pattern model is trained on or scores, and how they are read from tables.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::pattern::statistics;
+use crate::tables::{Table, TableError};
+
+/// Fewest days with which a series says anything about patterns.
+pub const LEAST_DAYS: usize = 120;
+
+/// One customer's record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Customer {
+    /// The customer's id.
+    pub id: String,
+    /// The transformer (zone) the customer hangs on.
+    pub transformer: String,
+    /// Outcome of an inspection where known: true = theft found.
+    pub label: Option<bool>,
+    /// Energy stolen over the record in kWh, where known.
+    pub stolen_kwh: Option<f64>,
+    /// Daily consumption in kWh, index 0 = first day; NaN = not metered.
+    pub kwh: Vec<f64>,
+}
+
+/// Customers with a common calendar, the observer meters of their zones and the weather.
+#[derive(Debug, Clone, Default)]
+pub struct Population {
+    /// All customers; every series has `days` entries.
+    pub customers: Vec<Customer>,
+    /// Daily energy in kWh through the observer meter, by transformer; NaN = not metered. May be empty.
+    pub zones: BTreeMap<String, Vec<f64>>,
+    /// Daily mean outdoor temperature in °C. May be empty.
+    pub temperature_c: Vec<f64>,
+    /// Days of the calendar.
+    pub days: usize,
+}
+
+impl Population {
+    /// Reads customers (columns `id`, `transformer`, `kwh`; `label` and `stolen_kwh` where present), zones (`transformer`,
+    /// `kwh`), weather (`temperatureMax`, `temperatureMin` or `temperature_c`) and details of known thefts (`id`, `stolen_kwh`).
+    pub fn read(
+        customers: &Path,
+        zones: Option<&Path>,
+        weather: Option<&Path>,
+        details: Option<&Path>,
+    ) -> Result<Self, TableError> {
+        let mut population = read_customers(&Table::read(customers)?)?;
+        if let Some(path) = zones {
+            population.zones = read_zones(&Table::read(path)?, population.days)?;
+        }
+        if let Some(path) = weather {
+            population.temperature_c = read_weather(&Table::read(path)?, population.days)?;
+        }
+        if let Some(path) = details {
+            let table = Table::read(path)?;
+            let stolen = table.reals("stolen_kwh")?;
+            let by_id: BTreeMap<String, f64> = table.texts("id")?.into_iter().zip(stolen).collect();
+            for customer in &mut population.customers {
+                customer.stolen_kwh = by_id.get(&customer.id).copied();
+            }
+        }
+        Ok(population)
+    }
+
+    /// Indices of the customers of each transformer, in input order.
+    pub fn by_transformer(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, customer) in self.customers.iter().enumerate() {
+            groups.entry(&customer.transformer).or_default().push(index);
+        }
+        groups
+    }
+
+    /// The seasonal curve: for each day the median over customers of consumption divided by the customer's own mean.
+    /// `members` picks the customers it is learnt from. Days without data are 1.
+    pub fn seasonal_curve(&self, members: &[usize]) -> Vec<f64> {
+        let means: Vec<f64> = members.iter().map(|&i| statistics::mean(&self.customers[i].kwh)).collect();
+        let mut ratios = Vec::with_capacity(members.len());
+        (0..self.days)
+            .map(|day| {
+                ratios.clear();
+                for (&i, &m) in members.iter().zip(&means) {
+                    let value = self.customers[i].kwh[day] / m;
+                    if value.is_finite() {
+                        ratios.push(value);
+                    }
+                }
+                let middle = ratios.len() / 2;
+                if ratios.is_empty() { 1.0 } else { ratios.select_nth_unstable_by(middle, f64::total_cmp).1.max(0.05) }
+            })
+            .collect()
+    }
+}
+
+fn read_customers(table: &Table) -> Result<Population, TableError> {
+    let ids = table.texts("id")?;
+    let transformers = table.texts("transformer")?;
+    let series = table.real_lists("kwh")?;
+    let labels = if table.has("label") { Some(table.integers("label")?) } else { None };
+    let stolen = if table.has("stolen_kwh") { Some(table.reals("stolen_kwh")?) } else { None };
+    let days = series.iter().map(Vec::len).max().unwrap_or(0);
+    if days < LEAST_DAYS {
+        return Err(table.content_error(format!(
+            "the longest series has {days} days; patterns need at least {LEAST_DAYS} days of consumption"
+        )));
+    }
+    let mut customers = Vec::with_capacity(ids.len());
+    for (row, (id, transformer)) in ids.into_iter().zip(transformers).enumerate() {
+        let mut kwh = series[row].clone();
+        if kwh.len() != days && !kwh.is_empty() {
+            return Err(table.content_error(format!(
+                "customer {id} has {} days, others {days}; all series must start on the same day and be equally long",
+                kwh.len()
+            )));
+        }
+        kwh.resize(days, f64::NAN);
+        // A negative or infinite day is not consumption; treated as not metered.
+        for value in &mut kwh {
+            if !value.is_finite() || *value < 0.0 {
+                *value = f64::NAN;
+            }
+        }
+        let label = labels.and_then(|l| l[row]).map(|l| l != 0);
+        let stolen_kwh = stolen.as_ref().map(|s| s[row]).filter(|s| s.is_finite());
+        customers.push(Customer { id, transformer, label, stolen_kwh, kwh });
+    }
+    Ok(Population { customers, zones: BTreeMap::new(), temperature_c: Vec::new(), days })
+}
+
+fn read_zones(table: &Table, days: usize) -> Result<BTreeMap<String, Vec<f64>>, TableError> {
+    let mut zones = BTreeMap::new();
+    for (name, kwh) in table.texts("transformer")?.into_iter().zip(table.real_lists("kwh")?) {
+        if kwh.len() != days {
+            return Err(table.content_error(format!(
+                "transformer {name} has {} days, the customers {days}; both files must cover the same days",
+                kwh.len()
+            )));
+        }
+        zones.insert(name, kwh.clone());
+    }
+    Ok(zones)
+}
+
+fn read_weather(table: &Table, days: usize) -> Result<Vec<f64>, TableError> {
+    let temperature = if table.has("temperature_c") {
+        table.reals("temperature_c")?
+    } else {
+        let high = table.reals("temperatureMax")?;
+        let low = table.reals("temperatureMin")?;
+        high.iter().zip(&low).map(|(h, l)| 0.5 * (h + l)).collect()
+    };
+    if temperature.len() != days {
+        return Err(table.content_error(format!(
+            "the weather has {} days, the customers {days}; both files must cover the same days",
+            temperature.len()
+        )));
+    }
+    Ok(temperature)
+}

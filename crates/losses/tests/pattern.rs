@@ -1,0 +1,156 @@
+//! The pattern model end to end on a small synthetic town: tables, training, cross-validation, file, scores.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use losses::pattern::canary::{Dice, Tampering, tamper};
+use losses::pattern::model::{Options, PatternModel};
+use losses::pattern::population::{Customer, Population};
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+const DAYS: usize = 400;
+
+/// Zones of thirty homes with an observer meter; every sixth home steals.
+fn town(seed: u64, zones: usize) -> Population {
+    let mut dice = Dice::new(seed);
+    let mut population = Population { days: DAYS, ..Population::default() };
+    let weather: Vec<f64> = (0..DAYS).map(|_| 0.15 * dice.normal()).collect();
+    for zone in 0..zones {
+        let mut supplied = vec![0.0; DAYS];
+        for home in 0..30 {
+            let level = 8.0 * (0.4 * dice.normal()).exp();
+            let mut memory = 0.0;
+            let kwh: Vec<f64> = (0..DAYS)
+                .map(|t| {
+                    memory = 0.6 * memory + 0.15 * dice.normal();
+                    let season = 1.0 + 0.3 * (t as f64 / 365.0 * std::f64::consts::TAU).cos();
+                    let weekend = if t % 7 >= 5 { 1.15 } else { 1.0 };
+                    level * season * weekend * f64::exp(memory + weather[t])
+                })
+                .collect();
+            supplied.iter_mut().zip(&kwh).for_each(|(s, k)| *s += k);
+            let steals = home % 6 == 0;
+            let kinds = [Tampering::Scale, Tampering::RandomScale, Tampering::Spells];
+            let canary = tamper(&kwh, kinds[dice.below(3)], &mut dice);
+            let mut reported = if steals { canary.kwh } else { kwh };
+            reported[dice.below(DAYS)] = f64::NAN;
+            population.customers.push(Customer {
+                id: format!("C{zone:02}{home:02}"),
+                transformer: format!("T{zone:02}"),
+                label: Some(steals),
+                stolen_kwh: Some(if steals { canary.stolen_kwh } else { 0.0 }),
+                kwh: reported,
+            });
+        }
+        let noisy = supplied.iter().map(|s| s * 1.01 * (1.0 + 0.003 * dice.normal())).collect();
+        population.zones.insert(format!("T{zone:02}"), noisy);
+    }
+    population
+}
+
+fn options(folds: usize) -> Options {
+    Options { seed: 4, folds, threads: 2, without_labels: false }
+}
+
+#[test]
+fn finds_thieves_reproducibly_and_survives_its_file() {
+    let population = town(1, 8);
+    let model = PatternModel::train(&population, options(2)).expect("trains");
+    let measured = model.cross_validation.as_ref().expect("measured");
+    assert!(measured.metrics.auc > 0.9, "{measured:?}");
+    assert!(measured.metrics.kwh_at_5_percent.is_some());
+    let text = model.to_json().expect("written");
+    let read = PatternModel::from_json(&text).expect("read back");
+    let fresh = town(2, 3);
+    let (scores, _) = model.score(&fresh, 2).expect("scores");
+    let (again, drift) = read.score(&fresh, 1).expect("scores");
+    assert_eq!(scores, again, "file or number of threads changed the scores");
+    assert!(!drift.is_empty());
+    let best = scores.iter().max_by(|a, b| a.score.total_cmp(&b.score)).expect("someone");
+    assert!(best.id.ends_with("00") || best.id.ends_with("06") || best.reason.len() > 20);
+    assert_ne!(best.reason, "nothing unusual");
+    let twice = PatternModel::train(&population, options(0)).expect("trains");
+    let (first, _) = twice.score(&fresh, 1).expect("scores");
+    let (second, _) = PatternModel::train(&population, options(0)).expect("trains").score(&fresh, 1).expect("scores");
+    assert_eq!(first, second, "training is not deterministic");
+}
+
+#[test]
+fn works_without_labels_and_without_zones() {
+    let mut population = town(3, 6);
+    population.zones.clear();
+    let labels: Vec<bool> = population.customers.iter().map(|c| c.label == Some(true)).collect();
+    population.customers.iter_mut().for_each(|c| c.label = None);
+    let without = Options { without_labels: true, ..options(0) };
+    let model = PatternModel::train(&population, without).expect("trains");
+    let (scores, _) = model.score(&population, 2).expect("scores");
+    let scores: Vec<f64> = scores.iter().map(|s| s.score).collect();
+    assert!(losses::pattern::metrics::auc(&scores, &labels) > 0.8);
+    let error = PatternModel::train(&population, options(0)).err().expect("needs labels").to_string();
+    assert!(error.contains("without labels"), "{error}");
+}
+
+#[test]
+fn a_damaged_or_foreign_file_is_refused_with_advice() {
+    for text in ["", "{}", "{\"format\": 99}"] {
+        let error = PatternModel::from_json(text).err().expect("refused").to_string();
+        assert!(error.contains("train"), "{error}");
+    }
+}
+
+/// Writes lists of floats with nulls the way dataframe tools do.
+fn write_table(path: &Path, rows: &[(&str, &str, Vec<Option<f32>>)]) {
+    let schema = "message schema {
+        optional binary id (UTF8);
+        optional binary transformer (UTF8);
+        optional group kwh (LIST) { repeated group list { optional float element; } }
+    }";
+    let schema = Arc::new(parse_message_type(schema).expect("schema"));
+    let file = std::fs::File::create(path).expect("file");
+    let mut writer =
+        SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::builder().build())).expect("writer");
+    let mut group = writer.next_row_group().expect("group");
+    while let Some(mut column) = group.next_column().expect("column") {
+        match column.untyped() {
+            ColumnWriter::ByteArrayColumnWriter(texts) => {
+                let first = texts.get_descriptor().name() == "id";
+                let values: Vec<ByteArray> =
+                    rows.iter().map(|r| ByteArray::from(if first { r.0 } else { r.1 })).collect();
+                texts.write_batch(&values, Some(&vec![1; rows.len()]), None).expect("texts");
+            }
+            ColumnWriter::FloatColumnWriter(floats) => {
+                let values: Vec<f32> = rows.iter().flat_map(|r| r.2.iter().flatten().copied()).collect();
+                let levels: Vec<i16> =
+                    rows.iter().flat_map(|r| r.2.iter().map(|v| if v.is_some() { 3 } else { 2 })).collect();
+                let repeated: Vec<i16> = rows.iter().flat_map(|r| (0..r.2.len()).map(|i| i16::from(i > 0))).collect();
+                floats.write_batch(&values, Some(&levels), Some(&repeated)).expect("floats");
+            }
+            _ => panic!("unexpected column type"),
+        }
+        column.close().expect("closed");
+    }
+    group.close().expect("group closed");
+    writer.close().expect("file closed");
+}
+
+#[test]
+fn reads_lists_with_nulls_and_explains_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let path = folder.path().join("customers.parquet");
+    let series: Vec<Option<f32>> = (0..150).map(|t| if t == 7 { None } else { Some(t as f32) }).collect();
+    write_table(&path, &[("A", "T1", series.clone()), ("B", "T1", series.clone())]);
+    let population = Population::read(&path, None, None, None).expect("read");
+    assert_eq!((population.customers.len(), population.days), (2, 150));
+    assert!(population.customers[1].kwh[7].is_nan());
+    assert_eq!(population.customers[1].kwh[149], 149.0);
+    assert_eq!(population.customers[0].label, None);
+    write_table(&path, &[("A", "T1", series.clone()), ("B", "T1", series[..120].to_vec())]);
+    let error = Population::read(&path, None, None, None).expect_err("uneven").to_string();
+    assert!(error.contains("equally long"), "{error}");
+    let error = Population::read(&folder.path().join("none.parquet"), None, None, None).expect_err("absent");
+    assert!(error.to_string().contains("check the path"));
+}

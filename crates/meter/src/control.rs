@@ -1,0 +1,72 @@
+//! Whether a control may be carried out: signature, duplicate, clock, expiry, counter, in this order.
+//!
+//! Only a control with a valid signature touches the memory: someone who can forge a packet but not a signature can neither
+//! use up counters nor occupy identifiers.
+
+use alloc::collections::VecDeque;
+
+use ed25519_dalek::VerifyingKey;
+use metering::{Control, MeterId, Timestamp, control::ReplyOutcome, frame::Reply};
+
+/// Answers remembered for repeated controls.
+pub const REPLIES_MAX: usize = 16;
+
+/// What is remembered of controls, kept through power failures.
+#[derive(Clone, Debug, Default)]
+pub struct ControlMemory {
+    last_counter: Option<u64>,
+    replies: VecDeque<Reply>,
+}
+
+/// What to do with a control that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Carry it out.
+    CarryOut,
+    /// It was answered before: say the same again.
+    Repeat(Reply),
+    /// Refuse it.
+    Refuse(ReplyOutcome),
+}
+
+impl ControlMemory {
+    /// Judges a control.
+    pub fn judge(
+        &mut self,
+        control: &Control,
+        meter: MeterId,
+        key: Option<&VerifyingKey>,
+        now: Option<Timestamp>,
+    ) -> Verdict {
+        if key.is_some_and(|key| !control.is_signed_by(meter, key)) {
+            return Verdict::Refuse(ReplyOutcome::Signature);
+        }
+        if let Some(reply) = self.replies.iter().find(|reply| reply.control == control.id) {
+            return Verdict::Repeat(reply.clone());
+        }
+        let Some(now) = now else { return Verdict::Refuse(ReplyOutcome::ClockUnset) };
+        if self.last_counter.is_some_and(|last| control.counter <= last) {
+            return Verdict::Refuse(ReplyOutcome::Counter);
+        }
+        self.last_counter = Some(control.counter);
+        if now > control.expires { Verdict::Refuse(ReplyOutcome::Expired) } else { Verdict::CarryOut }
+    }
+
+    /// Remembers an answer.
+    pub fn remember(&mut self, reply: &Reply) {
+        if self.replies.len() == REPLIES_MAX {
+            self.replies.pop_front();
+        }
+        self.replies.push_back(reply.clone());
+    }
+
+    /// How a control was answered, while that is remembered.
+    pub fn answer_to(&self, control: u64) -> Option<ReplyOutcome> {
+        self.replies.iter().rev().find(|reply| reply.control == control).map(|reply| reply.outcome)
+    }
+
+    /// The last counter taken.
+    pub fn last_counter(&self) -> Option<u64> {
+        self.last_counter
+    }
+}

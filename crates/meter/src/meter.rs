@@ -1,0 +1,533 @@
+//! The meter: composes registers, profile, tamper rules, relay, controls and the ring into one state machine.
+
+use alloc::{string::ToString, vec::Vec};
+
+use metering::{
+    Body, Control, ControlKind, Down, EventKind, Frame, MeterEvent, ProfileRecord, RecordFlags, Timestamp, WattHours,
+    control::ReplyOutcome,
+    frame::{Hello, Now, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
+};
+
+use crate::{
+    clock::{MeterClock, TimeChange},
+    control::{ControlMemory, Verdict},
+    event_log::EventLog,
+    inputs::{Inputs, Uptime},
+    load_limit::LoadLimit,
+    profile::Profile,
+    register::Registers,
+    relay::{OpenReason, Pulse, Relay, RelayMemory},
+    ring::{FrameId, Outgoing, Ring, Stored},
+    settings::{MeterConfig, Settings, SettingsChange},
+    tamper::TamperEngine,
+};
+
+/// Snapshots that may wait for their second.
+const SNAPSHOTS_MAX: usize = 8;
+/// A longer window is taken as energy without a shape before its last day.
+const WINDOW_MS_MAX: u64 = 86_400_000;
+
+/// What the shell must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Give the relay a pulse.
+    Relay(Pulse),
+    /// Bring [`Meter::memory`] into non-volatile memory before anything else: something that must survive a power failure has
+    /// changed (relay, controls, settings, events, a profile record).
+    Save,
+    /// Something new waits in the ring.
+    FrameReady,
+}
+
+/// What survives a power failure.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    registers: Registers,
+    profile: Profile,
+    records: Vec<ProfileRecord>,
+    ring: Ring,
+    relay: RelayMemory,
+    limit: Option<metering::Watts>,
+    controls: ControlMemory,
+    tamper: TamperEngine,
+    log: EventLog,
+    settings: Settings,
+}
+
+impl Memory {
+    /// The memory of a new meter with these settings.
+    pub fn new(config: &MeterConfig, settings: Settings) -> Self {
+        Self {
+            registers: Registers::default(),
+            profile: Profile::new(settings.profile),
+            records: Vec::new(),
+            ring: Ring::new(config.ring_frames_max),
+            relay: RelayMemory::default(),
+            limit: None,
+            controls: ControlMemory::default(),
+            tamper: TamperEngine::default(),
+            log: EventLog::default(),
+            settings,
+        }
+    }
+
+    /// The same memory with other registers, for a meter that was in use before.
+    #[must_use]
+    pub fn with_registers(mut self, registers: Registers) -> Self {
+        self.registers = registers;
+        self
+    }
+}
+
+/// A meter that runs.
+#[derive(Debug)]
+pub struct Meter {
+    config: MeterConfig,
+    memory: Memory,
+    boot: u64,
+    seq: u64,
+    clock: MeterClock,
+    relay: Option<Relay>,
+    limit: LoadLimit,
+    inputs: Inputs,
+    uptime: Uptime,
+    greeted: bool,
+    now_due: Option<i64>,
+    snapshots: Vec<(u64, Timestamp)>,
+    /// The control whose operation the relay is carrying out.
+    operating: Option<u64>,
+    actions: Vec<Action>,
+}
+
+impl Meter {
+    /// Starts a meter: `boot` is a number new at each start. The first step says hello; nothing moves the relay.
+    pub fn start(config: MeterConfig, memory: Memory, boot: u64, clock: MeterClock, uptime: Uptime) -> Self {
+        let mut memory = memory;
+        memory.ring.link_lost();
+        memory.profile.mark(RecordFlags::POWER_FAIL);
+        let relay = config.has_relay.then(|| Relay::start(config.relay, memory.relay, uptime));
+        Self {
+            limit: LoadLimit::start(memory.limit, uptime),
+            relay,
+            config,
+            memory,
+            boot,
+            seq: 0,
+            clock,
+            inputs: Inputs::default(),
+            uptime,
+            greeted: false,
+            now_due: None,
+            snapshots: Vec::new(),
+            operating: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes the quantities measured since the last step and gives what is to be done. Call it at least every minute, and at
+    /// least every second while the relay is busy.
+    pub fn step(&mut self, uptime: Uptime, inputs: &Inputs) -> impl Iterator<Item = Action> + '_ {
+        let elapsed = uptime.since(self.uptime);
+        let from = self.uptime;
+        self.uptime = self.uptime.max(uptime);
+        self.inputs = *inputs;
+        self.greet();
+        self.measure(from, elapsed);
+        for kind in self.memory.tamper.step(elapsed, inputs, &self.config.tamper) {
+            self.raise(kind);
+        }
+        self.move_relay(elapsed);
+        self.report_now();
+        self.report_snapshots();
+        self.actions.drain(..)
+    }
+
+    /// Takes a frame from the server and gives what is to be done.
+    pub fn receive(&mut self, down: &Down) -> impl Iterator<Item = Action> + '_ {
+        match down {
+            Down::Control(control) => self.take_control(control),
+            Down::Config(config) => match self.memory.settings.apply(config) {
+                SettingsChange::Ignored => {}
+                change => {
+                    self.now_due = None;
+                    if change == SettingsChange::ProfileChanged {
+                        self.flush_profile();
+                        self.memory.profile.set_length(self.memory.settings.profile);
+                        self.raise(EventKind::ProfileIntervalSet);
+                    }
+                    self.actions.push(Action::Save);
+                }
+            },
+            Down::Time(time) => self.take_time(*time),
+        }
+        self.actions.drain(..)
+    }
+
+    /// The next frame to send on this connection, if any.
+    pub fn next_to_send(&mut self) -> Option<Outgoing<'_>> {
+        self.memory.ring.next_to_send()
+    }
+
+    /// The server has stored this frame for good: its slot is free. Tells whether it was waiting.
+    pub fn acknowledge(&mut self, id: FrameId) -> bool {
+        self.memory.ring.acknowledge(id)
+    }
+
+    /// The connection is gone: everything not acknowledged will be sent again.
+    pub fn link_lost(&mut self) {
+        self.memory.ring.link_lost();
+    }
+
+    /// Power fails: what survives.
+    pub fn into_memory(mut self) -> Memory {
+        self.keep();
+        self.memory
+    }
+
+    /// A copy of what must survive, for [`Action::Save`].
+    pub fn memory(&mut self) -> &Memory {
+        self.keep();
+        &self.memory
+    }
+
+    /// Sends gathered profile records now, although the frame is not full.
+    pub fn flush_profile(&mut self) {
+        if !self.memory.records.is_empty() {
+            let records = core::mem::take(&mut self.memory.records);
+            let minutes = self.memory.profile.length().minutes();
+            self.send(Body::Profile(ProfileBody { minutes, records }));
+        }
+    }
+
+    /// Sets how many profile records are gathered into one frame (1 to 192). Gathered ones stay until the frame is full. While
+    /// more than one is gathered, no `now` frames are made: nobody watches.
+    pub fn gather_records(&mut self, records: u16) {
+        self.config.records_per_frame = records;
+    }
+
+    /// The fixed configuration.
+    pub fn config(&self) -> &MeterConfig {
+        &self.config
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.memory.settings
+    }
+
+    /// The registers.
+    pub fn registers(&self) -> &Registers {
+        &self.memory.registers
+    }
+
+    /// The waiting frames.
+    pub fn ring(&self) -> &Ring {
+        &self.memory.ring
+    }
+
+    /// The event log.
+    pub fn log(&self) -> &EventLog {
+        &self.memory.log
+    }
+
+    /// State of the relay; `None` without one.
+    pub fn relay_state(&self) -> Option<RelayState> {
+        self.relay.as_ref().map(Relay::state)
+    }
+
+    /// Whether a control is being carried out and not answered yet.
+    pub fn is_busy(&self) -> bool {
+        self.operating.is_some() || self.relay.as_ref().is_some_and(Relay::is_busy)
+    }
+
+    /// How a control was answered, while that is remembered.
+    pub fn answer_to(&self, control: u64) -> Option<ReplyOutcome> {
+        self.memory.controls.answer_to(control)
+    }
+
+    /// The meter's time; `None` while its clock is not set.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.clock.known(self.uptime)
+    }
+
+    /// The load profile and the interval under way.
+    pub fn profile(&self) -> &Profile {
+        &self.memory.profile
+    }
+
+    fn keep(&mut self) {
+        if let Some(relay) = &self.relay {
+            self.memory.relay = relay.memory();
+        }
+        self.memory.limit = self.limit.limit();
+    }
+
+    fn day(&self) -> i64 {
+        self.clock.now(self.uptime).day()
+    }
+
+    fn greet(&mut self) {
+        if self.greeted {
+            return;
+        }
+        self.greeted = true;
+        let hello = Hello {
+            at: self.time(),
+            firmware: self.config.firmware.clone(),
+            model: self.config.model.clone(),
+            profile_minutes: self.memory.profile.length().minutes(),
+            import_wh: self.memory.registers.import_wh(),
+            export_wh: self.memory.registers.export_wh(),
+            relay: self.relay_state(),
+            waiting: u32::try_from(self.memory.ring.len()).unwrap_or(u32::MAX),
+        };
+        self.send(Body::Hello(hello));
+        self.raise(EventKind::Boot);
+    }
+
+    fn measure(&mut self, from: Uptime, elapsed: u64) {
+        let mut flags = RecordFlags::default();
+        if !self.clock.is_set() {
+            flags = flags.with(RecordFlags::CLOCK_UNSET);
+        }
+        if self.memory.tamper.is_active() {
+            flags = flags.with(RecordFlags::TAMPER);
+        }
+        if self.relay_state().is_some_and(|s| s != RelayState::Closed) {
+            flags = flags.with(RecordFlags::DISCONNECTED);
+        }
+        if flags != RecordFlags::default() {
+            self.memory.profile.mark(flags);
+        }
+        let inputs = self.inputs;
+        let shapeless = elapsed.saturating_sub(WINDOW_MS_MAX);
+        if shapeless > 0 {
+            let registers = &mut self.memory.registers;
+            registers.add(inputs.active_mw, inputs.reactive_mvar, inputs.voltage.0, inputs.current.0, shapeless);
+        }
+        let begin = self.clock.milliseconds(Uptime(from.0.saturating_add(shapeless)));
+        let end = self.clock.milliseconds(self.uptime);
+        let records = &mut self.memory.records;
+        let before = records.len();
+        self.memory.profile.add(&mut self.memory.registers, (begin, end), &inputs, |record| records.push(record));
+        if records.len() > before {
+            self.actions.push(Action::Save);
+            self.send_full_frames(flags);
+        }
+    }
+
+    /// Sends what is gathered once it fills a frame; conditions that last are marked in the interval that begins.
+    fn send_full_frames(&mut self, lasting: RecordFlags) {
+        if lasting != RecordFlags::default() {
+            self.memory.profile.mark(lasting);
+        }
+        let full = usize::from(self.config.records_per_frame).clamp(1, RECORDS_MAX);
+        while self.memory.records.len() >= full {
+            let rest = self.memory.records.split_off(full);
+            let records = core::mem::replace(&mut self.memory.records, rest);
+            let minutes = self.memory.profile.length().minutes();
+            self.send(Body::Profile(ProfileBody { minutes, records }));
+        }
+    }
+
+    fn move_relay(&mut self, elapsed: u64) {
+        let day = self.day();
+        let Some(relay) = &mut self.relay else { return };
+        let limited = self.limit.step(&self.config.load_limit, relay, (self.uptime, elapsed, day), &self.inputs);
+        let step = relay.step(self.uptime, elapsed, day, &self.inputs);
+        match limited {
+            Some(OpenReason::Lockout) => self.raise(EventKind::LoadLimitLockout),
+            Some(_) => self.raise(EventKind::LoadLimitTrip),
+            None => {}
+        }
+        if let Some(pulse) = step.pulse {
+            self.actions.push(Action::Save);
+            self.actions.push(Action::Relay(pulse));
+        }
+        if let Some(event) = step.event {
+            self.raise(event);
+        }
+        if let Some(outcome) = step.finished
+            && let Some(control) = self.operating.take()
+        {
+            self.answer(control, outcome);
+        }
+    }
+
+    fn take_control(&mut self, control: &Control) {
+        if self.operating == Some(control.id) {
+            return; // it is being carried out; the answer follows
+        }
+        let (meter, now) = (self.config.meter, self.time());
+        match self.memory.controls.judge(control, meter, self.config.verifying_key.as_ref(), now) {
+            Verdict::Repeat(reply) => self.send(Body::Reply(reply)),
+            Verdict::Refuse(outcome) => {
+                self.raise(EventKind::ControlRefused);
+                let reply = self.reply(control.id, outcome);
+                // an expired control has used its counter: the same answer must come again
+                if outcome == ReplyOutcome::Expired {
+                    self.memory.controls.remember(&reply);
+                }
+                self.send(Body::Reply(reply));
+            }
+            Verdict::CarryOut => self.carry_out(control),
+        }
+        self.actions.push(Action::Save);
+    }
+
+    fn carry_out(&mut self, control: &Control) {
+        let day = self.day();
+        let without_button = self.memory.settings.close_without_button;
+        let outcome = match (control.kind, &mut self.relay) {
+            (ControlKind::SnapshotAt { at }, _) => {
+                if self.snapshots.len() == SNAPSHOTS_MAX {
+                    Some(ReplyOutcome::RateLimit)
+                } else {
+                    self.snapshots.push((control.id, at));
+                    Some(ReplyOutcome::Done)
+                }
+            }
+            (_, None) => Some(ReplyOutcome::Unsupported),
+            (ControlKind::Disconnect, Some(relay)) => relay.open(OpenReason::Command),
+            (ControlKind::Reconnect, Some(relay)) => {
+                let outcome = relay.reconnect(&self.inputs, day, without_button);
+                match outcome {
+                    Some(ReplyOutcome::Armed) => self.raise(EventKind::ReadyToReconnect),
+                    Some(ReplyOutcome::BackFeed) => self.raise(EventKind::BackFeed),
+                    _ => {}
+                }
+                outcome
+            }
+            (ControlKind::LoadLimit { limit_w }, Some(_)) => {
+                self.limit.set(limit_w);
+                Some(ReplyOutcome::Done)
+            }
+        };
+        // a newer order ends the waiting of an older one, which then was carried out as far as it could be
+        match (outcome, self.operating) {
+            (None, Some(older)) => {
+                self.answer(older, ReplyOutcome::RateLimit);
+                self.operating = Some(control.id);
+            }
+            (None, None) => self.operating = Some(control.id),
+            (Some(outcome), older) => {
+                let overtaken = older.filter(|_| self.relay.as_ref().is_some_and(|r| !r.is_busy()));
+                if let Some(older) = overtaken {
+                    self.operating = None;
+                    self.answer(older, ReplyOutcome::RateLimit);
+                }
+                self.answer(control.id, outcome);
+            }
+        }
+    }
+
+    fn take_time(&mut self, time: TimeFrame) {
+        if self.clock.set(time.now, self.uptime) == TimeChange::Stepped {
+            self.memory.profile.mark(RecordFlags::CLOCK_SET);
+            self.now_due = None;
+            self.raise(EventKind::ClockSet);
+        }
+    }
+
+    fn report_now(&mut self) {
+        let period = i64::from(self.memory.settings.now_seconds);
+        let gathering = self.config.records_per_frame > 1;
+        if period == 0 || gathering || !self.clock.is_set() {
+            return;
+        }
+        let now = self.clock.now(self.uptime).0;
+        let due = *self.now_due.get_or_insert_with(|| (now.div_euclid(period) + 1) * period);
+        if now >= due {
+            self.now_due = Some((now.div_euclid(period) + 1) * period);
+            let values = self.values();
+            self.send(Body::Now(values));
+        }
+    }
+
+    fn report_snapshots(&mut self) {
+        if self.snapshots.is_empty() {
+            return;
+        }
+        let now = self.clock.now(self.uptime);
+        let (due, waiting) = core::mem::take(&mut self.snapshots).into_iter().partition(|&(_, at)| at <= now);
+        self.snapshots = waiting;
+        let due: Vec<(u64, Timestamp)> = due;
+        for (control, _) in due {
+            let values = Now { control: Some(control), ..self.values() };
+            self.send(Body::Snapshot(values));
+        }
+    }
+
+    fn answer(&mut self, control: u64, outcome: ReplyOutcome) {
+        let reply = self.reply(control, outcome);
+        self.memory.controls.remember(&reply);
+        self.send(Body::Reply(reply));
+        self.actions.push(Action::Save);
+    }
+
+    fn reply(&self, control: u64, outcome: ReplyOutcome) -> Reply {
+        Reply { control, outcome, now: self.values() }
+    }
+
+    /// What the meter senses now.
+    fn values(&self) -> Now {
+        let inputs = &self.inputs;
+        let watts = i32::try_from(inputs.active_mw / 1_000).unwrap_or(i32::MAX);
+        let vars = i32::try_from(inputs.reactive_mvar / 1_000).unwrap_or(i32::MAX);
+        Now {
+            at: self.clock.now(self.uptime),
+            voltage_mv: Some(inputs.voltage),
+            current_ma: Some(inputs.current),
+            power_w: Some(metering::Watts(watts)),
+            reactive_var: Some(metering::Vars(vars)),
+            power_factor: Some(inputs.power_factor),
+            frequency_mhz: Some(inputs.frequency),
+            neutral_ma: inputs.neutral,
+            load_voltage_mv: inputs.load_voltage,
+            relay: self.relay_state(),
+            import_wh: Some(self.import_wh()),
+            export_wh: Some(self.memory.registers.export_wh()),
+            control: None,
+        }
+    }
+
+    fn import_wh(&self) -> WattHours {
+        self.memory.registers.import_wh()
+    }
+
+    /// Logs an event with what was measured and sends it.
+    fn raise(&mut self, kind: EventKind) {
+        let inputs = &self.inputs;
+        let event = MeterEvent {
+            at: self.clock.now(self.uptime),
+            kind,
+            voltage_mv: Some(inputs.voltage),
+            current_ma: Some(inputs.current),
+            power_w: i32::try_from(inputs.active_mw / 1_000).ok().map(metering::Watts),
+            power_factor: Some(inputs.power_factor),
+            import_wh: Some(self.import_wh()),
+        };
+        self.memory.log.add(event);
+        self.send(Body::Event(event));
+        self.actions.push(Action::Save);
+    }
+
+    fn send(&mut self, body: Body) {
+        let kind = body.kind();
+        let frame = Frame::new(self.config.meter, self.boot, self.seq, body);
+        self.seq += 1;
+        let stored = self.memory.ring.push(kind, frame.to_cbor());
+        self.actions.push(Action::FrameReady);
+        if stored == Stored::OverflowBegan {
+            self.raise(EventKind::RingOverflow);
+        }
+    }
+}
+
+impl core::fmt::Display for Meter {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let time = self.time().map(|t| t.to_string());
+        let time = time.as_deref().unwrap_or("clock not set");
+        write!(f, "{} {time} {}", self.config.meter, self.import_wh())
+    }
+}

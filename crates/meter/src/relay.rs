@@ -1,0 +1,334 @@
+//! The supply relay: when it may move and when it must not.
+//!
+//! Rules: never a pulse at the start; a remote reconnect only arms, the consumer's button closes, unless configured otherwise;
+//! never closed onto voltage on the load side; at least ten seconds between two operations; a daily cap on closings (opening is
+//! never refused, and cannot happen more often than closing plus one); after every operation the contact is checked, and one
+//! that does not follow is a fault that only a person clears.
+
+use metering::{EventKind, Milliamps, Millivolts, control::ReplyOutcome, frame::RelayState};
+
+use crate::inputs::{Inputs, Uptime};
+
+/// Limits of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayRules {
+    /// Shortest time between two operations, ms.
+    pub spacing_ms: u64,
+    /// Most closings in a UTC day.
+    pub closings_per_day_max: u8,
+    /// How long the contact may take to follow, ms.
+    pub settle_ms_max: u64,
+    /// Current above which an open contact is taken as welded (0.5 % of Ib).
+    pub open_current_max: Milliamps,
+    /// Voltage on the load side above which the relay is not closed.
+    pub back_feed_min: Millivolts,
+    /// How long back-feed must last before it is told, ms.
+    pub back_feed_ms: u64,
+}
+
+impl Default for RelayRules {
+    fn default() -> Self {
+        Self {
+            spacing_ms: 10_000,
+            closings_per_day_max: 24,
+            settle_ms_max: 1_000,
+            open_current_max: Milliamps(50),
+            back_feed_min: Millivolts(23_000),
+            back_feed_ms: 10_000,
+        }
+    }
+}
+
+/// A pulse to the latching relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulse {
+    /// Open the contact.
+    Open,
+    /// Close the contact.
+    Close,
+}
+
+/// Who asked for an operation: it decides the state after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenReason {
+    /// A control.
+    Command,
+    /// The load limit.
+    Limit,
+    /// The load limit gave up for a while.
+    Lockout,
+}
+
+impl OpenReason {
+    const fn state(self) -> RelayState {
+        match self {
+            Self::Command => RelayState::Open,
+            Self::Limit => RelayState::OpenLimit,
+            Self::Lockout => RelayState::Locked,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Open(OpenReason),
+    Close,
+}
+
+/// What the relay does in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelayStep {
+    /// A pulse to give.
+    pub pulse: Option<Pulse>,
+    /// An event to log.
+    pub event: Option<EventKind>,
+    /// The end of the operation a control asked for.
+    pub finished: Option<ReplyOutcome>,
+}
+
+/// The relay's memory, kept through power failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayMemory {
+    state: RelayState,
+    closings_today: u8,
+    day: i64,
+}
+
+impl Default for RelayMemory {
+    fn default() -> Self {
+        Self { state: RelayState::Closed, closings_today: 0, day: 0 }
+    }
+}
+
+/// The relay.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    rules: RelayRules,
+    memory: RelayMemory,
+    /// Time of the last operation; the start counts as one.
+    moved_at: Uptime,
+    /// Asked for and waiting for the spacing.
+    waiting: Option<Operation>,
+    /// Pulsed and waiting for the contact.
+    settling: Option<Operation>,
+    /// Whether the contact was compared with the memory since the start.
+    checked: bool,
+    button_was_down: bool,
+    back_feed_ms: u64,
+    back_feed_told: bool,
+}
+
+impl Relay {
+    /// A relay after a start at `uptime`, with what it remembered.
+    pub fn start(rules: RelayRules, memory: RelayMemory, uptime: Uptime) -> Self {
+        Self {
+            rules,
+            memory,
+            moved_at: uptime,
+            waiting: None,
+            settling: None,
+            checked: false,
+            // a button held down (or stuck) at the start is not a press
+            button_was_down: true,
+            back_feed_ms: 0,
+            back_feed_told: false,
+        }
+    }
+
+    /// What must survive a power failure.
+    pub fn memory(&self) -> RelayMemory {
+        self.memory
+    }
+
+    /// Its state.
+    pub fn state(&self) -> RelayState {
+        self.memory.state
+    }
+
+    /// Whether an operation waits or is being checked.
+    pub fn is_busy(&self) -> bool {
+        self.waiting.is_some() || self.settling.is_some()
+    }
+
+    /// Asks to open. `None`: it will be done, the outcome follows in a step.
+    pub fn open(&mut self, reason: OpenReason) -> Option<ReplyOutcome> {
+        match self.memory.state {
+            RelayState::Fault => Some(ReplyOutcome::ContactFault),
+            RelayState::Closed => {
+                self.waiting = Some(Operation::Open(reason));
+                None
+            }
+            _ if matches!(self.waiting.or(self.settling), Some(Operation::Close)) => {
+                self.waiting = Some(Operation::Open(reason));
+                None
+            }
+            // open already: a command outranks the limit and disarms
+            _ => {
+                if reason == OpenReason::Command || self.memory.state == RelayState::OpenLimit {
+                    self.memory.state = reason.state();
+                }
+                Some(ReplyOutcome::Done)
+            }
+        }
+    }
+
+    /// Asks to reconnect by control: arms, or closes when no button is wanted. `None`: the outcome follows in a step.
+    pub fn reconnect(&mut self, inputs: &Inputs, day: i64, without_button: bool) -> Option<ReplyOutcome> {
+        match self.memory.state {
+            RelayState::Fault => Some(ReplyOutcome::ContactFault),
+            RelayState::Closed if self.waiting.is_none() => Some(ReplyOutcome::Done),
+            RelayState::Closed => {
+                // an opening that has not begun is taken back
+                self.waiting = None;
+                Some(ReplyOutcome::Done)
+            }
+            _ if self.is_back_fed(inputs) => Some(ReplyOutcome::BackFeed),
+            _ if self.cap_reached(day) => Some(ReplyOutcome::RateLimit),
+            _ if without_button => {
+                self.waiting = Some(Operation::Close);
+                None
+            }
+            _ => {
+                self.memory.state = RelayState::Ready;
+                Some(ReplyOutcome::Armed)
+            }
+        }
+    }
+
+    /// The load limit tries again (or is lifted): closes when the rules allow. Tells whether it will.
+    pub fn retry_after_limit(&mut self, inputs: &Inputs, day: i64) -> bool {
+        let mine = matches!(self.memory.state, RelayState::OpenLimit | RelayState::Locked);
+        let allowed = mine && !self.is_busy() && !self.is_back_fed(inputs) && !self.cap_reached(day);
+        if allowed {
+            self.waiting = Some(Operation::Close);
+        }
+        allowed
+    }
+
+    /// One window: checks the contact, the button and the back-feed, and gives a pulse when one is due.
+    pub fn step(&mut self, uptime: Uptime, elapsed_ms: u64, day: i64, inputs: &Inputs) -> RelayStep {
+        let pressed = inputs.button && !self.button_was_down;
+        self.button_was_down = inputs.button;
+        if !self.checked {
+            self.checked = true;
+            return self.check_at_start(inputs);
+        }
+        if let Some(operation) = self.settling {
+            return self.settle(operation, uptime, inputs);
+        }
+        if pressed && self.memory.state == RelayState::Ready && self.waiting.is_none() {
+            self.waiting = Some(Operation::Close);
+        }
+        if let Some(operation) = self.waiting
+            && uptime.since(self.moved_at) >= self.rules.spacing_ms
+        {
+            return self.pulse(operation, uptime, day, inputs);
+        }
+        RelayStep { event: self.watch_back_feed(elapsed_ms, inputs), ..RelayStep::default() }
+    }
+
+    /// At the start nothing is pulsed: what the contact says is compared with what was remembered.
+    fn check_at_start(&mut self, inputs: &Inputs) -> RelayStep {
+        let closed = contact_closed(inputs, &self.rules);
+        let event = match (self.memory.state, closed) {
+            (RelayState::Fault, _) | (_, None) => None,
+            (RelayState::Closed, Some(false)) => {
+                self.memory.state = RelayState::Open;
+                Some(EventKind::LoadDisconnected)
+            }
+            (RelayState::Closed, Some(true)) | (_, Some(false)) => None,
+            (_, Some(true)) => {
+                self.memory.state = RelayState::Fault;
+                Some(EventKind::WeldedContact)
+            }
+        };
+        RelayStep { event, ..RelayStep::default() }
+    }
+
+    fn pulse(&mut self, operation: Operation, uptime: Uptime, day: i64, inputs: &Inputs) -> RelayStep {
+        self.waiting = None;
+        let refused = match operation {
+            Operation::Open(_) => None,
+            Operation::Close if self.is_back_fed(inputs) => Some(ReplyOutcome::BackFeed),
+            Operation::Close if self.cap_reached(day) => Some(ReplyOutcome::RateLimit),
+            Operation::Close => None,
+        };
+        if let Some(refused) = refused {
+            let event = (refused == ReplyOutcome::BackFeed).then_some(EventKind::BackFeed);
+            return RelayStep { event, finished: Some(refused), ..RelayStep::default() };
+        }
+        if operation == Operation::Close {
+            if self.memory.day != day {
+                (self.memory.day, self.memory.closings_today) = (day, 0);
+            }
+            self.memory.closings_today = self.memory.closings_today.saturating_add(1);
+        }
+        self.moved_at = uptime;
+        self.settling = Some(operation);
+        // the intention is remembered before the pulse: after a power failure the contact is compared with it
+        let pulse = match operation {
+            Operation::Open(reason) => {
+                self.memory.state = reason.state();
+                Pulse::Open
+            }
+            Operation::Close => {
+                self.memory.state = RelayState::Closed;
+                Pulse::Close
+            }
+        };
+        RelayStep { pulse: Some(pulse), ..RelayStep::default() }
+    }
+
+    fn settle(&mut self, operation: Operation, uptime: Uptime, inputs: &Inputs) -> RelayStep {
+        let wanted = operation == Operation::Close;
+        let followed = contact_closed(inputs, &self.rules).is_none_or(|closed| closed == wanted);
+        if followed {
+            self.settling = None;
+            let event = if wanted { EventKind::LoadConnected } else { EventKind::LoadDisconnected };
+            return RelayStep { event: Some(event), finished: Some(ReplyOutcome::Done), ..RelayStep::default() };
+        }
+        if uptime.since(self.moved_at) < self.rules.settle_ms_max {
+            return RelayStep::default();
+        }
+        self.settling = None;
+        self.waiting = None;
+        let event = if wanted {
+            // the contact stayed open: no supply, and no danger
+            self.memory.state = RelayState::Open;
+            EventKind::LoadDisconnected
+        } else {
+            self.memory.state = RelayState::Fault;
+            EventKind::WeldedContact
+        };
+        RelayStep { event: Some(event), finished: Some(ReplyOutcome::ContactFault), ..RelayStep::default() }
+    }
+
+    fn watch_back_feed(&mut self, elapsed_ms: u64, inputs: &Inputs) -> Option<EventKind> {
+        let open = !matches!(self.memory.state, RelayState::Closed | RelayState::Fault);
+        if !(open && self.is_back_fed(inputs)) {
+            self.back_feed_ms = 0;
+            self.back_feed_told = false;
+            return None;
+        }
+        self.back_feed_ms = self.back_feed_ms.saturating_add(elapsed_ms);
+        let due = self.back_feed_ms >= self.rules.back_feed_ms && !self.back_feed_told;
+        self.back_feed_told |= due;
+        due.then_some(EventKind::BackFeed)
+    }
+
+    fn is_back_fed(&self, inputs: &Inputs) -> bool {
+        inputs.load_voltage.is_some_and(|voltage| voltage >= self.rules.back_feed_min)
+    }
+
+    fn cap_reached(&self, day: i64) -> bool {
+        self.memory.day == day && self.memory.closings_today >= self.rules.closings_per_day_max
+    }
+}
+
+/// Where the contact is, by its sense and by the current through it; `None` when nothing tells.
+fn contact_closed(inputs: &Inputs, rules: &RelayRules) -> Option<bool> {
+    if inputs.current > rules.open_current_max {
+        return Some(true);
+    }
+    inputs.contact_closed
+}

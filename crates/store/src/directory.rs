@@ -1,0 +1,254 @@
+//! The data directory: files, connections, migrations, the lock that keeps a second program out.
+
+use std::{
+    collections::HashSet,
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool},
+    time::Duration,
+};
+
+use metering::{MeterId, Timestamp};
+use sqlx::{
+    ConnectOptions, Row, SqlitePool,
+    sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{Mutex, broadcast};
+
+use crate::{change::Change, error::StoreError, hot::Memory, intake::Intake, seal::Months};
+
+/// A simulator fast-forwards whole days between two clock messages; its meters' clocks run ahead of the server's meanwhile.
+const SIMULATION_AHEAD_SECONDS_MAX: i64 = 2 * 86_400;
+/// Changes a slow receiver may lag behind.
+const CHANGES_HELD: usize = 16 * 1024;
+const MAIN_SCHEMA: &[&str] = &[include_str!("schema/main_1.sql")];
+const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql")];
+pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
+
+/// How to open a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Make the directory and its files when they are not there.
+    pub create: bool,
+    /// For a simulation. Written into a new directory and kept for ever; an existing directory must agree.
+    pub simulation: bool,
+}
+
+/// The databases of one data directory; a cheap handle, all clones are one store.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) dir: PathBuf,
+    simulation: bool,
+    _lock: File,
+    /// The one writer and the readers of `gridtally.db`.
+    pub(crate) main: SqlitePool,
+    pub(crate) main_read: SqlitePool,
+    /// The one writer and the readers of `log.db`.
+    pub(crate) log: SqlitePool,
+    pub(crate) log_read: SqlitePool,
+    pub(crate) months: Months,
+    /// What is not yet in blocks, and the newest of every meter. Lock order: `intake`, `sealing`, `memory`.
+    pub(crate) memory: RwLock<Memory>,
+    pub(crate) intake: Mutex<Intake>,
+    pub(crate) sealing: Mutex<()>,
+    /// Packing was started by itself and has not ended.
+    pub(crate) packing: AtomicBool,
+    /// Meters at the inflow of a zone, now or at any time: other limits hold for them.
+    pub(crate) observers: RwLock<HashSet<MeterId>>,
+    pub(crate) changes: broadcast::Sender<Change>,
+}
+
+impl Store {
+    /// Opens a data directory: applies migrations and rebuilds from the log what was not yet packed.
+    ///
+    /// # Errors
+    /// When there is no such directory (and `create` is not set), another program has it open, it was made for the other kind
+    /// of use, or a newer version wrote it.
+    pub async fn open(dir: &Path, options: OpenOptions) -> Result<Self, StoreError> {
+        let at = |why: std::io::Error| StoreError::Directory { path: dir.to_owned(), why: why.to_string() };
+        let main_path = dir.join("gridtally.db");
+        let is_new = !main_path.exists();
+        if is_new {
+            if !options.create {
+                return Err(StoreError::NotFound(dir.to_owned()));
+            }
+            std::fs::create_dir_all(dir).map_err(at)?;
+        }
+        let lock = lock(dir)?;
+        let main = open_file(&main_path, Access::Write).await?;
+        migrate(&main, MAIN_SCHEMA).await?;
+        let simulation = simulation_flag(&main, options.simulation).await?;
+        if simulation != options.simulation {
+            return Err(StoreError::Simulation { path: dir.to_owned(), simulation });
+        }
+        let log_path = dir.join("log.db");
+        let log = open_file(&log_path, Access::Write).await?;
+        migrate(&log, LOG_SCHEMA).await?;
+        let months = Months::open(dir)?;
+        let (mut intake, memory) = crate::rebuild::rebuild(&log, &months).await?;
+        if simulation {
+            intake.limits.ahead_seconds_max = SIMULATION_AHEAD_SECONDS_MAX;
+        }
+        let inner = Inner {
+            dir: dir.to_owned(),
+            simulation,
+            _lock: lock,
+            main_read: open_file(&main_path, Access::Read).await?,
+            main,
+            log_read: open_file(&log_path, Access::Read).await?,
+            log,
+            months,
+            memory: RwLock::new(memory),
+            intake: Mutex::new(intake),
+            sealing: Mutex::new(()),
+            packing: AtomicBool::new(false),
+            observers: RwLock::new(HashSet::new()),
+            changes: broadcast::Sender::new(CHANGES_HELD),
+        };
+        let store = Self { inner: Arc::new(inner) };
+        store.refresh_observers().await?;
+        Ok(store)
+    }
+
+    /// Whether the directory was made for a simulation.
+    pub fn is_simulation(&self) -> bool {
+        self.inner.simulation
+    }
+
+    /// Every commit from now on. A receiver that lags loses the oldest and is told so.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Packs what is in memory and closes all files. Not needed for durability, only for a quick start next time.
+    ///
+    /// # Errors
+    /// When packing fails; everything is still in the log then.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let sealed = self.seal().await;
+        for pool in [&self.inner.main_read, &self.inner.log_read, &self.inner.main, &self.inner.log] {
+            pool.close().await;
+        }
+        self.inner.months.close().await;
+        sealed
+    }
+
+    /// The readers' view of what is in memory. Held for moments only, never across an await.
+    pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.inner.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads which meters are observers.
+    pub(crate) async fn refresh_observers(&self) -> Result<(), StoreError> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT meter FROM zone_version WHERE meter IS NOT NULL")
+            .fetch_all(&self.inner.main_read)
+            .await?;
+        let observers = names.iter().map(|name| crate::master::meter_id(name)).collect::<Result<_, _>>()?;
+        *self.inner.observers.write().unwrap_or_else(PoisonError::into_inner) = observers;
+        Ok(())
+    }
+
+    pub(crate) fn announce(&self, change: Change) {
+        // Nobody listening is no error.
+        let _ = self.inner.changes.send(change);
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("gridtally.lock");
+    let refused = |why: String| StoreError::Directory { path: path.clone(), why };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| refused(format!("{e}; check the permissions")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(refused("another program has it open: stop that program, or use its REST API".to_owned()))
+        }
+        Err(TryLockError::Error(e)) => Err(refused(format!("it cannot be locked ({e}): use a local file system"))),
+    }
+}
+
+async fn simulation_flag(main: &SqlitePool, wanted: bool) -> Result<bool, StoreError> {
+    let word = if wanted { "simulation" } else { "real" };
+    sqlx::query("INSERT INTO meta (key, value) VALUES ('use', $1) ON CONFLICT (key) DO NOTHING")
+        .bind(word)
+        .execute(main)
+        .await?;
+    let found: String = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'use'").fetch_one(main).await?;
+    Ok(found == "simulation")
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// One connection, which may write.
+    Write,
+    /// A few connections that only read.
+    Read,
+    /// A few connections; the caller sees to it that one at a time writes.
+    Both,
+}
+
+pub(crate) async fn open_file(path: &Path, access: Access) -> Result<SqlitePool, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(access != Access::Read)
+        .page_size(8192)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(10))
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("cache_size", "-16384")
+        .statement_cache_capacity(128)
+        .disable_statement_logging();
+    let connections = if access == Access::Write { 1 } else { 4 };
+    Ok(SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(60))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await?)
+}
+
+/// Applies the versions that a file lacks, each in a transaction; `PRAGMA user_version` counts them.
+pub(crate) async fn migrate(pool: &SqlitePool, versions: &[&'static str]) -> Result<(), StoreError> {
+    let found: i64 = sqlx::query("PRAGMA user_version").fetch_one(pool).await?.get(0);
+    let known = i64::try_from(versions.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    for (i, version) in versions.iter().enumerate().skip(done) {
+        let mut tx = pool.begin().await?;
+        sqlx::raw_sql(*version).execute(&mut *tx).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", i + 1))).execute(&mut *tx).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// A time of a table.
+pub(crate) fn time(seconds: i64) -> Timestamp {
+    Timestamp(seconds)
+}
+
+/// An id of a table as the outside sees it.
+pub(crate) fn id_out(id: i64) -> u64 {
+    id.cast_unsigned()
+}
+
+/// An id from outside as the table holds it.
+pub(crate) fn id_in(id: u64) -> i64 {
+    id.cast_signed()
+}

@@ -1,0 +1,282 @@
+//! Frames in: compared with what came before, judged, written to the durable log, applied to the memory, announced.
+//!
+//! Per batch: packed days near late records are read; everything is decided without touching the readers' view; one transaction
+//! writes the log row, events, replies and counters; only then the memory changes and the batch is announced.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use metering::{
+    Body, EventKind, MeterEvent, MeterId, Timestamp,
+    frame::{Encoding, Frame, Profile},
+    validation::judge,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    block::{Interval, day_of},
+    change::Change,
+    directory::Store,
+    error::StoreError,
+    hot::{DayKey, Memory, MeterIndex},
+    intake::{Intake, Neighbourhood},
+    log::Logged,
+    reading::{Accepted, Incoming},
+    window::Seen,
+};
+
+/// Power that an observer's transformer can carry, W; bounds what is plausible in place of a home's connection.
+pub(crate) const OBSERVER_POWER_W_MAX: u64 = 50_000_000;
+
+/// What was decided about a batch, before it is written.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub accepted: Vec<Accepted>,
+    pub new_meters: Vec<MeterId>,
+    pub frames: Vec<NewFrame>,
+    pub intervals: Vec<(MeterIndex, DayKey, Interval)>,
+    /// Meter, time of arrival, event; by the meter or raised by us.
+    pub events: Vec<(MeterIndex, Timestamp, MeterEvent)>,
+}
+
+/// A frame to be stored.
+pub(crate) struct NewFrame {
+    pub meter: MeterIndex,
+    pub logged: Logged,
+    pub cbor: Bytes,
+}
+
+impl Store {
+    /// Stores frames: each is compared with what came before, judged, and written to the durable log. Returns after the commit
+    /// (full sync): all of them may then be acknowledged. One outcome a frame, in their order. Meant to be called by one task
+    /// with batches of up to a few thousand frames; a dropped future does not stop a batch half-way.
+    ///
+    /// # Errors
+    /// When the log could not be written: nothing of the batch is stored, none of it may be acknowledged.
+    pub async fn ingest(&self, frames: Vec<Incoming>) -> Result<Vec<Accepted>, StoreError> {
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.wait_for_room().await?;
+        let store = self.clone();
+        let task = tokio::spawn(async move { store.ingest_batch(frames).await });
+        task.await.map_err(|e| StoreError::Task(e.to_string()))?
+    }
+
+    async fn ingest_batch(&self, frames: Vec<Incoming>) -> Result<Vec<Accepted>, StoreError> {
+        let mut intake = self.inner.intake.lock().await;
+        if intake.stale {
+            let (rebuilt, mut memory) = crate::rebuild::rebuild(&self.inner.log, &self.inner.months).await?;
+            let mut held = self.inner.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            memory.sealing = held.sealing.take();
+            (*held, *intake) = (memory, Intake { limits: intake.limits, ..rebuilt });
+        }
+        let hashes: Vec<u64> = frames.iter().map(|frame| content_hash(&frame.payload)).collect();
+        let wanted = days_near_late_records(&intake, &frames, &hashes);
+        let mut near = Neighbourhood::default();
+        if !wanted.is_empty() {
+            near.packed = self.packed_days(&wanted).await?;
+        }
+        let batch = {
+            let memory = self.memory();
+            let observers = self.inner.observers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut decide =
+                Decide { intake: &mut intake, memory: &memory, near, observers: &observers, batch: Batch::default() };
+            for (frame, hash) in frames.into_iter().zip(hashes) {
+                decide.frame(frame, hash);
+            }
+            decide.batch
+        };
+        let bytes = match self.write_batch(&batch, &mut intake).await {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                intake.stale = true;
+                return Err(e);
+            }
+        };
+        Ok(self.apply(batch, &intake, bytes))
+    }
+
+    /// Makes a written batch visible and announces it.
+    fn apply(&self, batch: Batch, intake: &Intake, log_bytes: usize) -> Vec<Accepted> {
+        let mut names = Vec::with_capacity(batch.frames.len());
+        {
+            let mut memory = self.inner.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            batch.new_meters.iter().for_each(|meter| memory.add_meter(*meter));
+            for (meter, key, interval) in batch.intervals {
+                memory.add(meter, key, interval);
+            }
+            for new in &batch.frames {
+                memory.note(new.meter, &new.logged.frame, new.logged.received);
+            }
+            memory.log_bytes += log_bytes;
+            memory.counts = intake.counts;
+            names.extend(batch.events.iter().map(|(meter, _, event)| (memory.names[*meter], *event)));
+        }
+        if self.inner.changes.receiver_count() > 0 {
+            batch.frames.iter().for_each(|new| self.announce_frame(&new.logged.frame));
+            names.into_iter().for_each(|(meter, event)| self.announce(Change::Event { meter, event }));
+        }
+        self.seal_when_full();
+        batch.accepted
+    }
+
+    fn announce_frame(&self, frame: &Frame) {
+        let now = match &frame.body {
+            Body::Now(now) | Body::Snapshot(now) => Some(now.clone()),
+            Body::Reply(reply) => Some(reply.now.clone()),
+            _ => None,
+        };
+        self.announce(Change::Frame { meter: frame.meter, kind: frame.body.kind(), now });
+        if let Body::Reply(reply) = &frame.body {
+            self.announce(Change::Reply { meter: frame.meter, reply: reply.clone() });
+        }
+    }
+}
+
+/// 64 bits of the SHA-256 of a payload, never zero.
+fn content_hash(payload: &[u8]) -> u64 {
+    let hash: [u8; 32] = Sha256::digest(payload).into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    u64::from_le_bytes(first).max(1)
+}
+
+/// The days around every record that does not follow the newest of its meter, without the frames that are known.
+fn days_near_late_records(intake: &Intake, frames: &[Incoming], hashes: &[u64]) -> BTreeMap<MeterIndex, Vec<i64>> {
+    let mut wanted: BTreeMap<MeterIndex, Vec<i64>> = BTreeMap::new();
+    let mut newest: HashMap<MeterIndex, Timestamp> = HashMap::new();
+    let limits = &intake.limits;
+    for (incoming, hash) in frames.iter().zip(hashes) {
+        let Body::Profile(profile) = &incoming.frame.body else { continue };
+        let Some(&meter) = intake.index.get(&incoming.frame.meter) else { continue };
+        let known = &intake.meters[meter];
+        let seen = known.existing(incoming.frame.boot).map(|w| w.peek(incoming.frame.seq, *hash));
+        let Some(last) = known.last.filter(|_| seen != Some(Seen::Same)) else { continue };
+        let newest = newest.entry(meter).or_insert(last.end);
+        for record in &profile.records {
+            if record.end > incoming.received.plus(limits.ahead_seconds_max) || record.end < limits.oldest {
+                continue;
+            }
+            if record.end > *newest {
+                *newest = record.end;
+            } else {
+                let day = day_of(record.end);
+                wanted.entry(meter).or_default().extend([day - 1, day, day + 1]);
+            }
+        }
+    }
+    for days in wanted.values_mut() {
+        days.sort_unstable();
+        days.dedup();
+    }
+    wanted
+}
+
+/// Decides about frames one by one. Changes the intake, and collects what is to be written.
+struct Decide<'a> {
+    intake: &'a mut Intake,
+    memory: &'a Memory,
+    near: Neighbourhood,
+    observers: &'a std::collections::HashSet<MeterId>,
+    batch: Batch,
+}
+
+impl Decide<'_> {
+    fn frame(&mut self, incoming: Incoming, hash: u64) {
+        let Incoming { frame, payload, received } = incoming;
+        let meter = self.meter(frame.meter);
+        let seen = self.intake.meters[meter].window(frame.boot).note(frame.seq, hash);
+        let accepted = match seen {
+            Seen::New => Accepted::Stored,
+            Seen::Same => Accepted::Duplicate,
+            Seen::Other => Accepted::Conflict,
+        };
+        self.batch.accepted.push(accepted);
+        if accepted == Accepted::Duplicate {
+            self.intake.counts.duplicates += 1;
+            return;
+        }
+        self.intake.counts.frames += 1;
+        if accepted == Accepted::Conflict {
+            self.intake.counts.conflicts += 1;
+            self.raise(meter, received, raised(received, EventKind::SequenceConflict));
+        }
+        let mut wrong = Vec::new();
+        match &frame.body {
+            Body::Profile(profile) => wrong = self.profile(meter, profile, received),
+            Body::Event(event) => {
+                self.batch.events.push((meter, received, *event));
+                if event.at > received.plus(self.intake.limits.ahead_seconds_max) {
+                    self.raise(meter, received, raised(received, EventKind::ClockWrong));
+                }
+            }
+            _ => {}
+        }
+        let cbor = match Encoding::of(&payload) {
+            Encoding::Cbor => payload,
+            Encoding::Json => frame.to_cbor().into(),
+        };
+        let conflict = accepted == Accepted::Conflict;
+        self.batch.frames.push(NewFrame { meter, logged: Logged { frame, hash, received, conflict, wrong }, cbor });
+    }
+
+    fn meter(&mut self, meter: MeterId) -> MeterIndex {
+        if let Some(index) = self.intake.index.get(&meter) {
+            return *index;
+        }
+        let index = self.intake.meters.len();
+        self.intake.index.insert(meter, index);
+        self.intake.meters.push(crate::intake::Known::default());
+        self.batch.new_meters.push(meter);
+        index
+    }
+
+    /// Judges and stages the records of a frame; what was wrong with which.
+    fn profile(&mut self, meter: MeterIndex, profile: &Profile, received: Timestamp) -> Vec<(usize, Vec<EventKind>)> {
+        let mut limits = self.intake.limits;
+        let observer = self.batch_name(meter).is_some_and(|name| self.observers.contains(&name));
+        if observer {
+            limits.power_w_max = OBSERVER_POWER_W_MAX;
+        }
+        let mut wrong = Vec::new();
+        for (index, record) in profile.records.iter().enumerate() {
+            let last = self.intake.meters[meter].last;
+            let late = last.is_some_and(|last| record.end <= last.end);
+            let (before, after) = if late { self.near.around(self.memory, meter, record.end) } else { (last, None) };
+            // Nothing packed or hot lies within a day: the newest reading still bounds it from above.
+            let after = after.or(last.filter(|last| last.end > record.end));
+            let (quality, kinds) = judge(record, before.as_ref(), after.as_ref(), received, &limits);
+            let interval = Interval::new(record, profile.minutes, quality, received);
+            let reading = interval.reading();
+            for kind in self.intake.meters[meter].judged(reading, &kinds) {
+                let at = if kind == EventKind::ClockWrong { received } else { record.end };
+                let event = MeterEvent { import_wh: Some(record.import_wh), ..raised(at, kind) };
+                self.raise(meter, received, event);
+            }
+            if kinds.is_empty() {
+                self.near.batch.insert((meter, reading.end), reading);
+            } else {
+                self.intake.counts.suspect += 1;
+                wrong.push((index, kinds));
+            }
+            self.intake.counts.readings += 1;
+            self.batch.intervals.push((meter, DayKey::of(interval.end, received), interval));
+        }
+        wrong
+    }
+
+    fn batch_name(&self, meter: MeterIndex) -> Option<MeterId> {
+        let known = self.memory.names.len();
+        self.memory.names.get(meter).or_else(|| self.batch.new_meters.get(meter.checked_sub(known)?)).copied()
+    }
+
+    fn raise(&mut self, meter: MeterIndex, received: Timestamp, event: MeterEvent) {
+        self.batch.events.push((meter, received, event));
+    }
+}
+
+/// An event that the server raises.
+fn raised(at: Timestamp, kind: EventKind) -> MeterEvent {
+    MeterEvent { at, kind, voltage_mv: None, current_ma: None, power_w: None, power_factor: None, import_wh: None }
+}

@@ -1,0 +1,129 @@
+//! What the pipeline decides about one slot, written in one transaction: a crash between two slots loses and doubles nothing.
+
+use std::collections::BTreeMap;
+
+use losses::balance::EnergyBalance;
+use metering::{Timestamp, ZoneId};
+use sqlx::{Row, SqliteConnection};
+
+use crate::{
+    balance,
+    case::{self, CaseChange},
+    change::Change,
+    control::{self, ControlChange, NewControl},
+    directory::Store,
+    error::StoreError,
+};
+
+/// Key under which the position is kept among the pipeline's documents.
+const PROCESSED_THROUGH: &str = "\u{1}processed_through";
+
+/// Where the pipeline stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PipelineState {
+    /// Everything up to here has been processed.
+    pub processed_through: Option<Timestamp>,
+    /// Documents of the pipeline, e.g. the state of its monitors.
+    pub blobs: BTreeMap<String, Vec<u8>>,
+}
+
+/// Everything that was decided about one slot.
+#[derive(Clone, Debug, Default)]
+pub struct SlotCommit {
+    /// The slot's end.
+    pub processed_through: Timestamp,
+    /// Balances of its zones; one of the same zone and end replaces the earlier.
+    pub balances: Vec<(ZoneId, EnergyBalance)>,
+    /// Documents to replace; an empty one is removed.
+    pub blobs: Vec<(String, Vec<u8>)>,
+    /// Cases to open and to change.
+    pub cases: Vec<CaseChange>,
+    /// Controls to make.
+    pub controls: Vec<NewControl>,
+    /// Steps of controls. An illegal one fails the whole commit: it is a defect of the caller.
+    pub control_changes: Vec<ControlChange>,
+}
+
+/// The ids given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// One for each of `cases`, in their order.
+    pub case_ids: Vec<u64>,
+    /// One for each of `controls`, in their order. A control that the supply rules forbid is there too, as refused.
+    pub control_ids: Vec<u64>,
+}
+
+impl Store {
+    /// Where the pipeline stands.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pipeline_state(&self) -> Result<PipelineState, StoreError> {
+        let rows = sqlx::query("SELECT key, value FROM pipeline_blob").fetch_all(&self.inner.main_read).await?;
+        let mut state = PipelineState::default();
+        for row in &rows {
+            let (key, value): (String, Vec<u8>) = (row.get(0), row.get(1));
+            if key == PROCESSED_THROUGH {
+                let bytes = value.try_into().map_err(|_| StoreError::damaged("the pipeline's position"))?;
+                state.processed_through = Some(Timestamp(i64::from_le_bytes(bytes)));
+            } else {
+                state.blobs.insert(key, value);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Writes everything decided about a slot in one transaction.
+    ///
+    /// # Errors
+    /// When the database fails, a case or control is not there, or a step of a control is illegal: nothing is written then.
+    pub async fn commit_slot(&self, commit: SlotCommit) -> Result<Committed, StoreError> {
+        let at = commit.processed_through;
+        let mut committed = Committed::default();
+        let mut announced = Vec::new();
+        let mut tx = self.inner.main.begin().await?;
+        for change in commit.cases {
+            let id = case::change(&mut tx, change).await?;
+            announced.push(Change::Case { id });
+            committed.case_ids.push(id);
+        }
+        for new in commit.controls {
+            let mut request = new.request;
+            if let Some(index) = new.opened_case {
+                let id = committed.case_ids.get(index).copied();
+                request.case = Some(id.ok_or_else(|| StoreError::unknown("opened case with index", index))?);
+            }
+            let control = control::create(&mut tx, &request, at).await?;
+            announced.push(Change::Control { id: control });
+            committed.control_ids.push(control);
+        }
+        for change in &commit.control_changes {
+            if control::change(&mut tx, change).await? {
+                announced.push(Change::Control { id: change.id });
+            }
+        }
+        balance::write(&mut tx, &commit.balances).await?;
+        for (key, value) in &commit.blobs {
+            write_blob(&mut tx, key, value).await?;
+        }
+        write_blob(&mut tx, PROCESSED_THROUGH, &at.0.to_le_bytes()).await?;
+        tx.commit().await?;
+        announced.push(Change::Slot { processed_through: at });
+        announced.into_iter().for_each(|change| self.announce(change));
+        Ok(committed)
+    }
+}
+
+async fn write_blob(tx: &mut SqliteConnection, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    let sql = if value.is_empty() {
+        "DELETE FROM pipeline_blob WHERE key = $1"
+    } else {
+        "INSERT INTO pipeline_blob (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    };
+    let mut query = sqlx::query(sql).bind(key);
+    if !value.is_empty() {
+        query = query.bind(value);
+    }
+    query.execute(tx).await?;
+    Ok(())
+}

@@ -1,0 +1,7 @@
+CREATE TABLE block (
+    day BIGINT NOT NULL,
+    meter BIGINT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (day, meter)
+) WITHOUT ROWID;
+CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), position BIGINT NOT NULL);

@@ -1,0 +1,67 @@
+//! Cases and what people do with them.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use losses::case::CaseAction;
+use metering::{UsagePointId, ZoneId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::CaseFilter;
+
+use super::Body;
+use crate::{auth::Staff, error::WebError, state::AppState};
+
+/// Most cases in one answer.
+const LIMIT_MAX: u32 = 1_000;
+
+/// Which cases.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CasesQuery {
+    /// In this zone.
+    zone: Option<String>,
+    /// About this usage point.
+    usage_point: Option<String>,
+    /// Only those that have not ended.
+    #[serde(default)]
+    open: bool,
+    /// Most rows, at most 1,000.
+    limit: Option<u32>,
+}
+
+/// Cases, newest first.
+#[utoipa::path(get, path = "/api/v1/cases", tag = "cases", params(CasesQuery), responses((status = 200, description = "cases with evidence for and against, history and outcome", body = [Object])))]
+pub async fn list(
+    State(state): State<AppState>,
+    Staff(_): Staff,
+    Query(query): Query<CasesQuery>,
+) -> Result<Json<Value>, WebError> {
+    let unusable = |why: metering::id::IdError| WebError::Invalid(why.to_string());
+    let filter = CaseFilter {
+        zone: query.zone.map(|zone| ZoneId::new(&zone)).transpose().map_err(unusable)?,
+        usage_point: query.usage_point.map(|point| UsagePointId::new(&point)).transpose().map_err(unusable)?,
+        open_only: query.open,
+        limit: query.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX),
+        ..CaseFilter::default()
+    };
+    Ok(Json(json!(state.store.cases(filter).await?)))
+}
+
+/// One case.
+#[utoipa::path(get, path = "/api/v1/cases/{id}", tag = "cases", params(("id" = u64, Path)), responses((status = 200, body = Object), (status = 404, body = crate::error::Problem)))]
+pub async fn one(State(state): State<AppState>, Staff(_): Staff, Path(id): Path<u64>) -> Result<Json<Value>, WebError> {
+    Ok(Json(json!(state.store.case(id).await?.ok_or(WebError::NotFound)?)))
+}
+
+/// Does something with a case: `{"action": "assign" | "move" | "comment" | "ask_visit" | "conclude", …}`; answers with the case.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/actions", tag = "cases", params(("id" = u64, Path)), request_body(content = Object, description = "assign {owner, due}, move {to}, comment {text}, ask_visit {reason}, conclude {verdict, reason, kwh}"), responses((status = 200, body = Object), (status = 400, body = crate::error::Problem), (status = 409, body = crate::error::Problem)))]
+pub async fn act(
+    State(state): State<AppState>,
+    Staff(caller): Staff,
+    Path(id): Path<u64>,
+    Body(action): Body<CaseAction>,
+) -> Result<Json<Value>, WebError> {
+    Ok(Json(json!(state.store.case_action(id, action, &caller.name, state.now()).await?)))
+}

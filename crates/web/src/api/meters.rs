@@ -1,0 +1,277 @@
+//! Meters, their readings and events. A consumer reads the own meter under the same addresses and under `/api/v1/my`; any other
+//! meter is not there for them.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use metering::{MeterId, Topic};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{EventFilter, StoredRecord};
+
+use super::Body;
+use crate::{
+    assets::hex,
+    auth::{Caller, Operator, SignedIn, Staff},
+    error::WebError,
+    pages::{meter, own_meter, zone::PeriodQuery},
+    state::AppState,
+};
+
+/// Most meters enrolled in one call.
+pub const ENROL_MAX: usize = 1_000;
+/// Events given unless asked for fewer.
+const EVENTS_MAX: u32 = 1_000;
+
+/// All meters.
+#[utoipa::path(get, path = "/api/v1/meters", tag = "meters", responses((status = 200, description = "meter, enrolled_at, usage_point, zone, is_observer", body = [Object])))]
+pub async fn list(State(state): State<AppState>, Staff(_): Staff) -> Result<Json<Value>, WebError> {
+    Ok(Json(json!(state.store.meters(state.now()).await?)))
+}
+
+/// Meters to enrol.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub struct EnrolIn {
+    /// Names, at most 1,000.
+    #[schema(value_type = Vec<String>)]
+    meters: Vec<MeterId>,
+}
+
+/// New secrets.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EnrolOut {
+    /// One for each meter, in the order asked.
+    meters: Vec<EnrolledOut>,
+}
+
+/// A meter's new secret, shown this once.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct EnrolledOut {
+    /// The meter; its MQTT user name.
+    meter: String,
+    /// 64 hexadecimal digits; the MQTT password.
+    secret: String,
+    /// Ed25519 public key that verifies controls, 64 hexadecimal digits.
+    server_key: String,
+    /// Where it may publish and subscribe.
+    topics: TopicsOut,
+}
+
+impl std::fmt::Debug for EnrolledOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnrolledOut").field("meter", &self.meter).finish_non_exhaustive()
+    }
+}
+
+/// Topics of a meter.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct TopicsOut {
+    /// Publishes under this, with the kind of the frame as last level.
+    up: String,
+    /// Subscribes to this.
+    down: String,
+}
+
+/// Enrols meters: each gets a new secret, shown once.
+#[utoipa::path(post, path = "/api/v1/meters", tag = "meters", request_body = EnrolIn, responses((status = 200, body = EnrolOut), (status = 400, body = crate::error::Problem)))]
+pub async fn enrol(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Body(body): Body<EnrolIn>,
+) -> Result<Json<EnrolOut>, WebError> {
+    if body.meters.is_empty() || body.meters.len() > ENROL_MAX {
+        return Err(WebError::Invalid(format!("enrol 1 to {ENROL_MAX} meters in one call")));
+    }
+    let made = state.store.enrol(&body.meters, &caller.name, state.now()).await?;
+    let meters = made.iter().map(|enrolment| EnrolledOut {
+        meter: enrolment.meter.to_string(),
+        secret: hex(&enrolment.secret),
+        server_key: hex(&state.config.verifying_key),
+        topics: TopicsOut { up: format!("gt/1/{}/up/", enrolment.meter), down: Topic::down_filter(enrolment.meter) },
+    });
+    Ok(Json(EnrolOut { meters: meters.collect() }))
+}
+
+/// The meter, when this caller may see it.
+async fn visible(state: &AppState, caller: &Caller, id: &str) -> Result<MeterId, WebError> {
+    let id = MeterId::new(id).map_err(|_| WebError::NotFound)?;
+    if caller.is_staff() {
+        let topology = state.store.topology(state.now()).await?;
+        return if meter::is_known(state, &topology, id).await? { Ok(id) } else { Err(WebError::NotFound) };
+    }
+    if own_meter::meter_of(state, caller).await? == Some(id) { Ok(id) } else { Err(WebError::NotFound) }
+}
+
+async fn own(state: &AppState, caller: &Caller) -> Result<MeterId, WebError> {
+    own_meter::meter_of(state, caller).await?.ok_or(WebError::NotFound)
+}
+
+/// A meter: where it is and the newest that is known of it.
+#[utoipa::path(get, path = "/api/v1/meters/{id}", tag = "meters", params(("id" = String, Path)), responses((status = 200, description = "meter, usage_point, zone, observes, latest", body = Object), (status = 404, body = crate::error::Problem)))]
+pub async fn one(
+    State(state): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, WebError> {
+    let id = visible(&state, &caller, &id).await?;
+    describe(&state, id).await
+}
+
+async fn describe(state: &AppState, id: MeterId) -> Result<Json<Value>, WebError> {
+    let topology = state.store.topology(state.now()).await?;
+    let point = topology.usage_point_of(id);
+    Ok(Json(json!({
+        "meter": id,
+        "usage_point": point.map(|point| point.usage_point),
+        "zone": point.map(|point| point.zone),
+        "never_disconnect": point.map(|point| point.never_disconnect),
+        "installation": point.and_then(|point| point.installation.as_ref()),
+        "observes": topology.observed_by(id).map(|zone| zone.zone),
+        "latest": state.store.latest(id),
+    })))
+}
+
+/// Query of readings and events.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RangeQuery {
+    /// Length back from `to`, hours; 24 when neither this nor `from` is given.
+    hours: Option<u32>,
+    /// After this, seconds since 1970 UTC.
+    from: Option<i64>,
+    /// At or before this, seconds since 1970 UTC; now when left out.
+    to: Option<i64>,
+}
+
+/// An interval as read.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ReadingOut {
+    /// End of the interval, seconds since 1970 UTC.
+    end: i64,
+    /// Its length, minutes.
+    minutes: u16,
+    /// Import register at the end, Wh.
+    import_wh: u64,
+    /// Export register at the end, Wh.
+    export_wh: u64,
+    /// Mean power imported over the interval, W; `null` when the interval before is missing.
+    import_w: Option<u64>,
+    /// Mean power exported over the interval, W; `null` when the interval before is missing.
+    export_w: Option<u64>,
+    /// Mean voltage, mV.
+    voltage_mv: Option<u32>,
+    /// Mean current, mA.
+    current_ma: Option<u32>,
+    /// The meter's flags, a set of bits.
+    flags: u16,
+    /// `measured`, `estimated`, `edited`, `suspect` or `missing`.
+    quality: &'static str,
+}
+
+/// Readings of a meter.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ProfileOut {
+    /// The meter.
+    meter: String,
+    /// Its intervals in time order; a missing one is not there.
+    rows: Vec<ReadingOut>,
+}
+
+/// The load profile of a meter over a period.
+#[utoipa::path(get, path = "/api/v1/meters/{id}/profile", tag = "meters", params(("id" = String, Path), RangeQuery), responses((status = 200, body = ProfileOut), (status = 404, body = crate::error::Problem)))]
+pub async fn profile(
+    State(state): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<String>,
+    Query(query): Query<RangeQuery>,
+) -> Result<Json<ProfileOut>, WebError> {
+    let id = visible(&state, &caller, &id).await?;
+    read_profile(&state, id, &query).await
+}
+
+async fn read_profile(state: &AppState, id: MeterId, query: &RangeQuery) -> Result<Json<ProfileOut>, WebError> {
+    let period = PeriodQuery { hours: query.hours, from: query.from, to: query.to }.period(state.now());
+    // one hour more, so that the first interval has a register before it
+    let records = state.store.profile(id, period.after.plus(-3_600), period.to).await?;
+    let mut before: Option<&StoredRecord> = None;
+    let mut rows = Vec::with_capacity(records.len());
+    for stored in &records {
+        let adjoins =
+            before.filter(|b| stored.record.end.seconds_since(b.record.end) == i64::from(stored.minutes) * 60);
+        let mean = |now: metering::WattHours, then: Option<metering::WattHours>| {
+            then.and_then(|then| now.checked_sub(then)).map(|wh| wh.0 * 60 / u64::from(stored.minutes.max(1)))
+        };
+        let record = &stored.record;
+        if record.end > period.after {
+            rows.push(ReadingOut {
+                end: record.end.0,
+                minutes: stored.minutes,
+                import_wh: record.import_wh.0,
+                export_wh: record.export_wh.0,
+                import_w: mean(record.import_wh, adjoins.map(|b| b.record.import_wh)),
+                export_w: mean(record.export_wh, adjoins.map(|b| b.record.export_wh)),
+                voltage_mv: record.voltage_mv.map(|v| v.0),
+                current_ma: record.current_ma.map(|c| c.0),
+                flags: record.flags.0,
+                quality: stored.quality.word(),
+            });
+        }
+        before = Some(stored);
+    }
+    Ok(Json(ProfileOut { meter: id.to_string(), rows }))
+}
+
+/// Events of a meter over a period, newest first.
+#[utoipa::path(get, path = "/api/v1/meters/{id}/events", tag = "meters", params(("id" = String, Path), RangeQuery), responses((status = 200, description = "id, meter, received, at, code and the quantities at that time", body = [Object]), (status = 404, body = crate::error::Problem)))]
+pub async fn events(
+    State(state): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<String>,
+    Query(query): Query<RangeQuery>,
+) -> Result<Json<Value>, WebError> {
+    let id = visible(&state, &caller, &id).await?;
+    read_events(&state, id, &query).await
+}
+
+async fn read_events(state: &AppState, id: MeterId, query: &RangeQuery) -> Result<Json<Value>, WebError> {
+    let hours = query.hours.or(Some(24 * 31));
+    let period = PeriodQuery { hours, from: query.from, to: query.to }.period(state.now());
+    let filter = EventFilter {
+        meter: Some(id),
+        after: Some(period.after),
+        to: Some(period.to),
+        limit: EVENTS_MAX,
+        ..EventFilter::default()
+    };
+    Ok(Json(json!(state.store.events(filter).await?)))
+}
+
+/// A consumer's own meter.
+#[utoipa::path(get, path = "/api/v1/my", tag = "consumer", responses((status = 200, body = Object), (status = 404, body = crate::error::Problem)))]
+pub async fn my(State(state): State<AppState>, SignedIn(caller): SignedIn) -> Result<Json<Value>, WebError> {
+    let id = own(&state, &caller).await?;
+    describe(&state, id).await
+}
+
+/// The load profile of a consumer's own meter.
+#[utoipa::path(get, path = "/api/v1/my/profile", tag = "consumer", params(RangeQuery), responses((status = 200, body = ProfileOut), (status = 404, body = crate::error::Problem)))]
+pub async fn my_profile(
+    State(state): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Query(query): Query<RangeQuery>,
+) -> Result<Json<ProfileOut>, WebError> {
+    let id = own(&state, &caller).await?;
+    read_profile(&state, id, &query).await
+}
+
+/// Events of a consumer's own meter.
+#[utoipa::path(get, path = "/api/v1/my/events", tag = "consumer", params(RangeQuery), responses((status = 200, body = [Object]), (status = 404, body = crate::error::Problem)))]
+pub async fn my_events(
+    State(state): State<AppState>,
+    SignedIn(caller): SignedIn,
+    Query(query): Query<RangeQuery>,
+) -> Result<Json<Value>, WebError> {
+    let id = own(&state, &caller).await?;
+    read_events(&state, id, &query).await
+}

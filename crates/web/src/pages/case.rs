@@ -1,0 +1,374 @@
+//! `GET /cases/{id}`: evidence for and against, history, what may be done next.
+
+use axum::{
+    Form,
+    extract::{Path, State},
+    http::HeaderMap,
+    response::Redirect,
+};
+use losses::{
+    case::{Case, CaseAction, CaseState, HistoryEntry, HistoryWhat, Outcome, Verdict},
+    evidence::{Direction, Evidence},
+};
+use maud::{Markup, html};
+use metering::{ControlKind, Timestamp};
+use serde::Deserialize;
+use store::{ControlFilter, StoredControl, Topology};
+
+use super::{cases, controls};
+use crate::{
+    auth::Staff,
+    drawing,
+    error::{WebError, sentence},
+    format,
+    layout::{self, Frame, Page, Section},
+    state::AppState,
+};
+
+/// `GET /cases/{id}`.
+///
+/// # Errors
+/// When the caller is not staff, there is no such case or the store fails.
+pub async fn page(
+    State(state): State<AppState>,
+    Staff(caller): Staff,
+    headers: HeaderMap,
+    Path(id): Path<u64>,
+) -> Result<Markup, WebError> {
+    let case = state.store.case(id).await?.ok_or(WebError::NotFound)?;
+    let frame = Frame::load(&state, caller, &headers).await?;
+    let now = frame.now();
+    let topology = state.store.topology(now).await?;
+    let controls = state.store.controls(ControlFilter { case: Some(id), ..ControlFilter::default() }).await?;
+    let users = state.store.users().await?;
+    let staff: Vec<_> =
+        users.iter().filter(|u| !u.disabled && u.usage_point.is_none()).map(|u| u.name.as_str()).collect();
+    let title = cases::title(&case);
+    let path = format!("/cases/{id}");
+    let (to, topics) = (frame.caller().is_operator(), "cases,controls");
+    let body = html! {
+        div.crumbs { a href="/cases" { "Cases" } " › C-" (id) }
+        div.head {
+            div { h1 { (title) } div.sub { "A score is a reason to look, never an accusation." } }
+        }
+        div.cols.two {
+            (layout::refreshed("case-facts", "cases controls", &path, html! {
+                (facts(&case, now))
+                @if let Some(outcome) = &case.outcome { (outcome_card(outcome)) }
+                (evidence_card(&case, Direction::For))
+                (evidence_card(&case, Direction::Against))
+                (controls_card(&controls, now))
+                (timeline(&case))
+            }))
+            div.stack {
+                (supply_card(&case, &topology, to))
+                @if case.state.is_closed() {
+                    section.card { h2 { "Closed" } p.dim { "Nothing more can be done with this case. A new reason opens a new one." } }
+                } @else {
+                    (assign_form(&case, &staff))
+                    (move_form(&case))
+                    (conclude_form(&case))
+                    (comment_form(&case))
+                }
+            }
+        }
+    };
+    Ok(frame.page(Page { title: &title, section: Section::Cases, topics, charts: false, body }))
+}
+
+fn facts(case: &Case, now: Timestamp) -> Markup {
+    let reached = |state: CaseState| match state {
+        CaseState::New => true,
+        CaseState::Review | CaseState::Visit => case.history.iter().any(|entry| {
+            matches!(&entry.what,
+            HistoryWhat::Acted(CaseAction::Move { to }) if *to == state)
+                || state == CaseState::Visit && matches!(&entry.what, HistoryWhat::Acted(CaseAction::AskVisit { .. }))
+        }),
+        CaseState::Confirmed | CaseState::Cleared => case.state == state,
+    };
+    let step = |state: CaseState| {
+        let class = if case.state == state {
+            "now"
+        } else if reached(state) {
+            "done"
+        } else {
+            ""
+        };
+        html! { li class=(class) aria-current=[(case.state == state).then_some("step")] { (state.word()) } }
+    };
+    html! {
+        section.card aria-label="Facts" {
+            ol.steps {
+                (step(CaseState::New)) (step(CaseState::Review)) (step(CaseState::Visit))
+                @match case.state {
+                    CaseState::Confirmed | CaseState::Cleared => { (step(case.state)) },
+                    _ => { li { "confirmed or cleared" } },
+                }
+            }
+            dl.facts {
+                dt { "Kind" } dd { (case.kind.word()) }
+                dt { "Zone" } dd { a href={ "/zones/" (case.zone) } { (case.zone) } }
+                dt { "Usage point" } dd { @match case.usage_point {
+                    Some(point) => { a href={ "/find?q=" (point) } { (point) } },
+                    None => { "not localised: the zone only" },
+                } }
+                dt { "Opened" } dd { (layout::time(case.opened_at, &format::date_minute(case.opened_at))) " · " (format::ago(case.opened_at, now)) }
+                dt { "Began" } dd { @match case.onset { Some(at) => { "about " (layout::time(at, &format::date_minute(at))) }, None => { span.none { "not known" } } } }
+                @if let Some(at) = case.imbalance_ended { dt { "Imbalance ended" } dd { (layout::time(at, &format::date_minute(at))) } }
+                dt { "Owner" } dd { @match &case.owner { Some(owner) => { (owner) }, None => { span.none { "nobody" } } } }
+                dt { "Due" } dd { @match case.due { Some(due) => { (format::date(due)) }, None => { span.none { "–" } } } }
+            }
+        }
+    }
+}
+
+fn outcome_card(outcome: &Outcome) -> Markup {
+    let (class, word) = match outcome.verdict {
+        Verdict::Confirmed => ("banner bad", "Confirmed"),
+        Verdict::Cleared => ("banner good", "Cleared"),
+    };
+    html! { div class=(class) { h2 { (word) " · " (format::number(outcome.kwh, 1)) " kWh" } p { (outcome.reason) } } }
+}
+
+fn evidence_card(case: &Case, direction: Direction) -> Markup {
+    let mut pieces: Vec<&Evidence> = case.evidence.iter().filter(|e| e.direction == direction).collect();
+    pieces.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let full = case.evidence.iter().map(|e| e.weight).fold(5.0, f64::max);
+    let (class, title, none) = match direction {
+        Direction::For => ("for", "Evidence for", "Nothing speaks for the suspicion any more."),
+        Direction::Against => (
+            "against",
+            "Evidence against",
+            "Nothing was found that speaks against it. That is not proof: look for an honest explanation before the visit.",
+        ),
+    };
+    html! {
+        section.card aria-label=(title) {
+            header { h2 { (title) } span.small.dim { (pieces.len()) } }
+            @if pieces.is_empty() { p.dim { (none) } }
+            ul.evidence {
+                @for piece in pieces { li class=(class) {
+                    div.row {
+                        h3 { (piece.kind.word()) }
+                        span.small.dim.nowrap { (piece.strength()) " · " (format::number(piece.weight, 1)) " nats " (drawing::weigh_bar(piece.weight, full, direction == Direction::For)) }
+                    }
+                    p { (piece.words) }
+                    @if !piece.readings.is_empty() { p.small { "Rests on "
+                        @for (i, range) in piece.readings.iter().take(6).enumerate() {
+                            @if i > 0 { ", " }
+                            a href={ "/meters/" (range.meter) "?from=" (range.from.0) "&to=" (range.to.0) } { (range.meter) }
+                            span.dim { " " (format::date_minute(range.from)) " – " (format::date_minute(range.to)) }
+                        }
+                        @if piece.readings.len() > 6 { " and " (piece.readings.len() - 6) " more meters" }
+                    } }
+                } }
+            }
+        }
+    }
+}
+
+fn controls_card(list: &[StoredControl], now: Timestamp) -> Markup {
+    html! {
+        @if !list.is_empty() { section.card aria-label="Commands of this case" {
+            header { h2 { "Commands" } a.more href="/controls" { "All commands" } }
+            (controls::table(list, now))
+        } }
+    }
+}
+
+fn timeline(case: &Case) -> Markup {
+    html! {
+        section.card aria-label="History" {
+            header { h2 { "History" } }
+            ol.timeline {
+                @for (i, entry) in case.history.iter().enumerate().rev() {
+                    li class=[(i + 1 == case.history.len()).then_some("now")] {
+                        (layout::time(entry.at, &format::date_minute(entry.at))) " · " strong { (entry.by) }
+                        div { (history_words(entry)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn history_words(entry: &HistoryEntry) -> String {
+    match &entry.what {
+        HistoryWhat::Opened => "opened the case".to_owned(),
+        HistoryWhat::EvidenceAdded { pieces } => format!("evidence added or replaced: {pieces} pieces"),
+        HistoryWhat::Reclassified { from, usage_point } => {
+            let before = usage_point.map_or_else(|| "the zone only".to_owned(), |point| point.to_string());
+            format!("the evidence changed the case; it was '{}' about {before}", from.word())
+        }
+        HistoryWhat::ImbalanceEnded => "the imbalance ended".to_owned(),
+        HistoryWhat::ImbalanceReturned => "the imbalance came back".to_owned(),
+        HistoryWhat::Acted(action) => match action {
+            CaseAction::Assign { owner, due } => {
+                let owner = owner.as_deref().unwrap_or("nobody");
+                let due = due.map(|due| format!(", due {}", format::date(due))).unwrap_or_default();
+                format!("assigned to {owner}{due}")
+            }
+            CaseAction::Move { to } => format!("moved to {}", to.word()),
+            CaseAction::Comment { text } => format!("“{text}”"),
+            CaseAction::AskVisit { reason } => format!("asks for a visit: {reason}"),
+            CaseAction::Conclude { verdict, reason, kwh } => {
+                let word = if *verdict == Verdict::Confirmed { "confirmed" } else { "cleared" };
+                format!("{word} with {} kWh: {reason}", format::number(*kwh, 1))
+            }
+        },
+    }
+}
+
+fn supply_card(case: &Case, topology: &Topology, operator: bool) -> Markup {
+    let point = case.usage_point.and_then(|point| topology.usage_point(point));
+    let meter = point.and_then(|point| point.installation.as_ref()).map(|installation| installation.meter);
+    html! {
+        @if let (Some(point), Some(meter)) = (point, meter) {
+            section.card aria-label="Supply" {
+                header { h2 { "Supply" } }
+                dl.facts {
+                    dt { "Usage point" } dd { (point.usage_point) }
+                    dt { "Meter" } dd { a href={ "/meters/" (meter) } { (meter) } }
+                }
+                @if point.never_disconnect { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
+                @else if operator {
+                    p { a.button href={ "/meters/" (meter) "/control?kind=" (ControlKind::Disconnect.word()) "&case=" (case.id) } { "Disconnect…" } }
+                }
+            }
+        }
+    }
+}
+
+fn assign_form(case: &Case, staff: &[&str]) -> Markup {
+    html! {
+        section.card { form.form method="post" action={ "/cases/" (case.id) } {
+            h2 { "Assign" }
+            input type="hidden" name="action" value="assign";
+            div.fields {
+                div.field { label for="owner" { "Owner" } select #owner name="owner" {
+                    option value="" { "nobody" }
+                    @for name in staff { option selected[case.owner.as_deref() == Some(name)] { (name) } }
+                } }
+                div.field { label for="due" { "Due" } input #due type="date" name="due" value=[case.due.map(format::date)]; }
+            }
+            button { "Assign" }
+        } }
+    }
+}
+
+fn move_form(case: &Case) -> Markup {
+    html! {
+        @if !case.state.next().is_empty() { section.card {
+            h2 { "Move" }
+            p.dim { "New › Review › Visit › Confirmed or Cleared." }
+            form.fields method="post" action={ "/cases/" (case.id) } {
+                input type="hidden" name="action" value="move";
+                @for state in case.state.next() { button name="to" value=(state.word()) { "To " (state.word()) } }
+            }
+        } }
+    }
+}
+
+fn conclude_form(case: &Case) -> Markup {
+    html! {
+        section.card { form.form method="post" action={ "/cases/" (case.id) } {
+            h2 { "Conclude" }
+            @if case.state == CaseState::New { p.dim { "A case that nobody has looked at cannot be concluded: move it to review first." } }
+            @else {
+                input type="hidden" name="action" value="conclude";
+                fieldset {
+                    legend { "Outcome" }
+                    label.check { input type="radio" name="verdict" value="confirmed" required; "Confirmed: the suspicion was right" }
+                    label.check { input type="radio" name="verdict" value="cleared" required; "Cleared: there was an honest explanation" }
+                }
+                div.field { label for="reason" { "What was found" } textarea #reason name="reason" maxlength="4000" required {} }
+                div.field { label for="kwh" { "Energy found missing or explained, kWh" } input #kwh name="kwh" type="number" min="0" step="0.001" value="0" required; }
+                button.primary { "Conclude the case" }
+            }
+        } }
+    }
+}
+
+fn comment_form(case: &Case) -> Markup {
+    html! {
+        section.card { form.form method="post" action={ "/cases/" (case.id) } {
+            h2 { "Comment" }
+            input type="hidden" name="action" value="comment";
+            div.field { label for="text" { "Remark, kept in the history" } textarea #text name="text" maxlength="4000" required {} }
+            button { "Add" }
+        } }
+    }
+}
+
+/// Body of the forms of the case page.
+#[derive(Debug, Deserialize)]
+pub struct CaseForm {
+    action: String,
+    #[serde(default)]
+    owner: String,
+    #[serde(default)]
+    due: String,
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    verdict: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    kwh: String,
+}
+
+impl CaseForm {
+    fn action(self) -> Result<CaseAction, WebError> {
+        let invalid = |what: &str| WebError::Invalid(what.to_owned());
+        Ok(match self.action.as_str() {
+            "assign" => CaseAction::Assign {
+                owner: (!self.owner.is_empty()).then_some(self.owner),
+                due: match self.due.as_str() {
+                    "" => None,
+                    text => Some(text.parse::<Timestamp>().map_err(|error| WebError::Invalid(error.to_string()))?),
+                },
+            },
+            "move" => CaseAction::Move {
+                to: [CaseState::Review, CaseState::Visit]
+                    .into_iter()
+                    .find(|state| state.word() == self.to)
+                    .ok_or_else(|| invalid("a case is moved to review or visit"))?,
+            },
+            "comment" => CaseAction::Comment { text: self.text },
+            "conclude" => CaseAction::Conclude {
+                verdict: match self.verdict.as_str() {
+                    "confirmed" => Verdict::Confirmed,
+                    "cleared" => Verdict::Cleared,
+                    _ => return Err(invalid("say whether the case is confirmed or cleared")),
+                },
+                reason: self.reason,
+                kwh: self.kwh.trim().parse().map_err(|_| invalid("the energy is a number of kWh"))?,
+            },
+            _ => return Err(invalid("an action is assign, move, comment or conclude")),
+        })
+    }
+}
+
+/// `POST /cases/{id}`: one action, then back to the case.
+///
+/// # Errors
+/// When the caller is not staff, the action is not usable, or the case refuses it.
+pub async fn act(
+    State(state): State<AppState>,
+    Staff(caller): Staff,
+    Path(id): Path<u64>,
+    Form(form): Form<CaseForm>,
+) -> Result<Redirect, WebError> {
+    let action = form.action()?;
+    if let CaseAction::Assign { owner: Some(owner), .. } = &action {
+        let known = state.store.user_by_name(owner).await?;
+        if known.is_none_or(|user| user.usage_point.is_some() || user.disabled) {
+            return Err(WebError::Invalid(sentence("a case is assigned to an operator or an engineer")));
+        }
+    }
+    state.store.case_action(id, action, &caller.name, state.now()).await?;
+    Ok(Redirect::to(&format!("/cases/{id}")))
+}

@@ -1,0 +1,181 @@
+//! `GET /enrolment`: import of the topology with the rows that were not taken, and new secrets for meters, shown once.
+
+use axum::{
+    Form,
+    extract::{DefaultBodyLimit, State},
+    http::HeaderMap,
+};
+use maud::{Markup, PreEscaped, html};
+use metering::{MeterId, Topic, topic::UpKind};
+use qrcode::{EcLevel, QrCode, render::svg};
+use serde::Deserialize;
+use store::{Enrolment, ImportReport};
+
+use crate::{
+    assets::hex,
+    auth::Operator,
+    error::{WebError, sentence},
+    layout::{Frame, Page, Section},
+    state::AppState,
+};
+
+/// Largest topology taken in one go, bytes.
+pub const TOPOLOGY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most meters enrolled from the page at once: each gets its own QR code.
+const ENROL_MAX: usize = 100;
+/// Rejected rows shown.
+const REJECTED_MAX: usize = 200;
+
+/// The body limit of the topology form: percent-encoding may triple it.
+pub fn body_limit() -> DefaultBodyLimit {
+    DefaultBodyLimit::max(3 * TOPOLOGY_BYTES_MAX)
+}
+
+/// `GET /enrolment`.
+///
+/// # Errors
+/// When the caller is no operator or the store fails.
+pub async fn page(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    headers: HeaderMap,
+) -> Result<Markup, WebError> {
+    let frame = Frame::load(&state, caller, &headers).await?;
+    render(&state, &frame, html! {}).await
+}
+
+async fn render(state: &AppState, frame: &Frame, result: Markup) -> Result<Markup, WebError> {
+    let topology = state.store.topology(frame.now()).await?;
+    let meters = state.store.meters(frame.now()).await?;
+    let without = meters.iter().filter(|row| row.enrolled_at.is_none()).map(|row| row.meter.as_str());
+    let waiting: Vec<&str> = without.take(ENROL_MAX).collect();
+    let body = html! {
+        div.head { div { h1 { "Enrolment" } div.sub {
+            (topology.zones.len()) " zones, " (topology.usage_points.len()) " usage points, " (meters.len()) " meters · version " (topology.version) " of the topology"
+        } } }
+        (result)
+        div.cols.even {
+            section.card { form.form method="post" action="/enrolment/topology" data-upload {
+                h2 { "Import the topology" }
+                p.dim { "One row a zone or usage point. Rows that say what is known change nothing; rows that cannot be right are listed with their reason and not taken." }
+                p { code { "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from" } }
+                div.field { label for="csv" { "CSV, pasted or from a file" } textarea #csv name="csv" rows="8" required spellcheck="false" placeholder="F1,,M-F1,,,,,2026-01-01" {} }
+                div.field { label for="file" { "File" } input #file type="file" accept=".csv,text/csv" data-into="csv"; span.hint { "Read by the browser into the field above. Without scripts: paste, or POST it to /api/v1/topology." } }
+                button.primary { "Import" }
+            } }
+            section.card { form.form method="post" action="/enrolment/meters" {
+                h2 { "Enrol meters" }
+                p.dim { "Each meter gets a new secret of 256 bits, shown once. An earlier secret of the same meter stops working." }
+                div.field { label for="meters" { "Names of meters, one a line, at most " (ENROL_MAX) } textarea #meters name="meters" rows="8" required spellcheck="false" { (waiting.join("\n")) } }
+                @if !waiting.is_empty() { span.hint { "Filled with meters of the topology that have no secret yet." } }
+                button.primary { "Make secrets" }
+            } }
+        }
+    };
+    Ok(frame.page(Page { title: "Enrolment", section: Section::Enrolment, topics: "cases", charts: false, body }))
+}
+
+/// Body of the import form.
+#[derive(Debug, Deserialize)]
+pub struct TopologyForm {
+    csv: String,
+}
+
+/// `POST /enrolment/topology`.
+///
+/// # Errors
+/// When the caller is no operator or the CSV has no usable header.
+pub async fn import(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    headers: HeaderMap,
+    Form(form): Form<TopologyForm>,
+) -> Result<Markup, WebError> {
+    let outcome = state.store.import_topology(&form.csv, &caller.name, state.now()).await.map_err(WebError::from);
+    let frame = Frame::load(&state, caller, &headers).await?;
+    let result = match outcome {
+        Ok(report) => report_view(&report),
+        Err(WebError::Invalid(why) | WebError::Conflict(why)) => {
+            html! { div.banner.bad role="alert" { p { strong { "Nothing was imported. " } (sentence(&why)) } } }
+        }
+        Err(error) => return Err(error),
+    };
+    render(&state, &frame, result).await
+}
+
+fn report_view(report: &ImportReport) -> Markup {
+    let class = if report.rejected.is_empty() { "banner good" } else { "banner warn" };
+    html! {
+        div class=(class) role="status" { p { strong { (report.accepted) " rows taken, " (report.unchanged) " already known, " (report.rejected.len()) " not taken." } } }
+        @if !report.rejected.is_empty() { section.card {
+            header { h2 { "Rows not taken" } }
+            table {
+                thead { tr { th.num scope="col" { "Line" } th scope="col" { "Reason" } } }
+                tbody { @for row in report.rejected.iter().take(REJECTED_MAX) { tr { td.num { (row.line) } td { (row.reason) } } } }
+            }
+            @if report.rejected.len() > REJECTED_MAX { p.dim { "The first " (REJECTED_MAX) " are shown." } }
+        } }
+    }
+}
+
+/// Body of the enrolment form.
+#[derive(Debug, Deserialize)]
+pub struct MetersForm {
+    meters: String,
+}
+
+/// `POST /enrolment/meters`: the secrets are in this answer and nowhere else.
+///
+/// # Errors
+/// When the caller is no operator or a name is not usable.
+pub async fn enrol(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    headers: HeaderMap,
+    Form(form): Form<MetersForm>,
+) -> Result<Markup, WebError> {
+    let mut meters = Vec::new();
+    for name in form.meters.split([' ', ',', ';', '\n', '\r', '\t']).filter(|name| !name.is_empty()) {
+        let meter = MeterId::new(name).map_err(|why| WebError::Invalid(format!("{}: {why}", name.escape_debug())))?;
+        if !meters.contains(&meter) {
+            meters.push(meter);
+        }
+    }
+    if meters.is_empty() || meters.len() > ENROL_MAX {
+        return Err(WebError::Invalid(format!(
+            "enrol 1 to {ENROL_MAX} meters at once here; more by POST /api/v1/meters"
+        )));
+    }
+    let made = state.store.enrol(&meters, &caller.name, state.now()).await?;
+    let frame = Frame::load(&state, caller, &headers).await?;
+    render(&state, &frame, html! {
+        section.card aria-labelledby="secrets" {
+            header { h2 #secrets { "New secrets" } }
+            div.banner.warn role="status" { p { strong { "They are shown this once. " } "Only a hash is stored: note them or scan them now." } }
+            @for enrolment in &made { (secret(enrolment)?) }
+        }
+    }).await
+}
+
+/// The text in the QR code: what a meter needs, as JSON.
+pub fn provisioning_text(enrolment: &Enrolment) -> String {
+    serde_json::json!({ "gridtally": 1, "meter": enrolment.meter, "secret": hex(&enrolment.secret) }).to_string()
+}
+
+fn secret(enrolment: &Enrolment) -> Result<Markup, WebError> {
+    let text = hex(&enrolment.secret);
+    let code = QrCode::with_error_correction_level(provisioning_text(enrolment), EcLevel::M)
+        .map_err(|_| WebError::Internal)?;
+    let drawn = code.render::<svg::Color<'_>>().min_dimensions(172, 172).quiet_zone(false).build();
+    let drawn = drawn.split_once("?>").map_or(drawn.as_str(), |(_, svg)| svg);
+    let up = Topic::Up(enrolment.meter, UpKind::Profile).name();
+    Ok(html! { div.secret {
+        div.qr role="img" aria-label={ "QR code with the secret of " (enrolment.meter) } { (PreEscaped(drawn)) }
+        dl.facts {
+            dt { "Meter, user name" } dd { code { (enrolment.meter) } }
+            dt { "Secret, password" } dd { code { (text) } " " button.plain type="button" data-copy=(text) { "copy" } }
+            dt { "Publishes" } dd { code { (up.trim_end_matches("profile")) "{hello,profile,now,event,reply,quality,snapshot}" } }
+            dt { "Subscribes" } dd { code { (Topic::down_filter(enrolment.meter)) } }
+        }
+    } })
+}

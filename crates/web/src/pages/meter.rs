@@ -1,0 +1,345 @@
+//! `GET /meters/{id}`: what the meter shows and measures now, its load, its events, its supply.
+
+use axum::{
+    extract::{Path, Query, State},
+    http::HeaderMap,
+    response::Response,
+};
+use maud::{Markup, html};
+use metering::{EventKind, MeterId, Quality, Timestamp, frame::RelayState};
+use store::{ControlFilter, EventFilter, Latest, StoredEvent, StoredRecord, Topology};
+
+use super::{controls, zone::PeriodQuery};
+use crate::{
+    auth::Staff,
+    csv::Csv,
+    drawing::Lcd,
+    error::WebError,
+    format,
+    layout::{self, Frame, Page, Section},
+    live::Values,
+    state::AppState,
+};
+
+/// Events on the page.
+const EVENTS_MAX: u32 = 50;
+/// Controls on the page.
+const CONTROLS_MAX: u32 = 10;
+/// Rows of the table fallback.
+const TABLE_ROWS: usize = 200;
+
+/// The state of a relay as shape, word and colour; a dash when it is not known.
+pub fn relay_badge(relay: Option<RelayState>) -> Markup {
+    let Some(relay) = relay else { return html! { span.none { "not known" } } };
+    let class = match relay {
+        RelayState::Closed => "badge good",
+        RelayState::Ready => "badge info",
+        RelayState::Fault => "badge warn",
+        RelayState::Open | RelayState::OpenLimit | RelayState::OpenTamper | RelayState::Locked => "badge bad",
+    };
+    html! { span class=(class) { (relay.word()) } }
+}
+
+/// What changes on a meter's page with every frame.
+pub fn live_values(state: &AppState, meter: MeterId) -> Values {
+    let mut values = Values::default();
+    let Some(latest) = state.store.latest(meter) else { return values };
+    values.text("heard", format::date_time(latest.received));
+    values.text("relay", latest.relay.map_or(format::UNKNOWN, RelayState::word));
+    if let Some(end) = latest.profile_end {
+        values.text("profile-end", format::date_minute(end));
+    }
+    let Some(now) = &latest.now else { return values };
+    values.text("at", format::clock(now.at));
+    let mut put = |key: &str, text: Option<String>| {
+        values.text(key, text.unwrap_or_else(|| format::UNKNOWN.to_owned()));
+    };
+    put("voltage", now.voltage_mv.map(|v| format::milli(v.0, 1)));
+    put("current", now.current_ma.map(|c| format::milli(c.0, 2)));
+    put("power", now.power_w.map(|p| format::number(f64::from(p.0), 0)));
+    put("reactive", now.reactive_var.map(|q| format::number(f64::from(q.0), 0)));
+    put("factor", now.power_factor.map(|f| format::milli(f.0, 2)));
+    put("frequency", now.frequency_mhz.map(|f| format::milli(f.0, 2)));
+    put("neutral", now.neutral_ma.map(|c| format::milli(c.0, 2)));
+    put("load-voltage", now.load_voltage_mv.map(|v| format::milli(v.0, 1)));
+    put("import", now.import_wh.map(|e| format::register_kwh(e.0)));
+    put("export", now.export_wh.map(|e| format::register_kwh(e.0)));
+    values
+}
+
+/// `GET /meters/{id}`.
+///
+/// # Errors
+/// When the caller is not staff, there is no such meter or the store fails.
+pub async fn page(
+    State(state): State<AppState>,
+    Staff(caller): Staff,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(query): Query<PeriodQuery>,
+) -> Result<Markup, WebError> {
+    let id = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    let frame = Frame::load(&state, caller, &headers).await?;
+    let now = frame.now();
+    let topology = state.store.topology(now).await?;
+    let latest = state.store.latest(id);
+    if !is_known(&state, &topology, id).await? {
+        return Err(WebError::NotFound);
+    }
+    let period = query.period(now);
+    let records = state.store.profile(id, period.after, period.to).await?;
+    let events =
+        state.store.events(EventFilter { meter: Some(id), limit: EVENTS_MAX, ..EventFilter::default() }).await?;
+    let controls = state
+        .store
+        .controls(ControlFilter { meter: Some(id), limit: CONTROLS_MAX, ..ControlFilter::default() })
+        .await?;
+    let values = live_values(&state, id);
+    let path = format!("/meters/{id}");
+    let refresh_path = format!("{path}?{}", query.query(&period));
+    let url = format!("/api/v1/meters/{id}/profile?{}", query.query(&period));
+    let operator = frame.caller().is_operator();
+    let body = html! {
+        (head(&topology, id, &query, &period, &path))
+        (figures(&values))
+        div.cols.wide-right {
+            div.stack {
+                section.card aria-labelledby="display" {
+                    header { h2 #display { "Display" } span.small.dim { "as on the front of the meter" } }
+                    (layout::refreshed("lcd", &format!("meter:{id}"), &refresh_path, lcd(id, latest.as_ref())))
+                }
+                (supply_card(&topology, id, latest.as_ref(), operator))
+                (about(latest.as_ref(), &values))
+            }
+            div.stack {
+                section.card aria-labelledby="load" {
+                    header { h2 #load { "Mean power by interval" } span.small.dim { "from the registers; a hole is a missing reading" } }
+                    div.chart data-chart="power" data-height="240" data-url=(url) data-topic={ "meter:" (id) } { "The chart needs scripts; the table below shows the same." }
+                    header { h2 { "Mean voltage" } }
+                    div.chart data-chart="voltage" data-height="160" data-url=(url) data-topic={ "meter:" (id) } {}
+                    details { summary { "The same as a table" } (table(&records)) }
+                }
+                section.card aria-labelledby="commands" {
+                    header { h2 #commands { "Commands" } a.more href="/controls" { "All commands" } }
+                    (layout::refreshed("meter-controls", "controls", &refresh_path, controls::table(&controls, now)))
+                }
+                section.card aria-labelledby="events" {
+                    header { h2 #events { "Events" } span.small.dim { "newest first" } }
+                    (layout::refreshed("meter-events", &format!("meter:{id}"), &refresh_path, events_table(&events)))
+                }
+            }
+        }
+    };
+    let (title, topics) = (format!("Meter {id}"), format!("meter:{id},controls,cases"));
+    Ok(frame.page(Page { title: &title, section: Section::Meters, topics: &topics, charts: true, body }))
+}
+
+/// Whether a meter is enrolled, installed, or was heard.
+///
+/// # Errors
+/// When the store fails.
+pub async fn is_known(state: &AppState, topology: &Topology, id: MeterId) -> Result<bool, WebError> {
+    if topology.usage_point_of(id).is_some() || topology.observed_by(id).is_some() || state.store.latest(id).is_some() {
+        return Ok(true);
+    }
+    Ok(state.store.meters(state.now()).await?.iter().any(|row| row.meter == id))
+}
+
+fn head(topology: &Topology, id: MeterId, query: &PeriodQuery, period: &super::zone::Period, path: &str) -> Markup {
+    let point = topology.usage_point_of(id);
+    let observed = topology.observed_by(id);
+    html! {
+        div.crumbs {
+            a href="/meters" { "Meters" } " › " (id)
+            @if let Some(point) = point { " · usage point " (point.usage_point) " in zone " a href={ "/zones/" (point.zone) } { (point.zone) } }
+            @if let Some(zone) = observed { " · observer of zone " a href={ "/zones/" (zone.zone) } { (zone.zone) } }
+        }
+        div.head {
+            div {
+                h1 { "Meter " (id) }
+                div.sub { "Last heard " span data-k="heard" { "–" } " UTC · period " (format::date_minute(period.after)) " to " (format::date_minute(period.to)) " UTC" }
+            }
+            div.actions { (query.picker(path)) a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
+        }
+    }
+}
+
+fn figures(values: &Values) -> Markup {
+    let figure = |key: &str, label: &str, unit: &str| {
+        html! { div.kpi {
+            div.label { (label) }
+            div.value { span data-k=(key) { (values.of(key)) } " " span.unit { (unit) } }
+        } }
+    };
+    html! {
+        div.kpis {
+            (figure("power", "Power", "W")) (figure("voltage", "Voltage", "V")) (figure("current", "Current", "A"))
+            (figure("factor", "Power factor", "")) (figure("frequency", "Frequency", "Hz"))
+            div.kpi { div.label { "Values of" } div.value { span data-k="at" { (values.of("at")) } } div.note { "UTC" } }
+        }
+    }
+}
+
+fn lcd(id: MeterId, latest: Option<&Latest>) -> Markup {
+    let import = latest
+        .and_then(|l| l.now.as_ref().and_then(|now| now.import_wh).or_else(|| l.hello.as_ref().map(|h| h.import_wh)));
+    let text = import.map(|wh| format!("{:06}.{:02}", wh.0 / 1_000 % 1_000_000, wh.0 % 1_000 / 10));
+    let mut signs = Vec::new();
+    if let Some(latest) = latest {
+        if latest.now.as_ref().and_then(|now| now.export_wh).is_some_and(|wh| wh.0 > 0) {
+            signs.push("−A".to_owned());
+        }
+        match latest.relay {
+            Some(RelayState::Closed) => signs.push("ON".to_owned()),
+            Some(RelayState::Ready) => signs.push("PRESS".to_owned()),
+            Some(_) => signs.push("OFF".to_owned()),
+            None => {}
+        }
+    }
+    Lcd { value: text.as_deref(), unit: "kWh", obis: "1.8.0", name: &format!("Gridtally · {id}"), signs: &signs }.draw()
+}
+
+fn supply_card(topology: &Topology, id: MeterId, latest: Option<&Latest>, operator: bool) -> Markup {
+    let point = topology.usage_point_of(id);
+    let never = point.is_some_and(|point| point.never_disconnect);
+    let may_cut = !never && topology.observed_by(id).is_none();
+    html! {
+        section.card aria-labelledby="supply" {
+            header { h2 #supply { "Supply" } }
+            dl.facts {
+                dt { "Relay" } dd { (relay_badge(latest.and_then(|l| l.relay))) " " span.visually-hidden data-k="relay" {} }
+                dt { "Load side" } dd { span data-k="load-voltage" { (format::maybe(latest.and_then(|l| l.now.as_ref()).and_then(|n| n.load_voltage_mv).map(|v| f64::from(v.0) / 1e3), 1)) } " V" }
+                dt { "Neutral current" } dd { span data-k="neutral" { (format::maybe(latest.and_then(|l| l.now.as_ref()).and_then(|n| n.neutral_ma).map(|c| f64::from(c.0) / 1e3), 2)) } " A" }
+            }
+            @if never { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
+            @if operator { p.fields {
+                @if may_cut { a.button href={ "/meters/" (id) "/control?kind=disconnect" } { "Disconnect…" } }
+                a.button href={ "/meters/" (id) "/control?kind=reconnect" } { "Reconnect…" }
+                @if may_cut { a.button href={ "/meters/" (id) "/control?kind=load_limit" } { "Load limit…" } }
+                a.button href={ "/meters/" (id) "/control?kind=snapshot_at" } { "Read now…" }
+            } }
+        }
+    }
+}
+
+fn about(latest: Option<&Latest>, values: &Values) -> Markup {
+    let hello = latest.and_then(|latest| latest.hello.as_ref());
+    html! {
+        section.card aria-labelledby="about" {
+            header { h2 #about { "Registers and device" } }
+            dl.facts {
+                dt { "Import" } dd { span data-k="import" { (values.of("import")) } " kWh" }
+                dt { "Export" } dd { span data-k="export" { (values.of("export")) } " kWh" }
+                dt { "Newest interval" } dd { span data-k="profile-end" { (values.of("profile-end")) } }
+                @if let Some(hello) = hello {
+                    dt { "Model" } dd { (or_dash(&hello.model)) }
+                    dt { "Firmware" } dd { (or_dash(&hello.firmware)) }
+                    dt { "Profile" } dd { "every " (hello.profile_minutes) " minutes" }
+                }
+            }
+        }
+    }
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { format::UNKNOWN } else { text }
+}
+
+/// The energy of an interval from the register before it, Wh; `None` when the interval before is missing or a register stepped back.
+pub fn interval_import_wh(before: &StoredRecord, record: &StoredRecord) -> Option<u64> {
+    let adjoins = record.record.end.seconds_since(before.record.end) == i64::from(record.minutes) * 60;
+    adjoins.then(|| record.record.import_wh.checked_sub(before.record.import_wh)).flatten().map(|wh| wh.0)
+}
+
+fn table(records: &[StoredRecord]) -> Markup {
+    let rows: Vec<(&StoredRecord, Option<u64>)> =
+        records.windows(2).map(|w| (&w[1], interval_import_wh(&w[0], &w[1]))).collect();
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Readings by interval" { table {
+            caption { "Newest first" @if rows.len() > TABLE_ROWS { "; the CSV has all rows" } }
+            thead { tr { th scope="col" { "Interval end (UTC)" } th.num scope="col" { "Energy Wh" } th.num scope="col" { "Import register kWh" } th.num scope="col" { "Voltage V" } th.num scope="col" { "Current A" } th scope="col" { "Quality" } } }
+            tbody { @for (record, energy) in rows.iter().rev().take(TABLE_ROWS) { tr {
+                th scope="row" { (format::date_minute(record.record.end)) }
+                td.num { @match energy { Some(wh) => { (format::count(*wh)) }, None => { span.none { "–" } } } }
+                td.num { (format::register_kwh(record.record.import_wh.0)) }
+                td.num { (record.record.voltage_mv.map_or_else(|| "–".to_owned(), |v| format::milli(v.0, 1))) }
+                td.num { (record.record.current_ma.map_or_else(|| "–".to_owned(), |c| format::milli(c.0, 2))) }
+                td { @if record.quality == Quality::Measured { "measured" } @else { span.badge.warn { (record.quality.word()) } } }
+            } } }
+        } }
+    }
+}
+
+fn events_table(events: &[StoredEvent]) -> Markup {
+    if events.is_empty() {
+        return layout::empty("No events", "Nothing has happened at this meter.");
+    }
+    html! {
+        div.scroll tabindex="0" role="region" aria-labelledby="events" { table {
+            thead { tr { th scope="col" { "When (UTC)" } th scope="col" { "What" } th.num scope="col" { "Voltage V" } th.num scope="col" { "Current A" } th.num scope="col" { "Power W" } } }
+            tbody { @for stored in events { @let event = &stored.event; tr {
+                th.nowrap scope="row" { (layout::time(event.at, &format::date_time(event.at))) }
+                td { (event_badge(event.kind)) }
+                td.num { (event.voltage_mv.map_or_else(|| "–".to_owned(), |v| format::milli(v.0, 1))) }
+                td.num { (event.current_ma.map_or_else(|| "–".to_owned(), |c| format::milli(c.0, 2))) }
+                td.num { (format::maybe(event.power_w.map(|p| f64::from(p.0)), 0)) }
+            } } }
+        } }
+    }
+}
+
+fn event_badge(kind: EventKind) -> Markup {
+    let class = if kind.is_tamper() { "badge warn" } else { "badge plain" };
+    html! { span class=(class) { (kind.word()) @if let EventKind::Other(code) = kind { " " (code) } } }
+}
+
+/// `GET /meters/{id}/profile.csv`.
+///
+/// # Errors
+/// When the caller is not staff or the store fails.
+pub async fn csv(
+    State(state): State<AppState>,
+    Staff(_): Staff,
+    Path(id): Path<String>,
+    Query(query): Query<PeriodQuery>,
+) -> Result<Response, WebError> {
+    let id = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    let period = query.period(state.now());
+    let records = state.store.profile(id, period.after, period.to).await?;
+    Ok(profile_csv(id, &records))
+}
+
+/// A meter's readings as CSV.
+pub fn profile_csv(id: MeterId, records: &[StoredRecord]) -> Response {
+    let mut csv = Csv::new(&[
+        "meter",
+        "end",
+        "minutes",
+        "import_wh",
+        "export_wh",
+        "voltage_mv",
+        "current_ma",
+        "flags",
+        "quality",
+    ]);
+    for stored in records {
+        let record = &stored.record;
+        csv.row(&[
+            id.to_string(),
+            record.end.to_string(),
+            stored.minutes.to_string(),
+            record.import_wh.0.to_string(),
+            record.export_wh.0.to_string(),
+            record.voltage_mv.map(|v| v.0.to_string()).unwrap_or_default(),
+            record.current_ma.map(|c| c.0.to_string()).unwrap_or_default(),
+            record.flags.0.to_string(),
+            stored.quality.word().to_owned(),
+        ]);
+    }
+    csv.download(&format!("meter-{id}.csv"))
+}
+
+/// The age of a time, for people.
+pub fn age(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| format::ago(at, now))
+}

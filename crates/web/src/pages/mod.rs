@@ -1,0 +1,16 @@
+//! The pages, one file a use case. `routes.rs` says at which address each stands.
+
+pub mod audit;
+pub mod case;
+pub mod cases;
+pub mod controls;
+pub mod enrolment;
+pub mod find;
+pub mod meter;
+pub mod meters;
+mod one_line;
+pub mod overview;
+pub mod own_meter;
+pub mod people;
+pub mod policy;
+pub mod zone;

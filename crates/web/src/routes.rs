@@ -1,0 +1,115 @@
+//! All routes, and what lies around them. To add a page: a file in `pages`, a line here, a case in the tests
+//! (`docs/howto/add-a-page.md`).
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware,
+    routing::{MethodRouter, get, post, put},
+};
+use tower_http::timeout::TimeoutLayer;
+
+use crate::{
+    api::{
+        cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, people as api_people,
+        policy as api_policy, system, zones,
+    },
+    assets, error, live,
+    pages::{audit, case, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy, zone},
+    security, sign_in,
+    state::AppState,
+};
+
+/// Largest body unless a route says otherwise, bytes.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Longest time for an answer; a stream of live values and a step of the simulated clock may take longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+type Routes = Vec<(&'static str, MethodRouter<AppState>)>;
+
+/// The pages.
+pub fn pages() -> Routes {
+    vec![
+        ("/", get(overview::page)),
+        ("/zones/{id}", get(zone::page)),
+        ("/zones/{id}/balances.csv", get(zone::csv)),
+        ("/meters", get(meters::page)),
+        ("/meters/{id}", get(meter::page)),
+        ("/meters/{id}/profile.csv", get(meter::csv)),
+        ("/meters/{id}/control", get(controls::form).post(controls::send)),
+        ("/cases", get(cases::page)),
+        ("/cases.csv", get(cases::csv)),
+        ("/cases/{id}", get(case::page).post(case::act)),
+        ("/controls", get(controls::page)),
+        ("/controls/{id}", get(controls::detail)),
+        ("/controls/{id}/approve", post(controls::approve)),
+        ("/enrolment", get(enrolment::page)),
+        ("/enrolment/topology", post(enrolment::import).layer(enrolment::body_limit())),
+        ("/enrolment/meters", post(enrolment::enrol)),
+        ("/policy", get(policy::page).post(policy::save)),
+        ("/policy/abort", post(policy::abort)),
+        ("/policy/never-disconnect", post(policy::never_disconnect)),
+        ("/people", get(people::page).post(people::create)),
+        ("/people/{name}", post(people::bar)),
+        ("/audit", get(audit::page)),
+        ("/find", get(find::page)),
+        ("/my", get(own_meter::page)),
+        ("/my/profile.csv", get(own_meter::csv)),
+        ("/sign-in", get(sign_in::page).post(sign_in::sign_in)),
+        ("/sign-out", post(sign_in::sign_out)),
+        ("/setup", get(sign_in::set_up_page).post(sign_in::set_up)),
+        ("/assets/{hash}/{name}", get(assets::serve)),
+    ]
+}
+
+/// The resources for programs; all of them are in the OpenAPI description.
+pub fn api() -> Routes {
+    vec![
+        ("/api/v1/zones", get(zones::list)),
+        ("/api/v1/zones/{id}/balances", get(zones::balances)),
+        ("/api/v1/meters", get(api_meters::list).post(api_meters::enrol)),
+        ("/api/v1/meters/{id}", get(api_meters::one)),
+        ("/api/v1/meters/{id}/profile", get(api_meters::profile)),
+        ("/api/v1/meters/{id}/events", get(api_meters::events)),
+        ("/api/v1/my", get(api_meters::my)),
+        ("/api/v1/my/profile", get(api_meters::my_profile)),
+        ("/api/v1/my/events", get(api_meters::my_events)),
+        ("/api/v1/cases", get(api_cases::list)),
+        ("/api/v1/cases/{id}", get(api_cases::one)),
+        ("/api/v1/cases/{id}/actions", post(api_cases::act)),
+        ("/api/v1/controls", get(api_controls::list).post(api_controls::request)),
+        ("/api/v1/controls/{id}", get(api_controls::one)),
+        ("/api/v1/controls/{id}/approve", post(api_controls::approve)),
+        (
+            "/api/v1/topology",
+            get(master::read).post(master::import).layer(DefaultBodyLimit::max(enrolment::TOPOLOGY_BYTES_MAX)),
+        ),
+        ("/api/v1/people", get(api_people::list).post(api_people::create)),
+        ("/api/v1/people/{name}/disabled", put(api_people::disable)),
+        ("/api/v1/policy", get(api_policy::read).put(api_policy::write)),
+        ("/api/v1/abort-switch", put(api_policy::abort)),
+        ("/api/v1/audit", get(system::audit)),
+        ("/health", get(system::health)),
+        ("/metrics", get(system::metrics)),
+    ]
+}
+
+/// The router with everything around it: errors rendered, headers set, foreign requests refused.
+pub fn router(state: AppState) -> Router {
+    let mut quick = Router::new().route("/api/openapi.json", get(openapi::serve));
+    for (path, methods) in pages().into_iter().chain(api()) {
+        quick = quick.route(path, methods);
+    }
+    let quick = quick.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_TIMEOUT));
+    let slow = Router::new().route("/live", get(live::stream)).route("/api/v1/clock", put(system::clock));
+    quick
+        .merge(slow)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(security::refuse_foreign))
+        .layer(middleware::from_fn(error::render))
+        .layer(middleware::from_fn_with_state(state.clone(), security::set_headers))
+        .with_state(state)
+}

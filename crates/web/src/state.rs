@@ -1,0 +1,115 @@
+//! What every handler can reach: the store, the clock, the pipeline's status.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use metering::Timestamp;
+use serde::Serialize;
+use store::Store;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::{live::Hub, sign_in::Failures};
+
+/// The clock: the real one or a simulation's.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Where the pipeline stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct PipelineStatus {
+    /// The server's time, seconds since 1970 UTC.
+    #[schema(value_type = i64)]
+    pub now: Timestamp,
+    /// Everything up to here has been balanced; `null` before the first slot.
+    #[schema(value_type = Option<i64>)]
+    pub processed_through: Option<Timestamp>,
+    /// Whether nothing is left to do at this time.
+    pub idle: bool,
+    /// A simulated clock must not go past this time without asking again.
+    #[schema(value_type = Option<i64>)]
+    pub wake_at: Option<Timestamp>,
+    /// Connected meters.
+    pub meters_connected: usize,
+}
+
+/// A step of a simulated clock.
+#[derive(Debug)]
+pub struct Advance {
+    /// The new time.
+    pub to: Timestamp,
+    /// Receives the status after the step.
+    pub done: oneshot::Sender<PipelineStatus>,
+}
+
+/// What the program that serves the pages decides.
+pub struct WebConfig {
+    /// The address people open, e.g. `https://gridtally.example`; `https` makes cookies secure and sends HSTS.
+    pub base_url: String,
+    /// The clock.
+    pub now: Now,
+    /// Where the pipeline stands; streams end when its sender is gone.
+    pub status: watch::Receiver<PipelineStatus>,
+    /// Takes steps of a simulated clock; `None` when the clock is real.
+    pub advance: Option<mpsc::Sender<Advance>>,
+    /// Further lines for `/metrics`, in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Public half of the key that signs controls (Ed25519); meters are told it when they are enrolled.
+    pub verifying_key: [u8; 32],
+}
+
+impl fmt::Debug for WebConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebConfig").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+/// Shared by all handlers; cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The databases.
+    pub store: Store,
+    /// What the program decided.
+    pub config: Arc<WebConfig>,
+    /// Live values.
+    pub(crate) hub: Arc<Hub>,
+    /// Password checks running at the same time: each takes 19 MiB.
+    pub(crate) password_checks: Arc<Semaphore>,
+    /// Failed sign-ins by name.
+    pub(crate) failures: Arc<Mutex<Failures>>,
+}
+
+impl AppState {
+    /// Makes the state; live values flow as soon as [`crate::router`] was called within a tokio runtime.
+    pub fn new(store: Store, config: WebConfig) -> Self {
+        Self {
+            store,
+            config: Arc::new(config),
+            hub: Arc::new(Hub::default()),
+            password_checks: Arc::new(Semaphore::new(2)),
+            failures: Arc::new(Mutex::new(Failures::default())),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.config.now)()
+    }
+
+    /// Where the pipeline stands, at this time.
+    pub fn status(&self) -> PipelineStatus {
+        let status = *self.config.status.borrow();
+        PipelineStatus { now: self.now(), ..status }
+    }
+
+    /// Whether people come by TLS.
+    pub fn is_https(&self) -> bool {
+        self.config.base_url.starts_with("https://")
+    }
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").field("config", &self.config).finish_non_exhaustive()
+    }
+}

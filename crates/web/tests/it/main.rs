@@ -1,0 +1,9 @@
+//! The router over a real store in a temporary directory, called as anybody, as a consumer, an engineer, an operator.
+
+mod api;
+mod app;
+mod live;
+mod pages;
+mod palette;
+mod security;
+mod world;

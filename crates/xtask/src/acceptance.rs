@@ -1,0 +1,46 @@
+//! Proofs that drive the built product as a user would. Short ones run in `ci`, long ones by name.
+
+mod clients;
+mod demo;
+mod grid;
+mod metrology;
+
+/// One proof.
+pub struct Check {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// Runs it; the words after the name are its arguments.
+    pub run: fn(&[&str]) -> Result<(), String>,
+}
+
+/// Proofs that every change must pass.
+pub const IN_CI: &[Check] = &[
+    Check { name: "demo-short", about: "17 virtual days: nothing lost or doubled, the large theft cut off", run: demo::short },
+    Check { name: "clients", about: "mosquitto and paho are a meter and receive a command", run: clients::run },
+    Check { name: "metrology", about: "all vectors and flicker points of the shared data", run: metrology::vectors },
+    Check { name: "grid", about: "power flow and estimation against every shared reference", run: grid::references },
+];
+
+/// Long proofs.
+const LONG: &[Check] = &[
+    Check { name: "demo", about: "30 virtual days at seeds 1 to 20 (or the seeds given): rates, delays, losses", run: demo::seeds },
+    Check { name: "kill", about: "serve killed 20 times under simulate --lockstep: the same end as undisturbed", run: demo::kill },
+];
+
+/// Names what there is.
+pub fn list() -> Result<(), String> {
+    for check in IN_CI.iter().chain(LONG) {
+        println!("{:12} {}", check.name, check.about);
+    }
+    Ok(())
+}
+
+/// Runs one by name.
+pub fn run(name: &str, arguments: &[&str]) -> Result<(), String> {
+    let check = IN_CI.iter().chain(LONG).find(|check| check.name == name);
+    let check = check.ok_or_else(|| format!("no such proof: {name}; `cargo xtask acceptance` lists them"))?;
+    crate::run::step("build", "cargo", &["build", "--release", "--locked"])?;
+    (check.run)(arguments)
+}

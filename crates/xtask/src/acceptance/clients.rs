@@ -1,0 +1,269 @@
+//! Clients that others wrote are a meter: they send readings and an event, receive a control and answer it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{run, tools};
+
+const TOPOLOGY: &str = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\n\
+    F-1,,M-FEEDER,,,1,ABC,2026-01-01\n\
+    F-1,,,U-MOSQUITTO,M-MOSQUITTO,1,A,2026-01-01\n\
+    F-1,,,U-PAHO,M-PAHO,1,B,2026-01-01\n";
+
+/// Mosquitto's command-line clients (MQTT 3.1.1) and paho (MQTT 5).
+pub fn run(_: &[&str]) -> Result<(), String> {
+    let folder = std::env::temp_dir().join(format!("gridtally-clients-{}", std::process::id()));
+    let result = in_folder(&folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    result
+}
+
+fn in_folder(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+    let server = TestServer::start(folder)?;
+    if tools::present("mosquitto_pub") && tools::present("mosquitto_sub") {
+        mosquitto(&server)?;
+        println!("   mosquitto: readings stored, control received and answered");
+    } else {
+        println!("   left out: mosquitto's clients are not installed");
+    }
+    if let Some(python) = tools::python_with(&["paho-mqtt"]) {
+        paho(&server, &python)?;
+        println!("   paho: readings stored, control received and answered");
+    }
+    Ok(())
+}
+
+struct TestServer {
+    child: Child,
+    http: String,
+    mqtt_host: String,
+    mqtt_port: String,
+    token: String,
+    secrets: Value,
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl TestServer {
+    fn start(folder: &Path) -> Result<Self, String> {
+        let program = run::gridtally().to_string_lossy().into_owned();
+        let data = folder.join("data").to_string_lossy().into_owned();
+        let token = run::output(&program, &["admin", "token", "--name", "acceptance", "--data", &data])?.trim().to_owned();
+        let csv = folder.join("zones.csv");
+        std::fs::write(&csv, TOPOLOGY).map_err(|e| e.to_string())?;
+        run::output(&program, &["admin", "import-topology", &csv.to_string_lossy(), "--data", &data])?;
+        let secrets = run::output(&program, &["admin", "enrol", "M-MOSQUITTO", "M-PAHO", "M-FEEDER", "--json", "--data", &data])?;
+        let mut child = Command::new(&program)
+            .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data", &data])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let out = child.stdout.take().ok_or("serve has no output")?;
+        let mut lines = BufReader::new(out).lines();
+        let mut next = |prefix: &str| -> Result<String, String> {
+            let line = lines.next().ok_or("serve ended before it listened")?.map_err(|e| e.to_string())?;
+            line.strip_prefix(prefix).map(str::to_owned).ok_or_else(|| format!("serve said {line:?}, not {prefix:?}"))
+        };
+        let http = next("console http://")?;
+        let mqtt = next("meters mqtt://")?;
+        std::thread::spawn(move || lines.for_each(drop));
+        let (host, port) = mqtt.rsplit_once(':').ok_or("serve named no MQTT port")?;
+        let secrets = serde_json::from_str(&secrets).map_err(|e| e.to_string())?;
+        Ok(Self { child, http, mqtt_host: host.into(), mqtt_port: port.into(), token, secrets })
+    }
+
+    fn secret(&self, meter: &str) -> Result<String, String> {
+        let meters = self.secrets["meters"].as_array().into_iter().flatten();
+        let found = meters.filter(|m| m["meter"] == meter).find_map(|m| m["secret"].as_str());
+        found.map(str::to_owned).ok_or_else(|| format!("{meter} was not enrolled"))
+    }
+
+    /// One REST call; a plain HTTP/1.1 request with the connection closed after it.
+    fn rest(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(&self.http).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.http,
+            self.token,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+        if !head.starts_with("HTTP/1.1 2") {
+            return Err(format!("{method} {path}: {} {body}", head.lines().next().unwrap_or_default()));
+        }
+        let json = match (body.find(['{', '[']), body.rfind(['}', ']'])) {
+            (Some(from), Some(to)) => &body[from..=to],
+            _ => "null",
+        };
+        serde_json::from_str(json).map_err(|e| format!("{method} {path}: {e}: {body}"))
+    }
+
+    /// Asks for a disconnection and returns the control's number.
+    fn disconnect(&self, usage_point: &str) -> Result<u64, String> {
+        let body = json!({ "usage_point": usage_point, "kind": "disconnect", "reason": "acceptance" });
+        let answer = self.rest("POST", "/api/v1/controls", &body)?;
+        answer["id"].as_u64().ok_or_else(|| format!("no control id in {answer}"))
+    }
+
+    /// Waits until a control is in one of `states`.
+    fn await_state(&self, id: u64, states: &[&str]) -> Result<(), String> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let control = self.rest("GET", &format!("/api/v1/controls/{id}"), &Value::Null)?;
+            let state = control["state"].as_str().unwrap_or_default().to_owned();
+            if states.contains(&state.as_str()) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("control {id} is {state}, not one of {states:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+}
+
+fn now_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn frame(meter: &str, seq: u64, kind: &str, body: Value) -> String {
+    json!({ "v": 1, "meter": meter, "boot": 1, "seq": seq, kind: body }).to_string()
+}
+
+fn now_values(at: i64, control: u64) -> Value {
+    json!({ "at": at, "voltage_mv": 230_000, "current_ma": 0, "power_w": 0, "load_voltage_mv": 0, "relay": "open", "import_wh": 1_200, "control": control })
+}
+
+fn mosquitto(server: &TestServer) -> Result<(), String> {
+    let meter = "M-MOSQUITTO";
+    let secret = server.secret(meter)?;
+    let connect = ["-h", &server.mqtt_host, "-p", &server.mqtt_port, "-u", meter, "-P", &secret, "-q", "1"].map(str::to_owned);
+    let publish = |kind: &str, payload: &str| -> Result<(), String> {
+        let mut words: Vec<String> = connect.to_vec();
+        words.extend(["-i".into(), format!("{meter}-pub"), "-t".into(), format!("gt/1/{meter}/up/{kind}"), "-m".into(), payload.into()]);
+        run::output("mosquitto_pub", &words.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+    };
+    let end = now_seconds() / 900 * 900;
+    let record = json!({ "end": end, "import_wh": 1_200, "voltage_mv": 230_100, "current_ma": 4_100 });
+    publish("profile", &frame(meter, 1, "profile", json!({ "minutes": 15, "records": [record] })))?;
+    let stored = server.rest("GET", &format!("/api/v1/meters/{meter}/profile?from={}&to={end}", end - 900), &Value::Null)?;
+    if !stored.to_string().contains("1200") {
+        return Err(format!("the reading is not there: {stored}"));
+    }
+    let mut listener = Command::new("mosquitto_sub")
+        .args(&connect)
+        .args(["-i", meter, "-t", &format!("gt/1/{meter}/down/#"), "-W", "60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let out = listener.stdout.take().ok_or("mosquitto_sub has no output")?;
+    let (sender, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let id = server.disconnect("U-MOSQUITTO")?;
+    let result = answer_controls(&heard, id, |seq, kind, body| publish(kind, &frame(meter, seq, kind, body)));
+    let ended = result.and_then(|()| server.await_state(id, &["Verified"]));
+    let _ = listener.kill();
+    let _ = listener.wait();
+    ended
+}
+
+/// Plays the meter: snapshots are answered with values, the disconnect with a reply and an open contact.
+fn answer_controls(
+    heard: &std::sync::mpsc::Receiver<String>,
+    id: u64,
+    publish: impl Fn(u64, &str, Value) -> Result<(), String>,
+) -> Result<(), String> {
+    let (mut seq, mut disconnected) = (2, false);
+    let mut read_back = false;
+    while !read_back {
+        let line = heard.recv_timeout(Duration::from_secs(45)).map_err(|_| "no control arrived".to_owned())?;
+        let control: Value = serde_json::from_str(&line).map_err(|e| format!("a control that is not JSON: {e}: {line}"))?;
+        let this = control["id"].as_u64().ok_or("a control without an id")?;
+        let values = now_values(now_seconds(), this);
+        if this == id {
+            publish(seq, "reply", json!({ "control": id, "outcome": "done", "now": values }))?;
+            disconnected = true;
+        } else {
+            publish(seq, "snapshot", values)?;
+            read_back = disconnected;
+        }
+        seq += 1;
+    }
+    Ok(())
+}
+
+const PAHO_METER: &str = r#"
+import json, queue, sys, time
+import paho.mqtt.client as mqtt
+host, port, meter, secret = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+heard, seq = queue.Queue(), 0
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=meter, protocol=mqtt.MQTTv5)
+client.username_pw_set(meter, secret)
+client.on_message = lambda c, u, m: heard.put(m.payload)
+client.connect(host, port)
+client.loop_start()
+client.subscribe(f"gt/1/{meter}/down/#", qos=1)
+def send(kind, body):
+    global seq
+    seq += 1
+    frame = {"v": 1, "meter": meter, "boot": 1, "seq": seq, kind: body}
+    client.publish(f"gt/1/{meter}/up/{kind}", json.dumps(frame), qos=1).wait_for_publish(20)
+end = int(time.time()) // 900 * 900
+send("profile", {"minutes": 15, "records": [{"end": end, "import_wh": 3400}]})
+print("ready", flush=True)
+switched = False
+while True:
+    control = json.loads(heard.get(timeout=45))
+    values = {"at": int(time.time()), "voltage_mv": 230000, "current_ma": 0, "power_w": 0,
+              "load_voltage_mv": 0, "relay": "open", "control": control["id"]}
+    if control["kind"] == "disconnect":
+        send("reply", {"control": control["id"], "outcome": "done", "now": values})
+        switched = True
+    else:
+        send("snapshot", values)
+        if switched:
+            break
+client.disconnect()
+"#;
+
+fn paho(server: &TestServer, python: &PathBuf) -> Result<(), String> {
+    let meter = "M-PAHO";
+    let mut client = Command::new(python)
+        .args(["-c", PAHO_METER, &server.mqtt_host, &server.mqtt_port, meter, &server.secret(meter)?])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let mut line = String::new();
+    let out = client.stdout.take().ok_or("paho has no output")?;
+    BufReader::new(out).read_line(&mut line).map_err(|e| e.to_string())?;
+    if line.trim() != "ready" {
+        let _ = client.wait();
+        return Err("paho could not send its readings".into());
+    }
+    let id = server.disconnect("U-PAHO")?;
+    let status = client.wait().map_err(|e| e.to_string())?;
+    if !status.success() {
+        return Err(format!("paho ended with {status}"));
+    }
+    server.await_state(id, &["Verified"])
+}

@@ -1,0 +1,27 @@
+//! Everything continuous integration does, in the order in which a failure is cheapest to learn.
+
+use crate::{acceptance, run, run::step, run::step_with, tidy, tools};
+
+/// Runs all checks; the first failure ends it.
+pub fn run() -> Result<(), String> {
+    step("format", "cargo", &["fmt", "--all", "--check"])?;
+    println!("── tidy");
+    tidy::run()?;
+    tools::install_missing();
+    // Tests run on the release profile, so that the product is compiled once; overflow checks stay on in every crate that counts.
+    step("clippy", "cargo", &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    step("build", "cargo", &["build", "--release", "--workspace", "--locked"])?;
+    step("test", "cargo", &["test", "--release", "--workspace", "--locked"])?;
+    step_with(
+        "documentation",
+        "cargo",
+        &["doc", "--release", "--workspace", "--no-deps", "--locked"],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    )?;
+    for check in acceptance::IN_CI {
+        println!("── {}", check.name);
+        (check.run)(&[]).map_err(|why| format!("{}: {why}", check.name))?;
+    }
+    println!("── all checks passed");
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Programs of other makers that the checks need; installed on Debian and Ubuntu when they are missing and we may.
+
+use std::{path::Path, process::Command};
+
+use crate::run;
+
+/// Program and the Debian package that brings it.
+const WANTED: &[(&str, &str)] = &[
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
+];
+
+/// Whether a program is on the path.
+pub fn present(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Installs what is missing; what cannot be had is said in one line and its check later says so too.
+pub fn install_missing() {
+    let missing: Vec<&str> = WANTED.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return;
+    }
+    if !Path::new("/usr/bin/apt-get").is_file() || !is_root() {
+        println!("── tools: not installed and no right to install: {} (their checks are left out)", missing.join(", "));
+        return;
+    }
+    let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
+    let _ = run::step_with("tools: package lists", "apt-get", &["update", "-qq"], &quiet);
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(&missing);
+    if let Err(why) = run::step_with("tools: install", "apt-get", &arguments, &quiet) {
+        println!("── tools: {why}; the checks that need them are left out");
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.trim_ascii() == b"0")
+}
+
+/// A Python with `packages` in a virtual environment under the build folder; `None`, and a line that says so, when it cannot be had.
+pub fn python_with(packages: &[&str]) -> Option<std::path::PathBuf> {
+    let target = run::gridtally();
+    let folder = target.parent()?.parent()?.join("python");
+    let python = folder.join("bin/python");
+    let made = python.is_file()
+        || Command::new("python3").args(["-m", "venv"]).arg(&folder).status().is_ok_and(|status| status.success());
+    let installed = made
+        && Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(packages)
+            .status()
+            .is_ok_and(|status| status.success());
+    if !installed {
+        println!("── tools: no Python with {} to be had; its check is left out", packages.join(", "));
+    }
+    installed.then_some(python)
+}
