@@ -111,8 +111,7 @@ impl DipDetector {
                 self.open = None;
                 finished = Some(self.finish(ended));
             } else {
-                open.extreme_sq =
-                    if open.swell { open.extreme_sq.max(urms_sq) } else { open.extreme_sq.min(urms_sq) };
+                open.extreme_sq = if open.swell { open.extreme_sq.max(urms_sq) } else { open.extreme_sq.min(urms_sq) };
                 open.length_q16 += half_q16;
                 open.half_cycles += 1;
             }
