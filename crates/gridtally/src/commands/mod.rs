@@ -17,14 +17,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// Finds stolen electricity and runs the meters around it.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "gridtally", version, about, max_term_width = 120)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Server and simulated neighbourhood in one process: watch a theft begin, be found and cut off
     Demo(demo::DemoArguments),
