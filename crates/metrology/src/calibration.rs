@@ -39,7 +39,9 @@ impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfOrder(step) => write!(f, "step {step:?} must be done first"),
-            Self::Implausible => f.write_str("more than 20 % (or 10 degrees) off the reference: check wiring and range"),
+            Self::Implausible => {
+                f.write_str("more than 20 % (or 10 degrees) off the reference: check wiring and range")
+            }
             Self::NothingMeasured => f.write_str("nothing measured: apply the reference and wait for a window"),
         }
     }
@@ -237,14 +239,9 @@ impl Record {
         }
         w.put(&f.current_delay_ns.to_le_bytes());
         w.put(&f.voltage_lead_udeg.to_le_bytes());
-        for value in [
-            f.volt_noise_uv,
-            f.phase_noise_ua,
-            f.neutral_noise_ua,
-            f.counts_per_step,
-            self.count,
-            self.date_unix_s,
-        ] {
+        for value in
+            [f.volt_noise_uv, f.phase_noise_ua, f.neutral_noise_ua, f.counts_per_step, self.count, self.date_unix_s]
+        {
             w.put(&value.to_le_bytes());
         }
         w.put(&self.signer);

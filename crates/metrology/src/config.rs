@@ -109,11 +109,8 @@ impl Config {
         if samples + 2 * crate::tables::TAPS as u64 > ring as u64 {
             return Err(ConfigError::RingTooSmall);
         }
-        let scales = [
-            self.front_end.volt_pv_per_count,
-            self.front_end.phase_pa_per_count,
-            self.front_end.neutral_pa_per_count,
-        ];
+        let scales =
+            [self.front_end.volt_pv_per_count, self.front_end.phase_pa_per_count, self.front_end.neutral_pa_per_count];
         if scales.iter().any(|&s| s == 0 || s > 1_000_000_000) || self.front_end.counts_per_step == 0 {
             return Err(ConfigError::Scale);
         }

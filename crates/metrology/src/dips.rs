@@ -66,6 +66,10 @@ pub struct DipDetector {
     sample_rate_mhz: u32,
     /// Declared voltage squared, squared counts.
     reference_sq: u64,
+    dip_sq: u64,
+    dip_end_sq: u64,
+    swell_sq: u64,
+    swell_end_sq: u64,
     open: Option<Open>,
 }
 
@@ -77,7 +81,17 @@ fn times_bp_squared(value: u64, bp: u32) -> u64 {
 impl DipDetector {
     /// A detector for a declared voltage of `reference_sq` squared counts.
     pub fn new(reference_sq: u64, sample_rate_mhz: u32, thresholds: Thresholds) -> Self {
-        Self { thresholds, sample_rate_mhz, reference_sq: reference_sq.max(1), open: None }
+        let t = thresholds;
+        Self {
+            thresholds,
+            sample_rate_mhz,
+            reference_sq: reference_sq.max(1),
+            dip_sq: times_bp_squared(reference_sq, t.dip_bp),
+            dip_end_sq: times_bp_squared(reference_sq, t.dip_bp + t.hysteresis_bp),
+            swell_sq: times_bp_squared(reference_sq, t.swell_bp),
+            swell_end_sq: times_bp_squared(reference_sq, t.swell_bp - t.hysteresis_bp),
+            open: None,
+        }
     }
 
     /// Whether a disturbance is under way.
@@ -87,23 +101,17 @@ impl DipDetector {
 
     /// Takes the next Urms(1/2), squared counts, at sample `now`, half a cycle of `half_q16` samples after the last.
     pub fn update(&mut self, urms_sq: u64, half_q16: u64, now: u64) -> Option<PqEvent> {
-        let t = self.thresholds;
-        let low = urms_sq < times_bp_squared(self.reference_sq, t.dip_bp);
-        let high = urms_sq > times_bp_squared(self.reference_sq, t.swell_bp);
+        let low = urms_sq < self.dip_sq;
+        let high = urms_sq > self.swell_sq;
         let mut finished = None;
         if let Some(open) = &mut self.open {
-            let over = if open.swell {
-                urms_sq <= times_bp_squared(self.reference_sq, t.swell_bp - t.hysteresis_bp)
-            } else {
-                urms_sq >= times_bp_squared(self.reference_sq, t.dip_bp + t.hysteresis_bp)
-            };
+            let over = if open.swell { urms_sq <= self.swell_end_sq } else { urms_sq >= self.dip_end_sq };
             if over {
                 let ended = *open;
                 self.open = None;
                 finished = Some(self.finish(ended));
             } else {
-                open.extreme_sq =
-                    if open.swell { open.extreme_sq.max(urms_sq) } else { open.extreme_sq.min(urms_sq) };
+                open.extreme_sq = if open.swell { open.extreme_sq.max(urms_sq) } else { open.extreme_sq.min(urms_sq) };
                 open.length_q16 += half_q16;
                 open.half_cycles += 1;
             }

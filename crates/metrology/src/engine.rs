@@ -48,6 +48,8 @@ pub struct Core<const RING: usize> {
     dips: DipDetector,
     /// Voltage squared below which crossings are not trusted (10 % of the declared voltage), squared counts.
     alive_sq: u64,
+    /// Mean voltage of the last whole cycle, counts.
+    v_mean: i32,
     last: Sample,
     taken: u64,
     /// Where the open window began: sample index modulo 2^32, and Q16 part.
@@ -74,6 +76,7 @@ impl<const RING: usize> Core<RING> {
             disturbed: false,
             dips: DipDetector::new(reference_sq, config.sample_rate_mhz, Thresholds::default()),
             alive_sq: reference_sq / 100,
+            v_mean: 0,
             last: Sample::default(),
             taken: 0,
             start: (0, 0),
@@ -94,37 +97,37 @@ impl<const RING: usize> Core<RING> {
 
     /// Takes samples up to the next half-cycle boundary. Readings must lie within 24 bits ([`Sample::clamped`]).
     pub fn push(&mut self, samples: &[Sample]) -> Pushed {
-        let mut sums = self.half;
+        // Two passes keep each loop within the registers of a small processor: find the boundary, then add up.
         let mut sync = self.sync.clone();
-        let mut last = self.last;
         let position = self.taken as u32;
-        for (k, &sample) in samples.iter().enumerate() {
+        let mut boundary = None;
+        for (k, sample) in samples.iter().enumerate() {
             self.ring.store(position.wrapping_add(k as u32), sample.v, sample.i);
             if sync.advance(sample.v) {
-                self.half = sums;
-                self.half.duration_q16 += (k as u64) << 16;
-                self.sync = sync;
-                self.last = last;
-                self.taken += k as u64 + 1;
-                return Pushed { consumed: k + 1, half_cycle: Some(self.boundary(sample)) };
+                boundary = Some(k);
+                break;
             }
-            sums.add_sample(sample);
-            last = sample;
         }
-        sums.duration_q16 += (samples.len() as u64) << 16;
-        self.half = sums;
         self.sync = sync;
-        self.last = last;
-        self.taken += samples.len() as u64;
-        Pushed { consumed: samples.len(), half_cycle: None }
+        let whole = &samples[..boundary.unwrap_or(samples.len())];
+        self.half.add_samples(whole);
+        if let Some(&last) = whole.last() {
+            self.last = last;
+        }
+        self.taken += whole.len() as u64;
+        let Some(at) = boundary else {
+            return Pushed { consumed: samples.len(), half_cycle: None };
+        };
+        self.taken += 1;
+        Pushed { consumed: at + 1, half_cycle: Some(self.boundary(samples[at])) }
     }
 
     /// Ends the half cycle between the last sample and `sample`, which begins the next one.
+    #[inline(never)]
     fn boundary(&mut self, sample: Sample) -> HalfCycle {
         let at = self.sync.boundary();
         let mut next = Sums::default();
-        next.add_sample(sample);
-        next.duration_q16 = 1 << 16;
+        next.add_samples(&[sample]);
         if at.fraction_q16 < 1 << 15 {
             let part = Sums::part(self.last, (1 << 15) - at.fraction_q16);
             self.half.subtract(&part);
@@ -140,13 +143,13 @@ impl<const RING: usize> Core<RING> {
         self.halves += 1;
         self.free_run |= !at.real;
 
-        let mean_square = |sums: &Sums| (u128::from(sums.vv_ac().unsigned_abs()) << 16) / u128::from(sums.duration_q16.max(1));
-        self.sync.set_alive(mean_square(&ended) as u64 >= self.alive_sq);
+        self.sync.set_alive(ended.mean_square(self.v_mean) >= self.alive_sq);
         let (mut urms_sq, mut event) = (None, None);
         if let Some(previous) = self.previous_half {
             let mut cycle = previous;
             cycle.add(&ended);
-            let square = mean_square(&cycle) as u64;
+            self.v_mean = cycle.v_mean();
+            let square = cycle.mean_square(self.v_mean);
             urms_sq = Some(square);
             event = self.dips.update(square, ended.duration_q16, self.taken);
         }

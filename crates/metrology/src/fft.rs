@@ -55,10 +55,16 @@ fn rotate(value: Complex, (cos, sin): (i32, i32)) -> Complex {
 }
 
 impl Spectrum {
-    /// Stores points `2·pair` and `2·pair + 1` of the window. Magnitudes must stay within 2^29.
-    pub fn put_pair(&mut self, pair: usize, even: i32, odd: i32) {
-        let reversed = pair.reverse_bits() >> (usize::BITS - FFT_HALF.trailing_zeros());
-        self.points[reversed] = Complex { re: even, im: odd };
+    /// Stores point `m` of the window. Magnitudes must stay within 2^29.
+    #[inline(always)]
+    pub fn put(&mut self, m: usize, value: i32) {
+        let reversed = (m / 2).reverse_bits() >> (usize::BITS - FFT_HALF.trailing_zeros());
+        let point = &mut self.points[reversed & (FFT_HALF - 1)];
+        if m % 2 == 0 {
+            point.re = value;
+        } else {
+            point.im = value;
+        }
     }
 
     /// Transforms in place; afterwards [`Spectrum::bin`] reads the result.
@@ -104,8 +110,8 @@ mod tests {
             (amplitude * ((10.0 * turn).sin() + 0.01 * (333.0 * turn + 0.7).cos())).round() as i32
         };
         let mut spectrum = Spectrum::default();
-        for pair in 0..FFT_HALF {
-            spectrum.put_pair(pair, wave(2 * pair), wave(2 * pair + 1));
+        for m in 0..FFT_LEN {
+            spectrum.put(m, wave(m));
         }
         spectrum.transform();
         let first = spectrum.bin(10);

@@ -166,11 +166,7 @@ impl Stimulus {
             }
             phasors
         };
-        Self {
-            voltage: channel(scenario.voltage, 0),
-            current: channel(scenario.current, scenario.delay_ns),
-            at: 0,
-        }
+        Self { voltage: channel(scenario.voltage, 0), current: channel(scenario.current, scenario.delay_ns), at: 0 }
     }
 
     fn next(&mut self, scenario: &Scenario) -> Sample {
@@ -292,11 +288,7 @@ pub struct Outcome {
 }
 
 /// Runs a scenario; `counter` reads an instruction counter (or returns zero).
-pub fn run(
-    scenario: &Scenario,
-    spectrum: &mut Spectrum,
-    counter: impl Fn() -> u64,
-) -> Result<Outcome, ConfigError> {
+pub fn run(scenario: &Scenario, spectrum: &mut Spectrum, counter: impl Fn() -> u64) -> Result<Outcome, ConfigError> {
     let config = scenario.config();
     let mut core = Core::<GOLDEN_RING>::new(config)?;
     let mut stimulus = Stimulus::new(scenario);

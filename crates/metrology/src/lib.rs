@@ -2,19 +2,19 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![warn(missing_docs)]
 
-pub mod config;
-pub mod sums;
-pub mod engine;
-pub mod window;
-pub mod energy;
-pub mod dips;
-pub mod fft;
-mod ring;
-mod sync;
-pub mod tables;
-pub mod balance;
 pub mod aggregate;
+pub mod balance;
 pub mod calibration;
+pub mod config;
+pub mod dips;
+pub mod energy;
+pub mod engine;
+pub mod fft;
 pub mod golden;
 #[cfg(feature = "std")]
 pub mod host;
+mod ring;
+pub mod sums;
+mod sync;
+pub mod tables;
+pub mod window;

@@ -49,6 +49,10 @@ pub struct Sums {
     pub duration_q16: u64,
 }
 
+/// Readings of 24 bits that fit a 32-bit sum.
+const SHORT_SUM: usize = 128;
+
+#[inline(always)]
 fn product(a: i32, b: i32) -> i64 {
     i64::from(a) * i64::from(b)
 }
@@ -70,17 +74,39 @@ impl Sums {
         }
     }
 
-    /// Adds one whole sample. `duration_q16` is left to the caller, who counts samples anyway.
-    #[inline(always)]
-    pub fn add_sample(&mut self, s: Sample) {
-        self.vv += product(s.v, s.v);
-        self.ii += product(s.i, s.i);
-        self.nn += product(s.n, s.n);
-        self.vi += product(s.v, s.i);
-        self.vn += product(s.v, s.n);
-        self.v += i64::from(s.v);
-        self.i += i64::from(s.i);
-        self.n += i64::from(s.n);
+    /// Adds whole samples.
+    pub fn add_samples(&mut self, samples: &[Sample]) {
+        let (mut vv, mut ii, mut nn, mut vi, mut vn) = (self.vv, self.ii, self.nn, self.vi, self.vn);
+        for part in samples.chunks(SHORT_SUM) {
+            let (mut v, mut i, mut n) = (0i32, 0i32, 0i32);
+            for s in part {
+                vv += product(s.v, s.v);
+                ii += product(s.i, s.i);
+                nn += product(s.n, s.n);
+                vi += product(s.v, s.i);
+                vn += product(s.v, s.n);
+                v += s.v;
+                i += s.i;
+                n += s.n;
+            }
+            self.v += i64::from(v);
+            self.i += i64::from(i);
+            self.n += i64::from(n);
+        }
+        (self.vv, self.ii, self.nn, self.vi, self.vn) = (vv, ii, nn, vi, vn);
+        self.duration_q16 += (samples.len() as u64) << 16;
+    }
+
+    /// Mean voltage, counts, over at most 512 samples.
+    pub fn v_mean(&self) -> i32 {
+        ((self.v << 16) / (self.duration_q16.max(1) as i64)) as i32
+    }
+
+    /// Mean square of the voltage about `mean`, squared counts, over at most 300 samples. Sixty-four bits only, because
+    /// it runs at every half cycle; the length is rounded to 1/512 sample.
+    pub fn mean_square(&self, mean: i32) -> u64 {
+        let square = (self.vv.unsigned_abs() << 9) / (self.duration_q16 >> 7).max(1);
+        square.saturating_sub((i64::from(mean) * i64::from(mean)).unsigned_abs())
     }
 
     /// Adds other sums.
@@ -95,6 +121,7 @@ impl Sums {
         self.duration_q16 -= o.duration_q16;
     }
 
+    #[inline(never)]
     fn combine(&mut self, o: &Self, op: fn(i64, i64) -> i64) {
         let fields = [
             (&mut self.vv, o.vv),
@@ -112,6 +139,7 @@ impl Sums {
     }
 
     /// `sum(ab) − sum(a)·sum(b)/length`: the sum of the product without direct current.
+    #[inline(never)]
     fn without_dc(&self, product: i64, a: i64, b: i64) -> i64 {
         if self.duration_q16 == 0 {
             return 0;

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::fft::{Complex, Spectrum};
 use crate::ring::{Channel, Ring};
 use crate::sums::Sums;
-use crate::tables::{COEFFICIENT_BITS, FFT_HALF, PHASES, POLYPHASE, TAPS};
+use crate::tables::{COEFFICIENT_BITS, FFT_LEN, PHASES, POLYPHASE, TAPS};
 
 /// Highest harmonic order.
 pub const ORDERS: usize = 50;
@@ -195,7 +195,9 @@ struct Reading {
     step: f64,
 }
 
+// Not inlined: twice this code would not fit a small flash.
 /// Interpolates the window to 2,048 points and transforms it; returns the shift that scales the counts up.
+#[inline(never)]
 fn transform<const N: usize>(
     ring: &Ring<N>,
     channel: Channel,
@@ -215,8 +217,8 @@ fn transform<const N: usize>(
         let position_q32 = (u64::from(fraction_q16) << 16) + u64::from(m) * (window.length_q16 << 5);
         interpolate(ring, channel, first, position_q32, mean, shift)
     };
-    for pair in 0..FFT_HALF as u32 {
-        spectrum.put_pair(pair as usize, at(2 * pair), at(2 * pair + 1));
+    for m in 0..FFT_LEN as u32 {
+        spectrum.put(m as usize, at(m));
     }
     spectrum.transform();
     shift
@@ -245,6 +247,7 @@ fn interpolate<const N: usize>(
     (sum >> (COEFFICIENT_BITS - shift.min(COEFFICIENT_BITS))) as i32
 }
 
+#[inline(never)]
 /// Reads subgroups and phasors out of a transformed spectrum.
 fn read_spectrum(spectrum: &Spectrum, reading: &Reading, shift: u32) -> (Harmonics, Phasors) {
     let mut harmonics = Harmonics::NONE;

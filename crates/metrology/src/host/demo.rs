@@ -5,9 +5,9 @@
 
 use core::fmt::Write;
 
+use crate::host::limits;
 use crate::host::synthesis::{Line, Wave};
 use crate::host::vectors::{Measurement, Vector, VectorError};
-use crate::host::limits;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 300.0;
@@ -56,7 +56,9 @@ fn escape(text: &str) -> String {
 fn value_at(lines: &[(f64, f64, f64)], dc: f64, f: f64, t: f64) -> f64 {
     let line = |l: &(f64, f64, f64)| {
         let line = Line { hertz: l.0 * f, rms: l.1, degrees: l.2 };
-        line.rms * core::f64::consts::SQRT_2 * (core::f64::consts::TAU * line.hertz * t + line.degrees.to_radians()).sin()
+        line.rms
+            * core::f64::consts::SQRT_2
+            * (core::f64::consts::TAU * line.hertz * t + line.degrees.to_radians()).sin()
     };
     dc + lines.iter().map(line).sum::<f64>()
 }

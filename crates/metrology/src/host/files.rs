@@ -30,9 +30,9 @@ impl core::fmt::Display for FileError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Parse(error) => write!(f, "not a metrology test file: {error}"),
-            Self::Unknown => {
-                f.write_str("neither a vector file (key \"vectors\") nor a flicker file (\"pinst_tests\" or \"pst_tests\")")
-            }
+            Self::Unknown => f.write_str(
+                "neither a vector file (key \"vectors\") nor a flicker file (\"pinst_tests\" or \"pst_tests\")",
+            ),
             Self::Vector(error) => error.fmt(f),
         }
     }

@@ -138,10 +138,8 @@ fn each_in_parallel(tests: &[FlickerTest], work: fn(&FlickerTest) -> f64) -> Vec
     let share = tests.len().div_ceil(threads).max(1);
     let mut results = Vec::with_capacity(tests.len());
     std::thread::scope(|scope| {
-        let running: Vec<_> = tests
-            .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<f64>>()))
-            .collect();
+        let running: Vec<_> =
+            tests.chunks(share).map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<f64>>())).collect();
         for (handle, part) in running.into_iter().zip(tests.chunks(share)) {
             // A panic in a worker shows as values that fail every tolerance.
             results.extend(handle.join().unwrap_or_else(|_| vec![f64::NAN; part.len()]));

@@ -75,11 +75,12 @@ impl Analyser {
             let first = whole - (TAPS / 2 - 1);
             let (v, i) = (&v[first..first + TAPS], &i[first..first + TAPS]);
             let (mut sum_v, mut sum_i) = ([0.0f32; 4], [0.0f32; 4]);
-            for tap in (0..TAPS).step_by(4) {
+            let coefficients = low.chunks_exact(4).zip(high.chunks_exact(4));
+            for ((low, high), (v, i)) in coefficients.zip(v.chunks_exact(4).zip(i.chunks_exact(4))) {
                 for lane in 0..4 {
-                    let c = low[tap + lane] + between * (high[tap + lane] - low[tap + lane]);
-                    sum_v[lane] += c * v[tap + lane];
-                    sum_i[lane] += c * i[tap + lane];
+                    let c = low[lane] + between * (high[lane] - low[lane]);
+                    sum_v[lane] += c * v[lane];
+                    sum_i[lane] += c * i[lane];
                 }
             }
             *out_v = (sum_v[0] + sum_v[1]) + (sum_v[2] + sum_v[3]);

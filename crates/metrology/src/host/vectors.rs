@@ -224,8 +224,7 @@ impl Vector {
 
     fn converters(&self, waves: &[Wave; 3]) -> [Converter; 3] {
         if let Some(a) = self.adc {
-            let quantising =
-                |gain| Converter::Quantising { bits: a.bits, vref: a.vref, offset: a.offset_v, gain };
+            let quantising = |gain| Converter::Quantising { bits: a.bits, vref: a.vref, offset: a.offset_v, gain };
             return [quantising(a.v_per_volt), quantising(a.v_per_amp), quantising(a.v_per_amp)];
         }
         let highest = self.events.iter().map(|e| e.level_pct / 100.0).fold(1.0, f64::max);
@@ -272,8 +271,7 @@ pub fn run(vector: &Vector, udin_v: f64) -> Result<Measurement, VectorError> {
     let waves = vector.waves();
     let converters = vector.converters(&waves);
     let config = vector.config(udin_v, &waves, converters);
-    let mut core =
-        Core::<BENCH_RING>::new(config).map_err(|e| VectorError::Config(vector.id.clone(), e))?;
+    let mut core = Core::<BENCH_RING>::new(config).map_err(|e| VectorError::Config(vector.id.clone(), e))?;
     let seed = vector.noise.map_or(1, |n| n.seed);
     let channel =
         |k: usize| Generator::new(&waves[k], vector.fs_hz, -SETTLE_S, converters[k], seed.wrapping_mul(3) + k as u64);

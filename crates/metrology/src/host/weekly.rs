@@ -113,7 +113,8 @@ impl Evaluator {
             return report;
         }
         let l = self.limits.clone();
-        let outside = (1.0 - self.share_within(&week.voltage_pct, 100.0 - l.voltage_pct, 100.0 + l.voltage_pct)) * 100.0;
+        let outside =
+            (1.0 - self.share_within(&week.voltage_pct, 100.0 - l.voltage_pct, 100.0 + l.voltage_pct)) * 100.0;
         report.at_most("voltage, % of the week outside ±10 %", outside, (1.0 - l.voltage_share) * 100.0);
         let (low, high) = (100.0 + l.voltage_always_low_pct, 100.0 + l.voltage_always_high_pct);
         let ever = (1.0 - self.share_within(&week.voltage_pct, low, high)) * 100.0;
@@ -145,7 +146,13 @@ pub fn tdd_pct(harmonics_a: &[f64], load_a: f64) -> Option<f64> {
 
 /// Currents of a statistic (rms by order, index 0 the fundamental) against IEEE 519, scaled by `factor` (1 weekly 95th,
 /// 1.5 weekly 99th, 2 daily 99th percentile).
-pub fn ieee519_current(limits: &Ieee519, harmonics_a: &[f64], load_a: f64, short_circuit_a: f64, factor: f64) -> WeekReport {
+pub fn ieee519_current(
+    limits: &Ieee519,
+    harmonics_a: &[f64],
+    load_a: f64,
+    short_circuit_a: f64,
+    factor: f64,
+) -> WeekReport {
     let mut report = WeekReport { used: 1, offered: 1, ..WeekReport::default() };
     let (Some(row), Some(tdd)) = (limits.current_row(short_circuit_a / load_a), tdd_pct(harmonics_a, load_a)) else {
         return report;
