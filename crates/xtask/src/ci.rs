@@ -1,6 +1,6 @@
 //! Everything continuous integration does, in the order in which a failure is cheapest to learn.
 
-use crate::{acceptance, run, run::step, run::step_with, tidy, tools};
+use crate::{acceptance, run::step, run::step_with, tidy, tools};
 
 /// Runs all checks; the first failure ends it.
 pub fn run() -> Result<(), String> {

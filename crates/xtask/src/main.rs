@@ -5,7 +5,9 @@
 
 mod acceptance;
 mod ci;
+mod peers;
 mod run;
+mod screenshots;
 mod tidy;
 mod tools;
 
@@ -15,16 +17,25 @@ const HELP: &str = "\
 cargo xtask ci                    everything continuous integration does; installs what is missing on Debian/Ubuntu
 cargo xtask tidy                  layers, sizes, names and banned calls
 cargo xtask acceptance [NAME]     long proofs; without a name, lists them
+cargo xtask peers grid|losses     speed and quality beside other programs on the same data; installs them from PyPI
+cargo xtask screenshots           the pictures of the README, from the running demo
 ";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // Chores name files from the root of the repository, wherever they are started.
+    if let Err(why) = std::env::set_current_dir(run::root()) {
+        eprintln!("xtask: {}: {why}", run::root().display());
+        return ExitCode::FAILURE;
+    }
     let outcome = match words.as_slice() {
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
         ["acceptance"] => acceptance::list(),
         ["acceptance", name, rest @ ..] => acceptance::run(name, rest),
+        ["peers", name] => peers::run(name),
+        ["screenshots"] => run::step("build", "cargo", &["build", "--release", "--locked"]).and_then(|()| screenshots::take()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
