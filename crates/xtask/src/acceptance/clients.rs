@@ -130,7 +130,7 @@ impl TestServer {
         loop {
             let control = self.rest("GET", &format!("/api/v1/controls/{id}"), &Value::Null)?;
             let state = control["state"].as_str().unwrap_or_default().to_owned();
-            if states.contains(&state.as_str()) {
+            if states.iter().any(|wanted| wanted.eq_ignore_ascii_case(&state)) {
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -182,8 +182,11 @@ fn true_thief(case: &Case, truth: &SimReport) -> Option<UsagePointId> {
 }
 
 fn case_summary(case: &Case, truth: &SimReport) -> CaseSummary {
-    let thief = true_thief(case, truth);
-    let rank = thief.and_then(|thief| case.suspects.iter().position(|suspect| suspect.usage_point == thief)).map(|index| index + 1);
+    // A surplus has no thief behind a home's meter: the observer reads wrongly.
+    let thief = true_thief(case, truth).filter(|_| case.kind != CaseKind::SurplusEnergy);
+    let ranked = |thief| case.suspects.iter().position(|suspect| suspect.usage_point == thief).map(|index| index + 1);
+    let named_first = thief.is_some() && case.usage_point == thief;
+    let rank = if named_first { Some(1) } else { thief.and_then(ranked) };
     CaseSummary {
         kind: case.kind,
         zone: case.zone,
