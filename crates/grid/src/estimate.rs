@@ -117,9 +117,14 @@ impl Estimator {
     /// The estimate for the values given to [`Estimator::new`].
     ///
     /// # Errors
-    /// [`GridError::Unobservable`] naming the first bus that the measurements do not determine;
+    /// [`GridError::Unobservable`] naming the first bus that the measurements do not determine (the slack bus without any
+    /// voltage measurement);
     /// [`GridError::EstimateNotConverged`].
     pub fn estimate(&self) -> Result<Estimate, GridError> {
+        // losses alone would tell the voltage level in theory, uselessly in practice
+        if !self.measurements.iter().any(|m| matches!(m.quantity, Quantity::Voltage { .. })) {
+            return Err(GridError::Unobservable { bus: self.model.bus_ids[self.model.slack_bus] });
+        }
         let values: Vec<f64> = self.measurements.iter().map(|m| m.value_pu).collect();
         let sigmas: Vec<f64> = self.measurements.iter().map(|m| m.sigma_pu).collect();
         let point = self.solve_point(&values, &sigmas)?;

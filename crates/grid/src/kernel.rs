@@ -185,14 +185,7 @@ impl<L: Loads> Task<'_, L> {
     }
 
     #[inline(always)]
-    fn write<S: Simd>(
-        &mut self,
-        scratch: &Scratch<S>,
-        row: usize,
-        lanes: usize,
-        iterations: usize,
-        step: S::f64s,
-    ) {
+    fn write<S: Simd>(&mut self, scratch: &Scratch<S>, row: usize, lanes: usize, iterations: usize, step: S::f64s) {
         let width = self.kernel.outputs.len();
         let v: &[f64] = pulp::bytemuck::cast_slice(pulp::bytemuck::cast_slice::<[S::f64s; 2], S::f64s>(&scratch.v));
         let step: [S::f64s; 1] = [step];
