@@ -199,7 +199,7 @@ impl Cascade {
         self.long_complete &= !value.incomplete;
         self.long.add_interval(&value);
         done.ten_minutes = Some((tick * TEN_MINUTES_MS, value));
-        if tick % u64::from(LONG_VALUES) == 0 {
+        if tick.is_multiple_of(u64::from(LONG_VALUES)) {
             let complete = self.long_complete && self.long.windows == LONG_VALUES;
             done.two_hours = self.long.take(complete).map(|v| (tick * TEN_MINUTES_MS, v));
             self.long_complete = true;

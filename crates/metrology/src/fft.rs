@@ -60,7 +60,7 @@ impl Spectrum {
     pub fn put(&mut self, m: usize, value: i32) {
         let reversed = (m / 2).reverse_bits() >> (usize::BITS - FFT_HALF.trailing_zeros());
         let point = &mut self.points[reversed & (FFT_HALF - 1)];
-        if m % 2 == 0 {
+        if m.is_multiple_of(2) {
             point.re = value;
         } else {
             point.im = value;

@@ -4,7 +4,7 @@
 //! `firmware/qemu/ratchet.json` by more than five percent, and never the hard limits below. Needs
 //! `qemu-system-riscv32` and either the rustup target or Debian's `rustc-web` with `rust-web-src`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run;
@@ -73,7 +73,7 @@ fn hold(counts: &[(String, u64)]) -> Result<(), String> {
 }
 
 /// Text and read-only data of the image, from its section headers (32-bit little-endian ELF).
-fn flash_bytes(image: &PathBuf) -> Result<u64, String> {
+fn flash_bytes(image: &Path) -> Result<u64, String> {
     let bytes = std::fs::read(image).map_err(|e| format!("cannot read {}: {e}", image.display()))?;
     let number = |at: usize, length: usize| -> Option<u64> {
         let part = bytes.get(at..at + length)?;
@@ -103,7 +103,7 @@ fn build() -> Result<PathBuf, String> {
     cargo.env("CARGO_TARGET_DIR", &target_dir);
     let installed = run::output("rustup", &["target", "list", "--installed"]).unwrap_or_default();
     if !installed.lines().any(|l| l == TARGET) {
-        if !std::path::Path::new("/usr/bin/rustc").exists() {
+        if !Path::new("/usr/bin/rustc").exists() {
             return Err(format!(
                 "no compiler for {TARGET}: run `rustup target add {TARGET}`, or install rustc-web and rust-web-src"
             ));

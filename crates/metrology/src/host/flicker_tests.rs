@@ -124,7 +124,7 @@ impl FlickerTest {
         let mut count = 0u32;
         self.feed(660.0, |t, value| {
             count += 1;
-            if t >= 60.0 && count % KEEP == 0 {
+            if t >= 60.0 && count.is_multiple_of(KEEP) {
                 values.push(value as f32);
             }
         });

@@ -75,8 +75,9 @@ impl Analyser {
             let first = whole - (TAPS / 2 - 1);
             let (v, i) = (&v[first..first + TAPS], &i[first..first + TAPS]);
             let (mut sum_v, mut sum_i) = ([0.0f32; 4], [0.0f32; 4]);
-            let coefficients = low.chunks_exact(4).zip(high.chunks_exact(4));
-            for ((low, high), (v, i)) in coefficients.zip(v.chunks_exact(4).zip(i.chunks_exact(4))) {
+            let coefficients = low.as_chunks::<4>().0.iter().zip(high.as_chunks::<4>().0);
+            let values = v.as_chunks::<4>().0.iter().zip(i.as_chunks::<4>().0);
+            for ((low, high), (v, i)) in coefficients.zip(values) {
                 for lane in 0..4 {
                     let c = low[lane] + between * (high[lane] - low[lane]);
                     sum_v[lane] += c * v[lane];
