@@ -248,8 +248,10 @@ fn flat<T: DataType, V>(
             return Ok(rows);
         }
         let mut present = values.iter();
-        for row in 0..records {
-            let is_value = levels.max_definition == 0 || definitions[row] == levels.max_definition;
+        // A required column has no definition levels: every record is a value.
+        definitions.resize(records, levels.max_definition);
+        for definition in &definitions {
+            let is_value = *definition == levels.max_definition;
             rows.push(if is_value { present.next().map(&convert) } else { None });
         }
     }

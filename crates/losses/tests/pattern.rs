@@ -58,14 +58,14 @@ fn options(folds: usize) -> Options {
 
 #[test]
 fn finds_thieves_reproducibly_and_survives_its_file() {
-    let population = town(1, 8);
+    let population = town(1, 5);
     let model = PatternModel::train(&population, options(2)).expect("trains");
     let measured = model.cross_validation.as_ref().expect("measured");
     assert!(measured.metrics.auc > 0.9, "{measured:?}");
     assert!(measured.metrics.kwh_at_5_percent.is_some());
     let text = model.to_json().expect("written");
     let read = PatternModel::from_json(&text).expect("read back");
-    let fresh = town(2, 3);
+    let fresh = town(2, 2);
     let (scores, _) = model.score(&fresh, 2).expect("scores");
     let (again, drift) = read.score(&fresh, 1).expect("scores");
     assert_eq!(scores, again, "file or number of threads changed the scores");
@@ -73,15 +73,15 @@ fn finds_thieves_reproducibly_and_survives_its_file() {
     let best = scores.iter().max_by(|a, b| a.score.total_cmp(&b.score)).expect("someone");
     assert!(best.id.ends_with("00") || best.id.ends_with("06") || best.reason.len() > 20);
     assert_ne!(best.reason, "nothing unusual");
-    let twice = PatternModel::train(&population, options(0)).expect("trains");
-    let (first, _) = twice.score(&fresh, 1).expect("scores");
-    let (second, _) = PatternModel::train(&population, options(0)).expect("trains").score(&fresh, 1).expect("scores");
-    assert_eq!(first, second, "training is not deterministic");
+    let twice = PatternModel::train(&population, options(2)).expect("trains");
+    assert_eq!(twice.data_hash, model.data_hash);
+    let (second, _) = twice.score(&fresh, 1).expect("scores");
+    assert_eq!(scores, second, "training is not deterministic");
 }
 
 #[test]
 fn works_without_labels_and_without_zones() {
-    let mut population = town(3, 6);
+    let mut population = town(3, 4);
     population.zones.clear();
     let labels: Vec<bool> = population.customers.iter().map(|c| c.label == Some(true)).collect();
     population.customers.iter_mut().for_each(|c| c.label = None);

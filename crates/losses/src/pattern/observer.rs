@@ -93,7 +93,7 @@ impl Column {
         Self { fast, slow }
     }
 
-    fn from_onset(&self, onset: usize) -> Self {
+    fn cut_before(&self, onset: usize) -> Self {
         let cut = |values: &[f64]| -> Vec<f64> {
             values.iter().enumerate().map(|(t, v)| if t < onset { 0.0 } else { *v }).collect()
         };
@@ -274,10 +274,10 @@ impl Candidate {
 
     fn column(&self, shape: Shape, onset: usize) -> Column {
         match shape {
-            Shape::Scale => self.scale.from_onset(onset),
-            Shape::Missing => self.missing.from_onset(onset),
+            Shape::Scale => self.scale.cut_before(onset),
+            Shape::Missing => self.missing.cut_before(onset),
             Shape::Ramp => {
-                let mut column = self.scale.from_onset(onset);
+                let mut column = self.scale.cut_before(onset);
                 let n = column.fast.len() as f64;
                 for (t, (f, s)) in column.fast.iter_mut().zip(&mut column.slow).enumerate() {
                     let u = t.saturating_sub(onset) as f64 / n;

@@ -204,13 +204,13 @@ struct Pass {
 
 impl Pass {
     fn forward(&mut self, layout: &Layout, p: &[f32], x: &[f32], keep: Option<&[f32]>) -> f32 {
-        for layer in 0..3 {
+        for (layer, stride) in STRIDES.into_iter().enumerate() {
             let (start, channels) = layout.convolutions[layer];
             let mut output = std::mem::take(&mut self.activations[layer]);
             let source = if layer == 0 { x } else { &self.activations[layer - 1] };
             let kernel = &p[start..start + channels * WIDTH * FILTERS];
             let bias = &p[start + channels * WIDTH * FILTERS..][..FILTERS];
-            convolve(source, channels, kernel, bias, STRIDES[layer], &mut output);
+            convolve(source, channels, kernel, bias, stride, &mut output);
             self.activations[layer] = output;
         }
         let last = &self.activations[2];

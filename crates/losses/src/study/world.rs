@@ -117,7 +117,7 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
         + used_w.iter().flatten().zip(metered_w.iter().flatten()).map(|(u, m)| u - m).sum::<f64>();
     let tap = tap_bus.map(|k| (bus_of_load[k], tap_w.as_slice()));
     let world = World { cut: &cut, bus_of_load: &bus_of_load, used_w: &used_w, tap };
-    let (slack, voltages, losses_w) = world.flow(slots, &mut dice)?;
+    let flow = world.flow(slots, &mut dice)?;
     let usage_points = match tap_bus {
         Some(k) => (0..loads.len()).filter(|i| bus_of_load[*i] == bus_of_load[k]).collect(),
         None => guilty,
@@ -132,15 +132,15 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
     let offset = dice.between(-0.002, 0.002);
     let delivered_wh = (0..slots)
         .map(|t| {
-            let total: f64 = used_w.iter().map(|u| u[t]).sum::<f64>() + tap_w[t] + losses_w[t];
+            let total: f64 = used_w.iter().map(|u| u[t]).sum::<f64>() + tap_w[t] + flow.losses_w[t];
             (total * SLOT_HOURS * gain * (1.0 + observer_class.random_sd * dice.normal())).round()
         })
         .collect();
-    let observer_pu = slack.iter().map(|v| reading_pu(*v, offset, observer_class, &mut dice)).collect();
+    let observer_pu = flow.observer_pu.iter().map(|v| reading_pu(*v, offset, observer_class, &mut dice)).collect();
     let silent = (dice.below(loads.len()), dice.below(slots.saturating_sub(2 * PER_DAY).max(1)));
     let connections = (0..loads.len())
         .map(|i| {
-            let mut connection = measure(loads[i].id, &metered_w[i], &voltages[i], class, &mut dice);
+            let mut connection = measure(loads[i].id, &metered_w[i], &flow.voltage_pu[i], class, &mut dice);
             if i == silent.0 {
                 silence(&mut connection, silent.1, 2 * PER_DAY);
             }
@@ -327,9 +327,18 @@ struct World<'a> {
     tap: Option<(usize, &'a [f64])>,
 }
 
+/// What the world's power flow gives.
+struct Flow {
+    /// Voltage at the observer by slot.
+    observer_pu: Vec<f64>,
+    /// Voltage by load and slot.
+    voltage_pu: Vec<Vec<f64>>,
+    /// Line losses in W by slot.
+    losses_w: Vec<f64>,
+}
+
 impl World<'_> {
-    /// (voltage at the observer by slot, voltage by load and slot, losses in W by slot).
-    fn flow(&self, slots: usize, dice: &mut Dice) -> Result<(Vec<f64>, Vec<Vec<f64>>, Vec<f64>), LocaliseError> {
+    fn flow(&self, slots: usize, dice: &mut Dice) -> Result<Flow, LocaliseError> {
         let model = Model::new(self.cut)?;
         let base_w = model.base_mva() * 1e6;
         let buses = model.bus_count();
@@ -345,11 +354,9 @@ impl World<'_> {
                 q[slot * width + column] -= reactive * w.max(0.0) / base_w;
             }
         }
-        if let Some((bus, watts)) = self.tap {
-            if let Some(column) = column_of(bus) {
-                for (slot, w) in watts.iter().enumerate() {
-                    p[slot * width + column] -= w / base_w;
-                }
+        if let Some((column, watts)) = self.tap.and_then(|(bus, watts)| column_of(bus).map(|c| (c, watts))) {
+            for (slot, w) in watts.iter().enumerate() {
+                p[slot * width + column] -= w / base_w;
             }
         }
         let mut drift = 0.0;
@@ -374,6 +381,6 @@ impl World<'_> {
             .iter()
             .map(|&b| (0..slots).map(|t| solved.re[t * buses + b].hypot(solved.im[t * buses + b])).collect())
             .collect();
-        Ok((slack, voltages, losses))
+        Ok(Flow { observer_pu: slack, voltage_pu: voltages, losses_w: losses })
     }
 }
