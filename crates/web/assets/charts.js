@@ -22,7 +22,12 @@
   const utc = s => { const d = new Date(s * 1000); return `${d.getUTCFullYear()}-${pad(d.getUTCMonth() + 1)}-${pad(d.getUTCDate())} ${pad(d.getUTCHours())}:${pad(d.getUTCMinutes())}`; };
   const axes = (unit, digits) => {
     const base = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "12px system-ui" };
-    return [base, { ...base, size: 60, label: unit, labelSize: 18, labelFont: "12px system-ui", values: (u, vs) => vs.map(v => v.toFixed(digits === undefined ? (Math.abs(vs[vs.length - 1] - vs[0]) < 5 ? 1 : 0) : digits).replace("-", "\u2212")) }];
+    const hours = (u, splits) => splits.map((t, i) => {
+      const d = new Date(t * 1000), day = `${pad(d.getUTCMonth() + 1)}-${pad(d.getUTCDate())}`;
+      const whole = d.getUTCHours() === 0 && d.getUTCMinutes() === 0;
+      return whole ? day : `${pad(d.getUTCHours())}:${pad(d.getUTCMinutes())}` + (i === 0 ? `\n${day}` : "");
+    });
+    return [{ ...base, values: hours }, { ...base, size: 60, label: unit, labelSize: 18, labelFont: "12px system-ui", values: (u, vs) => vs.map(v => v.toFixed(digits === undefined ? (Math.abs(vs[vs.length - 1] - vs[0]) < 5 ? 1 : 0) : digits).replace("-", "\u2212")) }];
   };
   const stepped = uPlot.paths.stepped({ align: -1 });
   const sync = uPlot.sync("page");
@@ -68,6 +73,7 @@
       },
       options: el => ({
         ...base(el, "kW"),
+        scales: { x: { time: true }, y: { range: (u, low, high) => { const pad = (Math.max(high, 0) - Math.min(low, 0)) * 0.08 || 0.1; return [Math.min(low, 0) - pad, Math.max(high, 0) + pad]; } } },
         series: [time, line("+2σ", "technical", { width: 0 }), line("−2σ", "technical", { width: 0 }), line("unaccounted", "gap", { width: 2 })],
         bands: [{ series: [1, 2], fill: alpha("technical", 40) }],
         hooks: { draw: [zeroLine] }

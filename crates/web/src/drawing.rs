@@ -11,16 +11,16 @@ pub fn hatch() -> Markup {
     }
 }
 
-/// A line through values at equal steps; a hole where a value is not known. With a zero line when zero is within.
-pub fn sparkline(values: &[Option<f64>], what: &str) -> Markup {
+/// A line through values at equal steps; a hole where a value is not known; on a band of ± what is uncertain around zero.
+pub fn sparkline(values: &[Option<f64>], uncertain: f64, what: &str) -> Markup {
     const WIDTH: f64 = 120.0;
     const HEIGHT: f64 = 28.0;
     let known: Vec<f64> = values.iter().flatten().copied().filter(|v| v.is_finite()).collect();
     if known.len() < 2 {
         return html! { span.none { "–" } };
     }
-    let low = known.iter().copied().fold(0.0, f64::min);
-    let high = known.iter().copied().fold(0.0, f64::max);
+    let low = known.iter().copied().fold(-1.5 * uncertain, f64::min);
+    let high = known.iter().copied().fold(1.5 * uncertain, f64::max);
     let span = if high > low { high - low } else { 1.0 };
     let y = |value: f64| HEIGHT - 2.0 - (value - low) / span * (HEIGHT - 4.0);
     let step = WIDTH / f64::from(u32::try_from(values.len().max(2) - 1).unwrap_or(u32::MAX));
@@ -39,6 +39,7 @@ pub fn sparkline(values: &[Option<f64>], what: &str) -> Markup {
     }
     html! {
         svg width="120" height="28" viewBox="0 0 120 28" role="img" aria-label=(what) {
+            rect.spark-band x="0" width="120" y=(format!("{:.1}", y(uncertain))) height=(format!("{:.1}", y(-uncertain) - y(uncertain))) {}
             line.zero x1="0" x2="120" y1=(format!("{:.1}", y(0.0))) y2=(format!("{:.1}", y(0.0))) {}
             path.s-gap d=(path) {}
         }
@@ -183,9 +184,9 @@ mod tests {
 
     #[test]
     fn a_hole_in_a_line_stays_a_hole() {
-        let drawn = sparkline(&[Some(1.0), None, Some(2.0), Some(3.0)], "x").into_string();
+        let drawn = sparkline(&[Some(1.0), None, Some(2.0), Some(3.0)], 0.5, "x").into_string();
         assert_eq!(drawn.matches('M').count(), 2);
-        assert!(sparkline(&[None, Some(1.0)], "x").into_string().contains('–'));
+        assert!(sparkline(&[None, Some(1.0)], 0.5, "x").into_string().contains('–'));
     }
 
     #[test]

@@ -135,14 +135,14 @@ impl Frame {
                     @if self.caller.is_staff() {
                         form.search role="search" action="/find" {
                             label.visually-hidden for="q" { "Find a meter, usage point, zone or case" }
-                            input #q type="search" name="q" placeholder="Find meter, zone, case  /" maxlength="64";
+                            input #q type="search" name="q" placeholder="Find …  /" maxlength="64";
                         }
                     }
                     span.clock.live {
                         span.dot aria-hidden="true" {}
                         span { span.on-word { "live" } span.off-word { "not live" } " · last data " time data-k="last-data" { (self.processed_through.map_or_else(|| "none yet".to_owned(), format::clock)) } " UTC" }
                     }
-                    button.plain data-theme-next type="button" title="Change the colours" { "colours: " span { (self.theme) } }
+                    button.plain data-theme-next type="button" title="Change the colours" aria-label="Change the colours" { "◐ " span { (self.theme) } }
                     form.who method="post" action="/sign-out" {
                         span.name { (self.caller.name) " · " (self.caller.role.word()) }
                         button.plain { "sign out" }

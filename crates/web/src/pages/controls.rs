@@ -76,7 +76,7 @@ fn row(control: &StoredControl, now: Timestamp) -> Markup {
     let begun = control.requested_at;
     html! { tr {
         th scope="row" { a href={ "/controls/" (control.id) } { (kind_words(&control.kind)) } span.dim { " #" (control.id) } }
-        td { a href={ "/meters/" (control.meter) } { (control.meter) } @if let Some(point) = control.usage_point { div.small.dim { (point) } } }
+        td.nowrap { a href={ "/meters/" (control.meter) } { (control.meter) } @if let Some(point) = control.usage_point { div.small.dim { (point) } } }
         td { (state_badge(&control.state)) @if !control.state.reason().is_empty() { div.small { (control.state.reason()) } } }
         td { (control.reason) @if let Some(case) = control.case { " · " a href={ "/cases/" (case) } { "C-" (case) } } }
         td { (by_words(&control.requested_by)) div.small.dim { (layout::time(begun, &format::ago(begun, now))) } }

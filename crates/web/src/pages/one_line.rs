@@ -13,7 +13,7 @@ use crate::{layout, live::Values, totals::Totals};
 const ZONES_MAX: usize = 60;
 const ROW: usize = 62;
 const INDENT: usize = 64;
-const BOX_WIDTH: usize = 132;
+const BOX_WIDTH: usize = 150;
 const BAR_X: usize = 380;
 const BAR_WIDTH: f64 = 200.0;
 const TEXT_X: usize = 596;
@@ -95,15 +95,15 @@ fn zone(view: &ZoneView, row: usize, values: &Values, alarmed: bool) -> Markup {
         a href={ "/zones/" (zone) } aria-label={ "zone " (zone) } {
             rect class=(if alarmed { "box alarm" } else { "box" }) x=(x) y=(y - 22) width=(BOX_WIDTH) height="44" rx="6" {}
             (symbol(view, x + 20, y))
-            text.t-strong x=(x + 42) y=(y - 3) { (zone) }
-            text.t-dim x=(x + 42) y=(y + 13) { (view.zone.kind.word()) @if alarmed { " · case" } }
+            text.t-strong x=(x + 42) y=(y - 3) { (zone) @if alarmed { tspan.t-gap dx="8" { "▲ case" } } }
+            text.t-dim x=(x + 42) y=(y + 13) { (view.zone.kind.word())  }
         }
         line.wire x1=(x + BOX_WIDTH) y1=(y) x2=(BAR_X - 8) y2=(y) stroke-dasharray="1 4" {}
         @if view.day.is_some() {
             rect.track x=(BAR_X) y=(y - 12) width="200" height="16" {}
             (bar("m", "f-metered")) (bar("t", "f-technical")) (bar("g", "f-gap"))
             text.t-dim x=(BAR_X) y=(y + 19) { (text("supplied")) " kW now" }
-            text x=(TEXT_X) y=(y - 1) class=(if alarmed { "t-gap" } else { "t-strong" }) { (text("gap-day")) " kWh" }
+            text x=(TEXT_X) y=(y - 1) class=(if view.day.as_ref().is_some_and(Totals::stands_out) { "t-gap" } else { "t-strong" }) { (text("gap-day")) " kWh" }
             text.t-dim x=(TEXT_X) y=(y + 15) { "± " (text("pm-day")) " · " (text("share-day")) " % of supplied" }
         } @else {
             text.t-dim x=(BAR_X) y=(y + 4) { "no data yet" }

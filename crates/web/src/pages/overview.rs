@@ -124,15 +124,14 @@ fn values_of(views: &[ZoneView]) -> Values {
     for view in views {
         put_zone(&mut values, view);
     }
-    let roots = || views.iter().filter(|view| view.zone.parent.is_none());
-    if let Some(now) = Totals::across(roots().filter_map(|view| view.last)) {
+    if let Some(now) = network(views, |view| view.last) {
         values.text("all:supplied", format::number(now.kw(now.supplied_wh), 1));
         values.text("all:metered", format::number(now.kw(now.metered_wh), 1));
         values.text("all:technical", format::number(now.kw(now.technical_wh), 2));
         values.text("all:gap", format::number(now.kw(now.unaccounted_wh), 2));
         values.text("all:pm", format::number(now.kw(now.plus_minus_wh()), 2));
     }
-    if let Some(day) = Totals::across(roots().filter_map(|view| view.day)) {
+    if let Some(day) = network(views, |view| view.day) {
         values.text("all:supplied-day", format::kwh(day.supplied_wh));
         values.text("all:metered-day", format::kwh(day.metered_wh));
         values.text("all:technical-day", format::kwh(day.technical_wh));
@@ -140,6 +139,15 @@ fn values_of(views: &[ZoneView]) -> Values {
         values.text("all:pm-day", format::kwh(day.plus_minus_wh()));
     }
     values
+}
+
+/// The whole network: what enters at the feeders, less what is lost in any zone. A zone counts its child zones by their observers,
+/// so losses of parents and children do not overlap.
+fn network(views: &[ZoneView], of: impl Fn(&ZoneView) -> Option<Totals>) -> Option<Totals> {
+    let roots = Totals::across(views.iter().filter(|view| view.zone.parent.is_none()).filter_map(&of))?;
+    let every = Totals::across(views.iter().filter_map(&of))?;
+    let metered_wh = roots.supplied_wh - every.technical_wh - every.unaccounted_wh;
+    Some(Totals { supplied_wh: roots.supplied_wh, metered_wh, ..every })
 }
 
 fn put_zone(values: &mut Values, view: &ZoneView) {
@@ -344,7 +352,7 @@ fn zone_row(view: &ZoneView, values: &Values, alarmed: bool) -> Markup {
         let key = format!("{zone}:{part}");
         html! { span data-k=(key) { (values.of(&key)) } }
     };
-    let gap_class = if alarmed { "num gap" } else { "num" };
+    let gap_class = |total: Option<&Totals>| if total.is_some_and(Totals::stands_out) { "num gap" } else { "num" };
     html! {
         tr {
             th scope="row" class=(match view.depth { 0 => "", 1 => "indent1", 2 => "indent2", _ => "indent3" }) {
@@ -352,10 +360,10 @@ fn zone_row(view: &ZoneView, values: &Values, alarmed: bool) -> Markup {
             }
             td { (zone_state(view, alarmed)) }
             td.num { (cell("supplied")) } td.num { (cell("metered")) } td.num { (cell("technical")) }
-            td class=(gap_class) { (cell("gap")) span.unit { " ± " (cell("pm")) } }
-            td class=(gap_class) { (cell("gap-day")) span.unit { " ± " (cell("pm-day")) } }
+            td class=(gap_class(view.last.as_ref())) { (cell("gap")) span.unit { " ± " (cell("pm")) } }
+            td class=(gap_class(view.day.as_ref())) { (cell("gap-day")) span.unit { " ± " (cell("pm-day")) } }
             td.num { (cell("share-day")) }
-            td { (drawing::sparkline(&view.spark, &format!("unaccounted energy of {zone} over 24 hours"))) }
+            td { (drawing::sparkline(&view.spark, view.last.map_or(0.0, |last| last.plus_minus_wh()), &format!("unaccounted energy of {zone} over 24 hours"))) }
             td.num { (cell("coverage")) }
         }
     }

@@ -198,7 +198,7 @@ fn figures(total: Option<&Totals>) -> Markup {
         div.kpi {
             div.label { "Measured" }
             div.value { (format::number(total.coverage * 100.0, 1)) " " span.unit { "%" } }
-            div.note { @if total.is_partial() { "partial: the rest was estimated" } @else { "the rest was estimated" } }
+            div.note { @if total.is_partial() { "partial: the rest was estimated" } @else if total.coverage < 1.0 { "the rest was estimated" } @else { "nothing was estimated" } }
         }
     } }
 }
