@@ -99,7 +99,9 @@ impl Browser {
         let out = child.stdout.take().ok_or("chromedriver has no output")?;
         let driver = Running(child);
         let mut lines = BufReader::new(out).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| line.rsplit_once("on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()));
+        let port = lines.find_map(|line| {
+            line.rsplit_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
+        });
         let address = format!("127.0.0.1:{}", port.ok_or("chromedriver said no port")?);
         let profile = format!("--user-data-dir={}", profile.display());
         let arguments = [
@@ -133,7 +135,8 @@ impl Browser {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.command("POST", "/element", &json!({"using": "xpath", "value": xpath}));
-            let element = found.as_ref().ok().and_then(Value::as_object).and_then(|o| o.values().next()).and_then(Value::as_str);
+            let element =
+                found.as_ref().ok().and_then(Value::as_object).and_then(|o| o.values().next()).and_then(Value::as_str);
             match element {
                 Some(element) => return Ok(element.to_owned()),
                 None if Instant::now() > deadline => return Err(format!("not seen on the page: {xpath}")),
@@ -206,7 +209,9 @@ fn from_base64(text: &str) -> Vec<u8> {
 mod tests {
     #[test]
     fn base64_of_every_remainder() {
-        for (text, bytes) in [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("+/+/", &[0xfb, 0xff, 0xbf])] {
+        for (text, bytes) in
+            [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("+/+/", &[0xfb, 0xff, 0xbf])]
+        {
             assert_eq!(super::from_base64(text), bytes);
         }
     }

@@ -165,7 +165,9 @@ fn checked(command: &mut Command) -> Result<String, String> {
 /// Runs both sides on every network and prints the table.
 pub fn compare(ours: &Path, prefix: &[&str], python: &Path, networks: &Path) -> Result<(), String> {
     println!("µs per scenario, one thread, tolerance 1e-8 pu; in brackets how many times faster we are");
-    println!("| network | our power flow | PGM Newton | PGM iterative current | our estimation (full) | PGM Newton (exact) | PGM iterative linear (approximate) | our estimation (sparse) | PGM Newton (exact) |");
+    println!(
+        "| network | our power flow | PGM Newton | PGM iterative current | our estimation (full) | PGM Newton (exact) | PGM iterative linear (approximate) | our estimation (sparse) | PGM Newton (exact) |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for name in NETWORKS {
         let folder = networks.join(name);

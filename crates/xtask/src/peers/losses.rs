@@ -64,10 +64,7 @@ pub fn run() -> Result<(), String> {
         let peer = figures(&output(Command::new(&python).arg(&script).arg(&table))?)?;
         eprintln!("{name}");
         for (label, values) in [("  forust-ml (ours)", &ours), ("  LightGBM", &peer)] {
-            eprintln!(
-                "{label:<22} {:>8.4} {:>8.4} {:>12.2} {:>14.0}",
-                values[0], values[1], values[2], values[3]
-            );
+            eprintln!("{label:<22} {:>8.4} {:>8.4} {:>12.2} {:>14.0}", values[0], values[1], values[2], values[3]);
         }
         eprintln!(
             "{:<22} {:>8.3} {:>8.3} {:>12.2} {:>14.2}",
@@ -104,7 +101,8 @@ fn output(command: &mut Command) -> Result<String, String> {
 
 /// (AUC, AP, seconds of a fit, predictions per second) from one JSON object.
 fn figures(text: &str) -> Result<[f64; 4], String> {
-    let value: serde_json::Value = serde_json::from_str(text.trim()).map_err(|e| format!("no figures in \"{text}\": {e}"))?;
+    let value: serde_json::Value =
+        serde_json::from_str(text.trim()).map_err(|e| format!("no figures in \"{text}\": {e}"))?;
     let number = |key: &str| value[key].as_f64().ok_or_else(|| format!("no {key} in {text}"));
     Ok([number("auc")?, number("ap")?, number("fit_seconds")?, number("predict_per_second")?])
 }
