@@ -6,6 +6,7 @@ use crate::flow::{FlowSolver, Scenarios, Voltages};
 use crate::kernel::Tolerance;
 use crate::measurement::Measurement;
 use crate::model::Model;
+use crate::network::{Branch, BranchKind, Bus, BusKind, Load, LoadModel, Network};
 use num_complex::Complex64 as C64;
 
 /// A small generator of uniform numbers (splitmix64), for scenarios only.
@@ -30,6 +31,67 @@ impl Draw {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
+}
+
+/// A synthetic radial feeder: a main line with laterals of up to ten buses, a load at every second bus, voltage drop of a
+/// few percent whatever the size.
+pub fn radial_feeder(buses: u32, seed: u64) -> Network {
+    let mut draw = Draw::new(seed);
+    let mut network = Network {
+        name: format!("radial feeder of {buses} buses"),
+        base_mva: 1.0,
+        frequency_hz: 50.0,
+        buses: Vec::new(),
+        branches: Vec::new(),
+        loads: Vec::new(),
+        usage_points: Vec::new(),
+    };
+    let size = f64::from(buses);
+    let mut main = 0;
+    let mut previous = 0;
+    for id in 0..buses {
+        let kind = if id == 0 { BusKind::Slack { vm_pu: 1.0, va_deg: 0.0 } } else { BusKind::Load };
+        network.buses.push(Bus { id, name: String::new(), vn_kv: 11.0, kind, gs_mw: 0.0, bs_mvar: 0.0 });
+        if id == 0 {
+            continue;
+        }
+        if id % 10 == 1 {
+            previous = main;
+            main = id;
+        }
+        network.branches.push(Branch {
+            id,
+            from: previous,
+            to: id,
+            kind: BranchKind::Line,
+            name: String::new(),
+            r_pu: (0.5 + draw.uniform()) / size,
+            x_pu: 0.5 / size,
+            g_pu: 0.0,
+            b_pu: 0.0,
+            tap: 1.0,
+            shift_deg: 0.0,
+            rate_mva: None,
+            length_km: None,
+        });
+        previous = id;
+        if id % 2 == 0 {
+            let p_mw = draw.uniform() / size;
+            network.loads.push(Load {
+                id,
+                bus: id,
+                name: String::new(),
+                kind: "load".into(),
+                p_mw,
+                q_mvar: 0.3 * p_mw,
+                profile: String::new(),
+                peak_p_mw: None,
+                peak_q_mvar: None,
+                model: LoadModel::Power,
+            });
+        }
+    }
+    network
 }
 
 /// A prepared power flow batch.

@@ -312,7 +312,7 @@ impl Estimator {
     pub(crate) fn residuals(&self, point: &Point, values: &[f64]) -> Vec<f64> {
         let model = &self.model;
         let state = State::from_nodes(model, &point.v, &vec![C64::ZERO; model.bus_count()], 0);
-        let split = self.split_injections(point, &state);
+        let split = self.split_injections(&state, values);
         self.measurements
             .iter()
             .zip(values)
@@ -331,16 +331,15 @@ impl Estimator {
     }
 
     /// Injection of each bus; the adjustment of a fused node goes to its buses in proportion to their variances.
-    fn split_injections(&self, point: &Point, state: &State) -> Vec<C64> {
+    fn split_injections(&self, state: &State, values: &[f64]) -> Vec<C64> {
         let model = &self.model;
         let mut out = state.injection.clone();
-        let values: Vec<f64> = self.measurements.iter().map(|m| m.value_pu).collect();
-        for (node, buses) in model.buses_of_node.iter().enumerate().filter(|(_, b)| b.len() > 1) {
+        for buses in model.buses_of_node.iter().filter(|b| b.len() > 1) {
             let total: C64 = buses.iter().map(|&b| state.injection[b]).sum();
             let mut parts = vec![[0.0; 2]; buses.len()];
             for part in 0..2 {
                 let pooled: Vec<f64> =
-                    buses.iter().map(|&b| self.plan.pool_bus(&self.measurements, &values, b, part)).collect();
+                    buses.iter().map(|&b| self.plan.pool_bus(&self.measurements, values, b, part)).collect();
                 let gap = [total.re, total.im][part] - pooled.iter().sum::<f64>();
                 let free: Vec<bool> = buses.iter().map(|&b| self.plan.bus_priors[b][part].free).collect();
                 let weight = |k: usize| match free.iter().any(|f| *f) {
@@ -355,7 +354,6 @@ impl Estimator {
             for (k, &b) in buses.iter().enumerate() {
                 out[b] = C64::new(parts[k][0], parts[k][1]);
             }
-            debug_assert!(point.v.len() > node);
         }
         out
     }
@@ -363,7 +361,7 @@ impl Estimator {
     pub(crate) fn finish(&self, point: Point, values: &[f64], iterations: usize) -> Estimate {
         let model = &self.model;
         let rough = State::from_nodes(model, &point.v, &vec![C64::ZERO; model.bus_count()], iterations);
-        let known = self.split_injections(&point, &rough);
+        let known = self.split_injections(&rough, values);
         let state = State::from_nodes(model, &point.v, &known, iterations);
         let residuals_pu = self.residuals(&point, values);
         let objective =
@@ -380,14 +378,14 @@ impl Estimator {
         let sigmas: Vec<f64> = self.measurements.iter().map(|m| m.sigma_pu).collect();
         let kernel = self.kernel(&self.flat_multipliers(point), &sigmas)?;
         let slack_sigma = kernel.voltage_variance(self.plan.slack, point.v[self.plan.slack]).sqrt();
-        if !(slack_sigma < 0.2) {
+        if slack_sigma.is_nan() || slack_sigma >= 0.2 {
             return Err(GridError::Unobservable { bus: self.model.bus_ids[self.model.slack_bus] });
         }
         for term in &kernel.nodes {
             for part in 0..2 {
                 if term.free[part] {
                     let posterior = kernel.injection_variance(term, part, point.v[term.node]);
-                    if !(posterior < 0.2 * FREE_SIGMA * FREE_SIGMA) {
+                    if posterior.is_nan() || posterior >= 0.2 * FREE_SIGMA * FREE_SIGMA {
                         let bus = self.model.buses_of_node[term.node][0];
                         return Err(GridError::Unobservable { bus: self.model.bus_ids[bus] });
                     }

@@ -132,7 +132,7 @@ impl<L: Loads> Task<'_, L> {
             }
         }
         self.expand_passive(simd, scratch, source);
-        self.write(simd, scratch, row, lanes, iterations, step);
+        self.write::<S>(scratch, row, lanes, iterations, step);
     }
 
     /// One forward and backward pass; `rhs` is left zero, `v` becomes the new state. Returns the largest change by lane.
@@ -187,14 +187,12 @@ impl<L: Loads> Task<'_, L> {
     #[inline(always)]
     fn write<S: Simd>(
         &mut self,
-        simd: S,
-        scratch: &mut Scratch<S>,
+        scratch: &Scratch<S>,
         row: usize,
         lanes: usize,
         iterations: usize,
         step: S::f64s,
     ) {
-        let _ = simd;
         let width = self.kernel.outputs.len();
         let v: &[f64] = pulp::bytemuck::cast_slice(pulp::bytemuck::cast_slice::<[S::f64s; 2], S::f64s>(&scratch.v));
         let step: [S::f64s; 1] = [step];

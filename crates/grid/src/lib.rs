@@ -4,6 +4,9 @@
 //! voltages, flows and losses ([`flow`], [`series`]). It holds no clock, no randomness and no database. The method and its
 //! derivation are in `docs/grid.md`.
 
+// index loops over small matrices read as the formulas they are
+#![allow(clippy::needless_range_loop)]
+
 pub mod error;
 pub mod folder;
 pub mod measurement;

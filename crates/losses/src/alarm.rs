@@ -386,7 +386,14 @@ impl Detector {
         let phi = self.phi();
         let innovation = (z - phi * self.last_z) / (1.0 - phi * phi).sqrt();
         if clean {
-            self.learn_slot(slot, z, hours);
+            // Spread and habit are those of measurements: slots that hang on estimates say nothing about them.
+            let estimated = slot.estimate_var + slot.estimate_sd * slot.estimate_sd;
+            if estimated <= 0.2 * var {
+                self.learn_spread(z);
+                let bin = &mut self.today[bin_of(slot.end)];
+                *bin = (bin.0 + slot.residual_wh, bin.1 + hours);
+            }
+            self.clean_days = (self.clean_days + hours / 24.0).min(1e6);
         }
         self.last_z = z.clamp(-8.0, 8.0);
         let whitened_var = var * self.correlation_factor();
@@ -541,7 +548,7 @@ impl Detector {
         }
     }
 
-    fn learn_slot(&mut self, slot: &Residual, z: f64, hours: f64) {
+    fn learn_spread(&mut self, z: f64) {
         self.slots += 1.0;
         let unit = self.square.max(1e-9);
         // z is scaled by the present spread: undo it, clip, average.
@@ -551,10 +558,6 @@ impl Detector {
         let square = (unit * (1.0 - step) + step * unit * now * now).clamp(0.05, 100.0);
         self.product = ((1.0 - step) * self.product + step * unit * now * before).clamp(0.0, 0.9 * square);
         self.square = square;
-        let bin = &mut self.today[bin_of(slot.end)];
-        bin.0 += slot.residual_wh;
-        bin.1 += hours;
-        self.clean_days = (self.clean_days + hours / 24.0).min(1e6);
     }
 
     fn roll(&mut self, day: i64) {

@@ -248,14 +248,12 @@ impl<P: FnMut(SimEvent) + Send> Field<P> {
             if self.is_flushed() {
                 return Ok(());
             }
-            match time::timeout(Duration::from_secs(1), self.events.recv()).await {
-                Ok(Some((place, event))) => {
-                    if !matches!(event, LinkEvent::Lost { .. }) {
-                        progress = Instant::now();
-                    }
-                    self.take(place, event);
+            let event = time::timeout(Duration::from_secs(1), self.events.recv()).await;
+            if let Ok(Some((place, event))) = event {
+                if !matches!(event, LinkEvent::Lost { .. }) {
+                    progress = Instant::now();
                 }
-                Ok(None) | Err(_) => {}
+                self.take(place, event);
             }
             if progress.elapsed() > self.patience {
                 return Err(SimError::Unreachable {

@@ -32,7 +32,7 @@ fn frame(home: &mut Home, number: usize, slot: i64, state: &mut u64) -> Incoming
     let evening = if (17..22).contains(&hour) { next(state, 1_200) } else { 0 };
     let watts = home.base_w + next(state, 150) + evening;
     home.import += watts / 4;
-    if number % 10 == 0 && (9..16).contains(&hour) {
+    if number.is_multiple_of(10) && (9..16).contains(&hour) {
         home.export += next(state, 600);
     }
     let volts = 2_300 + next(state, 60) - 2 * watts / 100;

@@ -86,10 +86,14 @@ impl Memory {
         note(self.latest[meter].get_or_insert_default(), frame, received);
     }
 
-    /// The days of a meter from `from` to `to` that are not in files, older generation first.
-    pub(crate) fn days(&self, meter: MeterIndex, from: i64, to: i64) -> Vec<(DayKey, Day)> {
+    /// What is not in files of a meter's intervals that end in (`after`, `to`], by day, older generation first.
+    pub(crate) fn days(&self, meter: MeterIndex, after: Timestamp, to: Timestamp) -> Vec<(DayKey, Day)> {
+        let (first, last) = (day_of(after.plus(1)), day_of(to));
         let generations = self.sealing.iter().filter_map(|g| g.days.get(meter)).chain(self.hot.get(meter));
-        generations.flat_map(|days| days_between(days, from, to)).map(|(key, day)| (key, day.clone())).collect()
+        generations
+            .flat_map(|days| days_between(days, first, last))
+            .map(|(key, day)| (key, day.between(after, to)))
+            .collect()
     }
 }
 

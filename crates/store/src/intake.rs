@@ -123,8 +123,9 @@ impl Neighbourhood {
             let all = held.all();
             let at = all.partition_point(|i| i.end < end.0);
             let past = all.partition_point(|i| i.end <= end.0);
-            all[..at].iter().rev().find(|i| i.is_plausible()).map(|i| look(i.reading()));
-            all[past..].iter().find(|i| i.is_plausible()).map(|i| look(i.reading()));
+            let earlier = all[..at].iter().rev().find(|i| i.is_plausible());
+            let later = all[past..].iter().find(|i| i.is_plausible());
+            earlier.into_iter().chain(later).for_each(|i| look(i.reading()));
         }
         let mine = (meter, Timestamp(i64::MIN))..=(meter, Timestamp(i64::MAX));
         let batch = self.batch.range(mine).map(|(_, reading)| *reading);

@@ -69,7 +69,7 @@ impl Store {
         Ok(versions.unwrap_or_default().iter().map(|v| v.to_stored(versions.map_or(0, <[_]>::len) - 1)).collect())
     }
 
-    /// The whole days of meters that hold (`after`, `to`], every version, in the order of `meters`.
+    /// The days of meters that hold (`after`, `to`], every version, in the order of `meters`. May hold more than was asked for.
     async fn days_of(
         &self,
         meters: &[MeterId],
@@ -83,7 +83,7 @@ impl Store {
         let (indices, held) = {
             let memory = self.memory();
             let indices: Vec<Option<MeterIndex>> = meters.iter().map(|m| memory.index.get(m).copied()).collect();
-            let days = |index: &Option<MeterIndex>| index.map(|i| memory.days(i, from, last)).unwrap_or_default();
+            let days = |index: &Option<MeterIndex>| index.map(|i| memory.days(i, after, to)).unwrap_or_default();
             (indices.clone(), indices.iter().map(days).collect::<Vec<_>>())
         };
         let known: Vec<MeterIndex> = indices.iter().copied().flatten().collect();

@@ -135,7 +135,8 @@ fn read_loads(path: &Path, index: &HashMap<String, usize>) -> Result<Vec<PhaseLo
         }
         let node = |t: &str| node_index(&row, index, &format!("{bus}.{t}"));
         let pairs: Vec<(usize, Option<usize>)> = match (phases, delta, terminals.as_slice()) {
-            (1, false, [a]) => vec![(node(a)?, None)],
+            // a delta load with one named terminal: the other one is ground
+            (1, _, [a]) => vec![(node(a)?, None)],
             (1, true, [a, b]) => vec![(node(a)?, Some(node(b)?))],
             (3, false, [a, b, c]) => vec![(node(a)?, None), (node(b)?, None), (node(c)?, None)],
             (3, true, [a, b, c]) => {

@@ -93,6 +93,9 @@ pub struct BenchArgs {
     /// Largest change of a voltage in the last iteration, pu
     #[arg(long, default_value_t = 1e-8)]
     tolerance: f64,
+    /// Time synthetic radial feeders of 100, 1000 and 10000 buses too
+    #[arg(long)]
+    growth: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -322,11 +325,19 @@ fn measure(
 fn bench_folder(args: &BenchArgs) -> Outcome {
     let threads = std::thread::available_parallelism()?.get();
     let tolerance = Tolerance { step_pu: args.tolerance, ..Tolerance::default() };
-    let timings = if folder_phases(&args.dir)? == 3 {
+    let mut timings = if folder_phases(&args.dir)? == 3 {
         vec![bench_three_phase(args, threads, tolerance)?]
     } else {
         bench_single_phase(&args.dir, args, threads, tolerance)?
     };
+    if args.growth {
+        for buses in [100, 1000, 10_000] {
+            let model = Model::new(&bench::radial_feeder(buses, 4))?;
+            let mut batch = bench::FlowBench::new(&model, usize::try_from(args.scenarios)?, 1)?;
+            let what = format!("power flow, {buses} buses");
+            timings.push(measure(&what, args, threads, |t| batch.run(tolerance, t))?);
+        }
+    }
     if args.json {
         let rows: Vec<Value> = timings
             .iter()

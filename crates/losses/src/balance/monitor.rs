@@ -158,7 +158,9 @@ impl ZoneMonitor {
             }
         } else if residual.learnable {
             let slot_var = self.detector.slot_var(residual.meter_var, residual.supplied_wh);
-            let noise_var = self.detector.correlation_factor() * slot_var + residual.estimate_var;
+            // An estimate in a long gap is off in the same way in all its slots.
+            let estimate_var = residual.estimate_var + 30.0 * residual.estimate_sd * residual.estimate_sd;
+            let noise_var = self.detector.correlation_factor() * slot_var + estimate_var;
             let difference = balance.supplied_wh - balance.metered_wh;
             let day = slot.end.plus(-1).day();
             self.technical.observe(day, balance.supplied_wh / hours, hours, difference, noise_var);

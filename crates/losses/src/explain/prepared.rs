@@ -8,6 +8,9 @@ use crate::{alarm::Chart, balance::MeterSlot};
 /// Hours before the estimated onset that belong to neither side.
 const DOUBTFUL_SECONDS: i64 = 6 * 3_600;
 
+/// Days after the onset before hours of the day are told apart.
+const SELECTIVE_DAYS: f64 = 2.5;
+
 /// One slot.
 pub(super) struct Row {
     pub(super) end: Timestamp,
@@ -149,7 +152,8 @@ fn find_active_hours(data: &mut Prepared) {
     let is_active = |hour: usize| means[hour].is_some_and(|m| m > most / 3.0);
     let active = (0..24).filter(|&hour| is_active(hour)).count();
     let seen = means.iter().flatten().count();
-    data.selective = seen == 24 && most > 0.0 && active <= 14;
+    let days = data.rows_after * data.hours / 24.0;
+    data.selective = seen == 24 && days >= SELECTIVE_DAYS && most > 0.0 && active <= 14;
     if data.selective {
         for row in &mut data.rows {
             row.active = is_active(row.hour);

@@ -12,10 +12,10 @@ use super::{linear::Square, prepared::Prepared};
 
 /// Most members named by regression.
 pub(super) const PICKS_MAX: usize = 3;
-/// Hours of the day in the free profiles.
-const PROFILE_BINS: usize = 12;
+/// Bins of the free day profiles: as fine as the hours in which energy is missing, so that these alone cannot name anybody.
+const PROFILE_BINS: usize = 24;
 /// Rows after the onset at which a t counts 1/√2.
-const FEW_ROWS: f64 = 64.0;
+const FEW_ROWS: f64 = 128.0;
 const GAIN_SD: f64 = 0.005;
 const COMMON_GAIN_SD: f64 = 0.003;
 
@@ -70,9 +70,9 @@ struct Noise {
     scale: f64,
 }
 
-/// Runs the regression; `None` with fewer than 24 rows after the onset.
+/// Runs the regression; `None` with fewer than 48 rows after the onset.
 pub(super) fn regress(data: &Prepared) -> Option<Regression> {
-    if data.rows_after < 24.0 {
+    if data.rows_after < 48.0 {
         return None;
     }
     let columns = Columns::new(data.members.len());

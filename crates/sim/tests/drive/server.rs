@@ -138,7 +138,7 @@ impl Server {
                 Some(_) => state.conflicts += 1,
                 None => {}
             }
-            state.dies_every.is_some_and(|every| state.published % every == 0)
+            state.dies_every.is_some_and(|every| state.published.is_multiple_of(every))
         };
         if dies {
             self.die();

@@ -185,6 +185,13 @@ impl Day {
         merged
     }
 
+    /// The intervals that end in (`after`, `to`], every version.
+    pub(crate) fn between(&self, after: Timestamp, to: Timestamp) -> Self {
+        let from = self.intervals.partition_point(|i| i.end <= after.0);
+        let past = self.intervals.partition_point(|i| i.end <= to.0).max(from);
+        Self { intervals: self.intervals[from..past].to_vec() }
+    }
+
     /// Adds every version of a later day's worth.
     pub(crate) fn merge_all(&mut self, newer: &Self) {
         for interval in &newer.intervals {

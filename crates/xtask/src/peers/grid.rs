@@ -19,7 +19,8 @@ from power_grid_model import (CalculationMethod as CM, CalculationType, Componen
     LoadGenType, MeasuredTerminalType as MT, PowerGridModel, initialize_array)
 folder, count = sys.argv[1], int(sys.argv[2])
 rows = lambda f: list(csv.DictReader(open(f"{folder}/{f}")))
-base = json.load(open(f"{folder}/network.json"))["base_mva"]
+header = json.load(open(f"{folder}/network.json"))
+base = header.get("base_mva")
 rng = np.random.default_rng(1)
 
 def best(f, runs=5):
@@ -30,8 +31,50 @@ def best(f, runs=5):
         t = time.process_time(); f(); out = min(out, time.process_time() - t)
     return out / count * 1e6
 
-if json.load(open(f"{folder}/network.json")).get("phases") == 3:
-    raise SystemExit("three-phase folders are not supported by this script")
+def three_phase():
+    # the European LV feeder from its line codes and transformer
+    codes = {c["linecode"]: c for c in rows("linecodes.csv")}
+    lines, loads = rows("lines.csv"), rows("loads.csv")
+    names = sorted({int(l[end]) for l in lines for end in ("from", "to")})
+    node = initialize_array(DT.input, CT.node, len(names) + 1)
+    node["id"], node["u_rated"] = [0] + names, [11e3] + [416.0] * len(names)
+    source = initialize_array(DT.input, CT.source, 1)
+    source["id"], source["node"], source["status"], source["u_ref"] = 10**6, 0, 1, 1.05
+    line = initialize_array(DT.input, CT.line, len(lines))
+    line["id"] = 2 * 10**6 + np.arange(len(lines))
+    line["from_node"], line["to_node"] = [int(l["from"]) for l in lines], [int(l["to"]) for l in lines]
+    line["from_status"] = line["to_status"] = 1
+    for name in ("r1", "x1", "r0", "x0"):
+        line[name] = [float(codes[l["linecode"]][name]) * float(l["length_m"]) / 1000 for l in lines]
+    line["c1"] = line["c0"] = line["tan1"] = line["tan0"] = 0
+    t = initialize_array(DT.input, CT.transformer, 1)
+    for name, value in dict(id=3 * 10**6, from_node=0, to_node=1, from_status=1, to_status=1, u1=11e3, u2=416, sn=8e5,
+            uk=0.0402, pk=3200, i0=0, p0=0, winding_from=2, winding_to=1, clock=1, tap_side=0, tap_pos=0, tap_min=0,
+            tap_max=0, tap_size=0).items():
+        t[name] = value
+    load = initialize_array(DT.input, CT.asym_load, len(loads))
+    load["id"] = 4 * 10**6 + np.arange(len(loads))
+    load["node"], load["status"] = [int(l["bus"].split(".")[0]) for l in loads], 1
+    load["p_specified"], load["q_specified"] = 0, 0
+    for k, l in enumerate(loads):
+        phase = int(l["bus"].split(".")[1]) - 1
+        load["p_specified"][k, phase], load["q_specified"][k, phase] = 1e3 * float(l["kw"]), 1e3 * float(l["kvar"])
+    load["type"] = LoadGenType.const_power
+    model = PowerGridModel({CT.node: node, CT.source: source, CT.line: line, CT.transformer: t, CT.asym_load: load})
+    factor = 0.5 + rng.random((count, len(loads), 1))
+    update = initialize_array(DT.update, CT.asym_load, (count, len(loads)))
+    update["id"] = load["id"]
+    update["p_specified"], update["q_specified"] = load["p_specified"] * factor, load["q_specified"] * factor
+    out = {}
+    for name, method in [("pf_newton", CM.newton_raphson), ("pf_iterative_current", CM.iterative_current)]:
+        out[name] = best(lambda: model.calculate_power_flow(symmetric=False, calculation_method=method,
+            update_data={CT.asym_load: update}, threading=-1, error_tolerance=1e-8, max_iterations=100,
+            output_component_types={CT.node: ["u_pu", "u_angle"]}), 3)
+    print(json.dumps(out))
+
+if header.get("phases") == 3:
+    three_phase()
+    raise SystemExit
 buses, branches, loads = rows("buses.csv"), rows("branches.csv"), rows("loads.csv")
 node = initialize_array(DT.input, CT.node, len(buses))
 node["id"] = [int(b["bus"]) for b in buses]
@@ -202,7 +245,22 @@ pub fn compare(ours: &Path, prefix: &[&str], python: &Path, networks: &Path) -> 
     }
     let pandapower = checked(Command::new(python).args(["-c", PANDAPOWER]))?;
     println!("pandapower, case33bw, one power flow: {} µs", pandapower.trim());
-    let three = checked(Command::new(ours).args(prefix).arg("bench").arg(networks.join("ieee-eu-lv")))?;
-    println!("ours, European LV feeder: {}", three.trim());
+    compare_three_phase(ours, prefix, python, &networks.join("ieee-eu-lv"))
+}
+
+fn compare_three_phase(ours: &Path, prefix: &[&str], python: &Path, folder: &Path) -> Result<(), String> {
+    let peer = checked(Command::new(python).args(["-c", PEER]).arg(folder).arg("50"))?;
+    let peer: serde_json::Value = serde_json::from_str(peer.trim()).map_err(|e| e.to_string())?;
+    let options = ["--json", "--scenarios", "48", "--runs", "200"];
+    let bench = checked(Command::new(ours).args(prefix).arg("bench").arg(folder).args(options))?;
+    let bench: serde_json::Value = serde_json::from_str(bench.trim()).map_err(|e| e.to_string())?;
+    let own = bench["timings"][0]["us_per_scenario_one_thread"].as_f64().unwrap_or(f64::NAN);
+    for method in ["pf_newton", "pf_iterative_current"] {
+        let time = peer[method].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "European LV feeder, three-phase: ours {own:.1} µs, power-grid-model {method} {time:.0} µs ({:.0}×)",
+            time / own
+        );
+    }
     Ok(())
 }
