@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sim::{Pace, SimConfig, Target, TheftKind, TheftPlan, World};
 use store::{ControlFilter, NewUser, OneTime, Role, Store};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader},
     net::TcpStream,
 };
 
@@ -208,14 +208,25 @@ impl Driver {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!(
             "POST /session/{session}/se/log HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (_, json) = answer.split_once("\r\n\r\n").ok_or("chromedriver's answer has no body")?;
-        let json: Value = serde_json::from_str(json)?;
+        // The driver keeps the connection open: the length says where its answer ends.
+        let mut stream = AsyncBufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await?;
+            match line.trim_end().split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
+                None if line.trim_end().is_empty() => break,
+                _ => {}
+            }
+        }
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).await?;
+        let json: Value = serde_json::from_slice(&answer)?;
         let entries = json["value"].as_array().ok_or_else(|| format!("chromedriver has no log: {json}"))?;
         let bad = |entry: &&Value| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING"));
         Ok(entries.iter().filter(bad).map(Value::to_string).collect())
