@@ -109,6 +109,10 @@ impl Server {
                 advance: options.simulated_clock.then_some(advance),
                 metrics: metrics(headend.clone(), counters.clone()),
                 verifying_key: directory.key.verifying_key().to_bytes(),
+                enrolled: {
+                    let credentials = credentials.clone();
+                    Arc::new(move |meter, secret| credentials.insert(meter, Credentials::hash(secret)))
+                },
             },
         );
         let readings = headend::readings_router(&headend);

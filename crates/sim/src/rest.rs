@@ -114,6 +114,15 @@ impl RestClient {
         Ok(enrolled)
     }
 
+    /// The server's key that signs controls, if it tells one.
+    pub async fn server_key(&mut self) -> Result<Option<[u8; 32]>, SimError> {
+        let health: serde_json::Value = self.ask("GET", "/health", "application/json", Bytes::new()).await?;
+        let digits = health["server_key"].as_str().unwrap_or_default();
+        let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
+    }
+
     /// Posts a text to any path of the interface and returns the answer.
     pub async fn post_text(&mut self, path: &str, content_type: &str, body: &str) -> Result<serde_json::Value, SimError> {
         self.ask("POST", path, content_type, Bytes::copy_from_slice(body.as_bytes())).await

@@ -5,9 +5,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use metering::Timestamp;
+use metering::{MeterId, Timestamp};
 use serde::Serialize;
-use store::Store;
+use store::{Enrolment, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{live::Hub, sign_in::Failures};
@@ -56,6 +56,8 @@ pub struct WebConfig {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Public half of the key that signs controls (Ed25519); meters are told it when they are enrolled.
     pub verifying_key: [u8; 32],
+    /// Told a meter's new secret before anybody is shown it, so that the meter may connect at once.
+    pub enrolled: Arc<dyn Fn(MeterId, &[u8; 32]) + Send + Sync>,
 }
 
 impl fmt::Debug for WebConfig {
@@ -94,6 +96,15 @@ impl AppState {
     /// The time.
     pub fn now(&self) -> Timestamp {
         (self.config.now)()
+    }
+
+    /// Gives meters new secrets and lets them in.
+    pub(crate) async fn enrol(&self, meters: &[MeterId], by: &str) -> Result<Vec<Enrolment>, StoreError> {
+        let enrolments = self.store.enrol(meters, by, self.now()).await?;
+        for enrolment in &enrolments {
+            (self.config.enrolled)(enrolment.meter, &enrolment.secret);
+        }
+        Ok(enrolments)
     }
 
     /// Where the pipeline stands, at this time.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use sim::{SimConfig, SimEvent, Target, World};
+use sim::{SimConfig, SimEvent, Target, World, rest::RestClient};
 
 use super::{CommandError, demo};
 
@@ -19,9 +19,6 @@ pub struct SimulateArguments {
     /// An API token of the server with every permission
     #[arg(long, value_name = "TOKEN")]
     admin_token: String,
-    /// The server's key that signs controls, 64 hexadecimal digits; without it the meters learn it when they are enrolled
-    #[arg(long, value_name = "HEX")]
-    server_key: Option<String>,
     /// Meters in all: homes spread over four transformers, and five observers
     #[arg(long, value_name = "N", default_value_t = 165, value_parser = clap::value_parser!(u16).range(9..=4000))]
     meters: u16,
@@ -53,7 +50,8 @@ pub async fn run(arguments: SimulateArguments) -> Result<ExitCode, CommandError>
     let mut config = SimConfig::demo(arguments.seed, 14);
     config.loads = demo::load_source(arguments.profiles.as_deref())?;
     config.homes_per_transformer = (arguments.meters - 5) / config.transformers;
-    config.verifying_key = arguments.server_key.as_deref().map(unhex).transpose()?;
+    let mut rest = RestClient::new(&arguments.http, &arguments.admin_token, Duration::from_secs(arguments.patience))?;
+    config.verifying_key = rest.server_key().await?;
     let until = config.start.plus(i64::from(arguments.days) * 86_400);
     let target = Target {
         mqtt: arguments.server,
@@ -74,11 +72,4 @@ pub async fn run(arguments: SimulateArguments) -> Result<ExitCode, CommandError>
         println!("{} frames acknowledged, {} made, until {}", report.frames_sent, report.frames_made, report.end);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn unhex(text: &str) -> Result<[u8; 32], CommandError> {
-    let error = || CommandError::from("a server key is 64 hexadecimal digits");
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>().ok_or_else(error)?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    if digits.len() == 64 { bytes.try_into().map_err(|_| error()) } else { Err(error()) }
 }

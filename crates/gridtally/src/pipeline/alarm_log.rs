@@ -10,13 +10,34 @@ pub const KEY: &str = "alarms";
 /// Entries kept; the oldest go first.
 const ENTRIES_MAX: usize = 10_000;
 
+/// What a zone was alarmed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmReason {
+    /// Energy is missing.
+    Missing,
+    /// Meters report more than was supplied.
+    Surplus,
+    /// A meter in it reported tampering that is worth a case.
+    Tamper,
+}
+
+impl From<AlarmKind> for AlarmReason {
+    fn from(kind: AlarmKind) -> Self {
+        match kind {
+            AlarmKind::Missing => Self::Missing,
+            AlarmKind::Surplus => Self::Surplus,
+        }
+    }
+}
+
 /// One alarm of one zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlarmEntry {
     /// The zone.
     pub zone: ZoneId,
-    /// Missing or surplus energy.
-    pub kind: AlarmKind,
+    /// What was alarmed.
+    pub kind: AlarmReason,
     /// When the test crossed its limit.
     pub raised: Timestamp,
     /// When the imbalance was gone.
@@ -33,16 +54,16 @@ pub async fn read(store: &Store) -> Result<Vec<AlarmEntry>, StoreError> {
 }
 
 /// Adds an alarm.
-pub fn raise(log: &mut Vec<AlarmEntry>, zone: ZoneId, kind: AlarmKind, at: Timestamp) {
+pub fn raise(log: &mut Vec<AlarmEntry>, zone: ZoneId, kind: impl Into<AlarmReason>, at: Timestamp) {
     if log.len() >= ENTRIES_MAX {
         log.remove(0);
     }
-    log.push(AlarmEntry { zone, kind, raised: at, resolved: None });
+    log.push(AlarmEntry { zone, kind: kind.into(), raised: at, resolved: None });
 }
 
-/// Ends the zone's open alarm.
+/// Ends the zone's open alarm about its balance; a tamper alarm stays with its case.
 pub fn resolve(log: &mut [AlarmEntry], zone: ZoneId, at: Timestamp) {
-    if let Some(entry) = log.iter_mut().rev().find(|entry| entry.zone == zone && entry.resolved.is_none()) {
+    if let Some(entry) = log.iter_mut().rev().find(|e| e.zone == zone && e.kind != AlarmReason::Tamper && e.resolved.is_none()) {
         entry.resolved = Some(at);
     }
 }

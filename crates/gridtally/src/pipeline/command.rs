@@ -12,7 +12,13 @@ use metering::{
     Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp,
     frame::{Now, Reply},
 };
-use store::{Change, ControlChange, ControlFilter, Store, StoreError, StoredControl, Topology};
+use losses::{
+    case::CaseAction,
+    evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
+};
+use store::{
+    CaseChange, CaseStep, Change, ControlChange, ControlFilter, SlotCommit, Store, StoreError, StoredControl, Topology,
+};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::flight::{Asked, Flight, Readers, Step, Timing, snapshot_id};
@@ -106,13 +112,30 @@ impl Commander {
         let flight = self.flights.entry(control.id).or_default();
         match flight.next(&control.kind, &control.state, control.expires, reachable, now, self.timing) {
             Step::WaitUntil(at) => return Ok(Some(at)),
-            Step::Enter(state, note) => {
-                self.store.change_control(ControlChange { id: control.id, to: state, at: now, note }).await?;
-            }
+            Step::Enter(state, note) => self.enter(control, state, note, topology, now).await?,
             Step::Read(asked) => self.read(control, asked, topology, now).await?,
             Step::Send => self.send(control, now).await?,
         }
         Ok(None)
+    }
+
+    /// Enters a state; a disconnection that failed asks for a visit in its case, in the same transaction.
+    async fn enter(&self, control: &StoredControl, to: ControlState, note: String, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
+        let failed = matches!(to, ControlState::Failed(_)) && control.kind == ControlKind::Disconnect;
+        let zone = topology.usage_point_of(control.meter).map(|point| point.zone);
+        let mut cases = Vec::new();
+        if let (true, Some(id), Some(zone)) = (failed, control.case, zone) {
+            let readings = vec![ReadingRange { meter: control.meter, from: control.requested_at, to: now }];
+            let words = format!("{} was told to disconnect, and then: {note}", control.meter);
+            let evidence = Evidence::new(EvidenceKind::SupplyStillPresent, Direction::For, 5.0, words, zone, readings);
+            let visit = CaseAction::AskVisit { reason: format!("disconnection failed: {note}") };
+            let steps = vec![CaseStep::AddEvidence(vec![evidence]), CaseStep::Act(visit)];
+            cases.push(CaseChange::Edit { id, by: "pipeline".into(), at: now, steps });
+        }
+        let control_changes = vec![ControlChange { id: control.id, to, at: now, note }];
+        let processed_through = self.store.pipeline_state().await?.processed_through.unwrap_or(now);
+        self.store.commit_slot(SlotCommit { processed_through, cases, control_changes, ..SlotCommit::default() }).await?;
+        Ok(())
     }
 
     async fn read(&mut self, control: &StoredControl, asked: Asked, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {

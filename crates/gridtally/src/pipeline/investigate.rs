@@ -20,7 +20,7 @@ use store::{
 };
 
 use super::{
-    alarm_log::{self, AlarmEntry},
+    alarm_log::{self, AlarmEntry, AlarmReason},
     balance::SlotResults,
     history::{self, Cause},
     tamper::{self, Signs},
@@ -247,7 +247,7 @@ impl Investigator {
 
     /// Files tamper evidence in the usage point's open case, or opens one.
     fn tamper_case(
-        &self,
+        &mut self,
         zone: ZoneId,
         usage_point: UsagePointId,
         opens: bool,
@@ -270,6 +270,7 @@ impl Investigator {
         if !opens {
             return Ok(None);
         }
+        alarm_log::raise(&mut self.alarms, zone, AlarmReason::Tamper, now);
         decided.cases.push(CaseChange::Open(Box::new(open_case(CaseKind::TamperSuspected, zone, Some(usage_point), now, found)?)));
         Ok(Some(Filed::Opened(decided.cases.len() - 1)))
     }

@@ -83,7 +83,7 @@ pub async fn enrol(
     if body.meters.is_empty() || body.meters.len() > ENROL_MAX {
         return Err(WebError::Invalid(format!("enrol 1 to {ENROL_MAX} meters in one call")));
     }
-    let made = state.store.enrol(&body.meters, &caller.name, state.now()).await?;
+    let made = state.enrol(&body.meters, &caller.name).await?;
     let meters = made.iter().map(|enrolment| EnrolledOut {
         meter: enrolment.meter.to_string(),
         secret: hex(&enrolment.secret),

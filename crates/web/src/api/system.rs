@@ -33,12 +33,14 @@ pub struct Health {
     /// Where the pipeline stands.
     #[serde(flatten)]
     pipeline: PipelineStatus,
+    /// Ed25519 public key that verifies controls, 64 hexadecimal digits.
+    server_key: String,
 }
 
 /// Whether the server serves, and where the pipeline stands. Public.
 #[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = Health)))]
 pub async fn health(State(state): State<AppState>) -> Json<Health> {
-    Json(Health { status: "ok", pipeline: state.status() })
+    Json(Health { status: "ok", pipeline: state.status(), server_key: crate::assets::hex(&state.config.verifying_key) })
 }
 
 /// Counters in Prometheus' text format.

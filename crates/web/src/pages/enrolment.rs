@@ -146,7 +146,7 @@ pub async fn enrol(
             "enrol 1 to {ENROL_MAX} meters at once here; more by POST /api/v1/meters"
         )));
     }
-    let made = state.store.enrol(&meters, &caller.name, state.now()).await?;
+    let made = state.enrol(&meters, &caller.name).await?;
     let frame = Frame::load(&state, caller, &headers).await?;
     render(&state, &frame, html! {
         section.card aria-labelledby="secrets" {
