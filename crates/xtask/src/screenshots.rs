@@ -17,8 +17,8 @@ use crate::run;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at the page.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// A case of energy that is missing, as the overview lists it: the balance then shows it as well.
-const SUSPICION: &str = "//ul[contains(@class, 'inbox')]//a[contains(., 'theft') or contains(., 'issing')]";
+/// A theft that the balance showed, with a name, as the overview lists it.
+const SUSPICION: &str = "//ul[contains(@class, 'inbox')]//a[contains(., 'theft')]";
 /// A chart that has been drawn.
 const CHARTS: &str = "//div[contains(@class, 'chart')]//canvas";
 
