@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sim::{Pace, SimConfig, Target, TheftKind, TheftPlan, World};
 use store::{ControlFilter, NewUser, OneTime, Role, Store};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader},
     net::TcpStream,
 };
 
@@ -40,7 +40,10 @@ async fn a_person_signs_in_sees_tampering_and_cuts_the_supply() {
     let profile = tempfile::tempdir().expect("a folder for the browser");
     let Some(driver) = Driver::start() else {
         // Written past the capture of the test harness, so that it is seen.
-        let _ = writeln!(std::io::stderr(), "browser test left out: chromedriver is not installed (Debian: chromium-driver)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "browser test left out: chromedriver is not installed (Debian: chromium-driver)"
+        );
         return;
     };
     let browser = driver.open(profile.path()).await.expect("Chromium starts");
@@ -55,8 +58,12 @@ async fn a_person_signs_in_sees_tampering_and_cuts_the_supply() {
 /// Starts the server, lets a small neighbourhood live at 300 × real time, and walks through the console meanwhile.
 async fn in_neighbourhood(driver: &Driver, browser: &Client) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
-    let options =
-        ServerOptions { data: folder.path().join("data"), config: Config::default(), simulated_clock: true, any_port: true };
+    let options = ServerOptions {
+        data: folder.path().join("data"),
+        config: Config::default(),
+        simulated_clock: true,
+        any_port: true,
+    };
     let server = Server::start(options).await.map_err(|e| e.to_string())?;
     let (by, now, never) = ("test", Timestamp(0), Timestamp(i64::MAX / 2));
     let person = NewUser { name: "ada".into(), role: Role::Operator, usage_point: None, password_hash: "!".into() };
@@ -114,7 +121,10 @@ async fn walk(browser: &Client, base: &str, token: &str, store: &Store) -> Resul
 
     shown(browser, &format!("//h1[contains(., '{USAGE_POINT}')]")).await?;
     shown(browser, "//section[@aria-label='Evidence for']//li[contains(., 'cover')]").await?;
-    assert!(store.controls(ControlFilter::default()).await?.is_empty(), "nothing is switched off without a person or a policy");
+    assert!(
+        store.controls(ControlFilter::default()).await?.is_empty(),
+        "nothing is switched off without a person or a policy"
+    );
     click(browser, "//a[contains(., 'Disconnect')]").await?;
 
     shown(browser, &format!("//h1[contains(., '{METER}')]")).await?;
@@ -166,17 +176,22 @@ struct Driver {
 impl Driver {
     /// `None` when it is not installed.
     fn start() -> Option<Self> {
-        let mut child = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut child =
+            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let said = BufReader::new(child.stdout.take()?).lines().map_while(Result::ok);
-        let port = said.into_iter().find_map(|line| line.rsplit_once("on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()));
+        let port = said.into_iter().find_map(|line| {
+            line.rsplit_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
+        });
         let address = format!("127.0.0.1:{}", port.expect("chromedriver says its port"));
         Some(Self { child, address })
     }
 
     async fn open(&self, profile: &Path) -> Result<Client, Failure> {
         let profile = format!("--user-data-dir={}", profile.display());
-        let quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"];
-        let mut arguments = vec!["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,800"];
+        let quiet =
+            ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"];
+        let mut arguments =
+            vec!["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,800"];
         arguments.extend(quiet);
         arguments.push(&profile);
         let wanted = json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}});
@@ -193,14 +208,25 @@ impl Driver {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!(
             "POST /session/{session}/se/log HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (_, json) = answer.split_once("\r\n\r\n").ok_or("chromedriver's answer has no body")?;
-        let json: Value = serde_json::from_str(json)?;
+        // The driver keeps the connection open: the length says where its answer ends.
+        let mut stream = AsyncBufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await?;
+            match line.trim_end().split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
+                None if line.trim_end().is_empty() => break,
+                _ => {}
+            }
+        }
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).await?;
+        let json: Value = serde_json::from_slice(&answer)?;
         let entries = json["value"].as_array().ok_or_else(|| format!("chromedriver has no log: {json}"))?;
         let bad = |entry: &&Value| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING"));
         Ok(entries.iter().filter(bad).map(Value::to_string).collect())

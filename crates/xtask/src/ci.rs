@@ -1,6 +1,6 @@
 //! Everything continuous integration does, in the order in which a failure is cheapest to learn.
 
-use crate::{acceptance, run::step, run::step_with, tidy, tools};
+use crate::{acceptance, qemu, run::step, run::step_with, tidy, tools};
 
 /// Runs all checks; the first failure ends it.
 pub fn run() -> Result<(), String> {
@@ -9,7 +9,11 @@ pub fn run() -> Result<(), String> {
     tidy::run()?;
     tools::install_missing();
     // Tests run on the release profile, so that the product is compiled once; overflow checks stay on in every crate that counts.
-    step("clippy", "cargo", &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    step(
+        "clippy",
+        "cargo",
+        &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+    )?;
     step("build", "cargo", &["build", "--release", "--workspace", "--locked"])?;
     step("test", "cargo", &["test", "--release", "--workspace", "--locked"])?;
     step_with(
@@ -18,10 +22,23 @@ pub fn run() -> Result<(), String> {
         &["doc", "--release", "--workspace", "--no-deps", "--locked"],
         &[("RUSTDOCFLAGS", "-D warnings")],
     )?;
+    firmware()?;
     for check in acceptance::IN_CI {
         println!("── {}", check.name);
         (check.run)(&[]).map_err(|why| format!("{}: {why}", check.name))?;
     }
     println!("── all checks passed");
     Ok(())
+}
+
+/// The emulated microcontroller, where an emulator and a compiler for it are to be had.
+fn firmware() -> Result<(), String> {
+    if !tools::install_emulator() {
+        println!(
+            "── qemu: left out, no qemu-system-riscv32 with a compiler for it (Debian: qemu-system-misc rustc-web rust-web-src)"
+        );
+        return Ok(());
+    }
+    println!("── qemu");
+    qemu::run().map_err(|why| format!("qemu: {why}"))
 }

@@ -6,6 +6,7 @@
 mod acceptance;
 mod ci;
 mod peers;
+mod qemu;
 mod run;
 mod screenshots;
 mod tidy;
@@ -18,6 +19,7 @@ cargo xtask ci                    everything continuous integration does; instal
 cargo xtask tidy                  layers, sizes, names and banned calls
 cargo xtask acceptance [NAME]     long proofs; without a name, lists them
 cargo xtask peers grid|losses     speed and quality beside other programs on the same data; installs them from PyPI
+cargo xtask qemu                  the firmware on an emulated microcontroller: equal to the host, within its instruction budget
 cargo xtask screenshots           the pictures of the README, from the running demo
 ";
 
@@ -35,7 +37,10 @@ fn main() -> ExitCode {
         ["acceptance"] => acceptance::list(),
         ["acceptance", name, rest @ ..] => acceptance::run(name, rest),
         ["peers", name] => peers::run(name),
-        ["screenshots"] => run::step("build", "cargo", &["build", "--release", "--locked"]).and_then(|()| screenshots::take()),
+        ["qemu"] => qemu::run(),
+        ["screenshots"] => {
+            run::step("build", "cargo", &["build", "--release", "--locked"]).and_then(|()| screenshots::take())
+        }
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -25,8 +25,22 @@ pub fn run() -> Result<(), String> {
     let emulated = run::output(
         "qemu-system-riscv32",
         &[
-            "-M", "virt", "-bios", "none", "-display", "none", "-monitor", "none", "-serial", "null", "-icount", "shift=0",
-            "-semihosting-config", "enable=on,target=native", "-kernel", &image_path,
+            "-M",
+            "virt",
+            "-bios",
+            "none",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "null",
+            "-icount",
+            "shift=0",
+            "-semihosting-config",
+            "enable=on,target=native",
+            "-kernel",
+            &image_path,
         ],
     )?;
     let host = run::output(

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::run;
 
-/// The demo shows its first theft within three minutes; a busy machine may take longer.
+/// The demo alarms its first theft without tampering on the second day; a busy machine takes minutes for that.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at the page.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// A case about a usage point, as the overview lists it.
-const SUSPICION: &str = "//ul[contains(@class, 'inbox')]//a[contains(., 'UP-')]";
+/// A theft that the balance showed, with a name, as the overview lists it.
+const SUSPICION: &str = "//ul[contains(@class, 'inbox')]//a[contains(., 'theft')]";
 /// A chart that has been drawn.
 const CHARTS: &str = "//div[contains(@class, 'chart')]//canvas";
 
@@ -64,7 +64,7 @@ impl Drop for Running {
 /// A running demo and the address that signs in.
 fn demo() -> Result<(Running, String), String> {
     let mut child = Command::new(run::gridtally())
-        .args(["demo", "--speed", "600"])
+        .args(["demo", "--speed", "2000"])
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| format!("the demo does not start: {e}; build it with `cargo build --release`"))?;
@@ -99,7 +99,9 @@ impl Browser {
         let out = child.stdout.take().ok_or("chromedriver has no output")?;
         let driver = Running(child);
         let mut lines = BufReader::new(out).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| line.rsplit_once("on port ").map(|(_, port)| port.trim_end_matches('.').to_owned()));
+        let port = lines.find_map(|line| {
+            line.rsplit_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
+        });
         let address = format!("127.0.0.1:{}", port.ok_or("chromedriver said no port")?);
         let profile = format!("--user-data-dir={}", profile.display());
         let arguments = [
@@ -117,7 +119,17 @@ impl Browser {
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
         let begun = ask(&address, "POST", "/session", &wanted)?;
         let session = begun["sessionId"].as_str().ok_or("chromedriver began no session")?.to_owned();
-        Ok(Self { _driver: driver, address, session })
+        let browser = Self { _driver: driver, address, session };
+        browser.fit()?;
+        Ok(browser)
+    }
+
+    /// Makes the page, not the window around it, 1280 × 800.
+    fn fit(&self) -> Result<(), String> {
+        let script = json!({"script": "return [outerWidth - innerWidth, outerHeight - innerHeight]", "args": []});
+        let frame = self.command("POST", "/execute/sync", &script)?;
+        let side = |i: usize| frame[i].as_i64().unwrap_or(0);
+        self.command("POST", "/window/rect", &json!({"width": 1280 + side(0), "height": 800 + side(1)})).map(drop)
     }
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
@@ -133,7 +145,8 @@ impl Browser {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.command("POST", "/element", &json!({"using": "xpath", "value": xpath}));
-            let element = found.as_ref().ok().and_then(Value::as_object).and_then(|o| o.values().next()).and_then(Value::as_str);
+            let element =
+                found.as_ref().ok().and_then(Value::as_object).and_then(|o| o.values().next()).and_then(Value::as_str);
             match element {
                 Some(element) => return Ok(element.to_owned()),
                 None if Instant::now() > deadline => return Err(format!("not seen on the page: {xpath}")),
@@ -165,14 +178,27 @@ fn ask(address: &str, method: &str, path: &str, body: &Value) -> Result<Value, S
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let mut stream = TcpStream::connect(address).map_err(|e| format!("chromedriver: {e}"))?;
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
-    let (_, json) = answer.split_once("\r\n\r\n").ok_or("chromedriver gave no answer")?;
-    let answer: Value = serde_json::from_str(json).map_err(|e| format!("chromedriver: {e}"))?;
+    // The driver keeps the connection open: the length says where its answer ends.
+    let mut stream = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).map_err(|e| e.to_string())?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().map_err(|_| format!("chromedriver said {line:?}"))?;
+            }
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).map_err(|e| e.to_string())?;
+    let answer: Value = serde_json::from_slice(&answer).map_err(|e| format!("chromedriver: {e}"))?;
     match answer["value"]["error"].as_str() {
         Some(error) => Err(format!("{error}: {}", answer["value"]["message"])),
         None => Ok(answer["value"].clone()),
@@ -206,7 +232,9 @@ fn from_base64(text: &str) -> Vec<u8> {
 mod tests {
     #[test]
     fn base64_of_every_remainder() {
-        for (text, bytes) in [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("+/+/", &[0xfb, 0xff, 0xbf])] {
+        for (text, bytes) in
+            [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("+/+/", &[0xfb, 0xff, 0xbf])]
+        {
             assert_eq!(super::from_base64(text), bytes);
         }
     }

@@ -19,10 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
     ("web", &["metering", "metrology", "grid", "losses", "store"]),
-    (
-        "gridtally",
-        &["metering", "metrology", "meter", "grid", "losses", "store", "headend", "web", "sim"],
-    ),
+    ("gridtally", &["metering", "metrology", "meter", "grid", "losses", "store", "headend", "web", "sim"]),
     ("xtask", &[]),
 ];
 
@@ -31,19 +28,19 @@ const PURE: &[&str] = &["metering", "metrology", "meter", "grid", "losses"];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.
-const MAY_READ: &[&str] = &[
-    "grid/src/folder.rs",
-    "grid/src/threephase/folder.rs",
-    "losses/src/tables.rs",
-    "losses/src/localise/trial.rs",
-];
+const MAY_READ: &[&str] =
+    &["grid/src/folder.rs", "grid/src/threephase/folder.rs", "losses/src/tables.rs", "losses/src/localise/trial.rs"];
 
 /// Longest file, in lines. A longer one asks to be divided by noun.
 const FILE_LINES_MAX: usize = 800;
 
 /// Text that must not stand in product code, and why.
 const BANNED: &[(&str, &str, &[&str])] = &[
-    ("SystemTime::now", "time is an argument; the one real clock is made in gridtally/src/clock.rs", &["gridtally/src/clock.rs"]),
+    (
+        "SystemTime::now",
+        "time is an argument; the one real clock is made in gridtally/src/clock.rs",
+        &["gridtally/src/clock.rs"],
+    ),
     ("thread_rng", "randomness is an argument, from a seed", &[]),
     ("todo!(", "no stub", &[]),
     ("unimplemented!(", "no stub", &[]),
@@ -129,7 +126,11 @@ fn check_code_map(root: &Path, findings: &mut Vec<String>) -> Result<(), String>
     let architecture = read(&root.join("ARCHITECTURE.md"))?;
     for (name, _) in LAYERS {
         let manifest = manifest(root, name)?;
-        let description = manifest.get("package").and_then(|p| p.get("description")).and_then(toml::Value::as_str).unwrap_or_default();
+        let description = manifest
+            .get("package")
+            .and_then(|p| p.get("description"))
+            .and_then(toml::Value::as_str)
+            .unwrap_or_default();
         let row = format!("| `{name}` | {description} |");
         if !architecture.contains(&row) {
             findings.push(format!("ARCHITECTURE.md lacks the row: {row}"));
@@ -196,7 +197,9 @@ fn check_file(root: &Path, path: &Path, findings: &mut Vec<String>) -> Result<()
 
 /// Lines that are not comments, up to the tests of the file.
 fn code_lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).filter(|line| !line.trim_start().starts_with("//"))
+    text.lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .filter(|line| !line.trim_start().starts_with("//"))
 }
 
 /// Every file under `src` is reached by a `mod` of its parent.
@@ -226,8 +229,11 @@ fn check_dead_files(files: &[PathBuf], findings: &mut Vec<String>) -> Result<(),
         } else {
             (stem, folder)
         };
-        let parents = ["lib.rs", "main.rs", "mod.rs"].map(|file| home.join(file)).into_iter().chain([home.with_extension("rs")]);
-        let reached = parents.into_iter().any(|parent| declared.get(&parent).is_some_and(|names| names.iter().any(|n| n == name)));
+        let parents =
+            ["lib.rs", "main.rs", "mod.rs"].map(|file| home.join(file)).into_iter().chain([home.with_extension("rs")]);
+        let reached = parents
+            .into_iter()
+            .any(|parent| declared.get(&parent).is_some_and(|names| names.iter().any(|n| n == name)));
         if !reached {
             findings.push(format!("{} is reached by no `mod`: dead file", path.display()));
         }

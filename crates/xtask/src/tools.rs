@@ -5,20 +5,19 @@ use std::{path::Path, process::Command};
 use crate::run;
 
 /// Program and the Debian package that brings it.
-const WANTED: &[(&str, &str)] = &[
-    ("mosquitto_pub", "mosquitto-clients"),
-    ("chromium", "chromium"),
-    ("chromedriver", "chromium-driver"),
-];
+const WANTED: &[(&str, &str)] =
+    &[("mosquitto_pub", "mosquitto-clients"), ("chromium", "chromium"), ("chromedriver", "chromium-driver")];
 
 /// Whether a program is on the path.
 pub fn present(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 /// Installs what is missing; what cannot be had is said in one line and its check later says so too.
 pub fn install_missing() {
-    let missing: Vec<&str> = WANTED.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        WANTED.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return;
     }
@@ -26,13 +25,37 @@ pub fn install_missing() {
         println!("── tools: not installed and no right to install: {} (their checks are left out)", missing.join(", "));
         return;
     }
+    if let Err(why) = install(&missing) {
+        println!("── tools: {why}; the checks that need them are left out");
+    }
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
     let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
     let _ = run::step_with("tools: package lists", "apt-get", &["update", "-qq"], &quiet);
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    arguments.extend(&missing);
-    if let Err(why) = run::step_with("tools: install", "apt-get", &arguments, &quiet) {
-        println!("── tools: {why}; the checks that need them are left out");
+    arguments.extend(packages);
+    run::step_with("tools: install", "apt-get", &arguments, &quiet)
+}
+
+/// Installs the emulator and, where rustup has no target for it, Debian's compiler with the sources of its library. `false`: not to be had.
+pub fn install_emulator() -> bool {
+    let by_rustup =
+        || run::output("rustup", &["target", "list", "--installed"]).is_ok_and(|list| list.contains("riscv32imac"));
+    let by_debian = || Path::new("/usr/bin/rustc").is_file() && Path::new("/usr/lib/rustlib/src/rust/library").is_dir();
+    let there = || present("qemu-system-riscv32") && (by_rustup() || by_debian());
+    if !there() && Path::new("/usr/bin/apt-get").is_file() && is_root() {
+        let mut wanted = vec!["qemu-system-misc"];
+        if !by_rustup() {
+            wanted.extend(["rustc-web", "rust-web-src"]);
+        }
+        // This download sometimes breaks half-way; once more is enough.
+        if install(&wanted).is_err() {
+            let _ = run::step("tools: repair", "apt-get", &["-f", "install", "-y", "-qq"]);
+            let _ = install(&wanted);
+        }
     }
+    there()
 }
 
 fn is_root() -> bool {

@@ -61,11 +61,13 @@ impl TestServer {
     fn start(folder: &Path) -> Result<Self, String> {
         let program = run::gridtally().to_string_lossy().into_owned();
         let data = folder.join("data").to_string_lossy().into_owned();
-        let token = run::output(&program, &["admin", "token", "--name", "acceptance", "--data", &data])?.trim().to_owned();
+        let token =
+            run::output(&program, &["admin", "token", "--name", "acceptance", "--data", &data])?.trim().to_owned();
         let csv = folder.join("zones.csv");
         std::fs::write(&csv, TOPOLOGY).map_err(|e| e.to_string())?;
         run::output(&program, &["admin", "import-topology", &csv.to_string_lossy(), "--data", &data])?;
-        let secrets = run::output(&program, &["admin", "enrol", "M-MOSQUITTO", "M-PAHO", "M-FEEDER", "--json", "--data", &data])?;
+        let secrets =
+            run::output(&program, &["admin", "enrol", "M-MOSQUITTO", "M-PAHO", "M-FEEDER", "--json", "--data", &data])?;
         let mut child = Command::new(&program)
             .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data", &data])
             .stdout(Stdio::piped())
@@ -157,16 +159,25 @@ fn now_values(at: i64, control: u64) -> Value {
 fn mosquitto(server: &TestServer) -> Result<(), String> {
     let meter = "M-MOSQUITTO";
     let secret = server.secret(meter)?;
-    let connect = ["-h", &server.mqtt_host, "-p", &server.mqtt_port, "-u", meter, "-P", &secret, "-q", "1"].map(str::to_owned);
+    let connect =
+        ["-h", &server.mqtt_host, "-p", &server.mqtt_port, "-u", meter, "-P", &secret, "-q", "1"].map(str::to_owned);
     let publish = |kind: &str, payload: &str| -> Result<(), String> {
         let mut words: Vec<String> = connect.to_vec();
-        words.extend(["-i".into(), format!("{meter}-pub"), "-t".into(), format!("gt/1/{meter}/up/{kind}"), "-m".into(), payload.into()]);
+        words.extend([
+            "-i".into(),
+            format!("{meter}-pub"),
+            "-t".into(),
+            format!("gt/1/{meter}/up/{kind}"),
+            "-m".into(),
+            payload.into(),
+        ]);
         run::output("mosquitto_pub", &words.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
     };
     let end = now_seconds() / 900 * 900;
     let record = json!({ "end": end, "import_wh": 1_200, "voltage_mv": 230_100, "current_ma": 4_100 });
     publish("profile", &frame(meter, 1, "profile", json!({ "minutes": 15, "records": [record] })))?;
-    let stored = server.rest("GET", &format!("/api/v1/meters/{meter}/profile?from={}&to={end}", end - 900), &Value::Null)?;
+    let stored =
+        server.rest("GET", &format!("/api/v1/meters/{meter}/profile?from={}&to={end}", end - 900), &Value::Null)?;
     if !stored.to_string().contains("1200") {
         return Err(format!("the reading is not there: {stored}"));
     }
@@ -178,7 +189,9 @@ fn mosquitto(server: &TestServer) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let out = listener.stdout.take().ok_or("mosquitto_sub has no output")?;
     let (sender, heard) = std::sync::mpsc::channel();
-    std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    std::thread::spawn(move || {
+        BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
     let id = server.disconnect("U-MOSQUITTO")?;
     let result = answer_controls(&heard, id, |seq, kind, body| publish(kind, &frame(meter, seq, kind, body)));
     let ended = result.and_then(|()| server.await_state(id, &["Verified"]));
@@ -197,7 +210,8 @@ fn answer_controls(
     let mut read_back = false;
     while !read_back {
         let line = heard.recv_timeout(Duration::from_secs(45)).map_err(|_| "no control arrived".to_owned())?;
-        let control: Value = serde_json::from_str(&line).map_err(|e| format!("a control that is not JSON: {e}: {line}"))?;
+        let control: Value =
+            serde_json::from_str(&line).map_err(|e| format!("a control that is not JSON: {e}: {line}"))?;
         let this = control["id"].as_u64().ok_or("a control without an id")?;
         let values = now_values(now_seconds(), this);
         if this == id {

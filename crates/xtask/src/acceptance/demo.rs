@@ -47,7 +47,9 @@ pub fn seeds(arguments: &[&str]) -> Result<(), String> {
         false_alarms += zones_with_false_alarm(&report);
         accusations += report["false_accusations"].as_u64().unwrap_or(0);
     }
-    println!("   {false_alarms} false alarms in {zone_months:.1} zone-months (stated: at most 1 in 100); {accusations} false accusations");
+    println!(
+        "   {false_alarms} false alarms in {zone_months:.1} zone-months (stated: at most 1 in 100); {accusations} false accusations"
+    );
     // At a stated rate of 0.01 a Poisson count above this has less than one chance in a hundred.
     let permitted = (0..).find(|&n| poisson_tail(zone_months * 0.01, n) < 0.01).unwrap_or(0);
     if false_alarms > permitted {
@@ -146,7 +148,8 @@ fn zones_with_false_alarm(report: &Value) -> u64 {
 
 fn hours_between(earlier: &str, later: &str) -> f64 {
     let seconds = |text: &str| -> Option<f64> {
-        let digits: Vec<f64> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|field| field.parse().ok()).collect();
+        let digits: Vec<f64> =
+            text.split(|c: char| !c.is_ascii_digit()).filter_map(|field| field.parse().ok()).collect();
         let [year, month, day, hour, minute, second] = digits.first_chunk::<6>().copied()?;
         let (y, m) = if month <= 2.0 { (year - 1.0, month + 9.0) } else { (year, month - 3.0) };
         let days = (365.25 * y).floor() - (y / 100.0).floor() + (y / 400.0).floor() + (30.6 * m + 0.5).floor() + day;
@@ -227,13 +230,21 @@ fn two_processes(data: &Path, seed: &str, days: &str, kills: usize) -> Result<Va
     std::fs::create_dir_all(data).map_err(|e| e.to_string())?;
     let program = run::gridtally().to_string_lossy().into_owned();
     let data_text = data.to_string_lossy().into_owned();
-    let token = run::output(&program, &["admin", "token", "--name", "simulator", "--data", &data_text, "--simulation"])?;
+    let token =
+        run::output(&program, &["admin", "token", "--name", "simulator", "--data", &data_text, "--simulation"])?;
     let mut server = serve(data, None)?;
     let (http, mqtt) = (server.http.clone(), server.mqtt.clone());
     let start = Instant::now();
     let mut simulator = Command::new(&program)
         .args(["simulate", "--lockstep", "--json", "--seed", seed, "--days", days])
-        .args(["--server", &format!("mqtt://{mqtt}"), "--http", &format!("http://{http}"), "--admin-token", token.trim()])
+        .args([
+            "--server",
+            &format!("mqtt://{mqtt}"),
+            "--http",
+            &format!("http://{http}"),
+            "--admin-token",
+            token.trim(),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -1,4 +1,4 @@
-//! The metrology vectors and flicker points through the product's own command.
+//! The metrology vectors and flicker points through the product's own command; the long sweep of random signals.
 
 use crate::run;
 
@@ -15,4 +15,18 @@ pub fn vectors(_: &[&str]) -> Result<(), String> {
     let report: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
     println!("   passed {}, failed {}", report["passed"], report["failed"]);
     Ok(())
+}
+
+/// The vectors, a thousand random signals against the targets, then the speed of the host side.
+pub fn sweep(_: &[&str]) -> Result<(), String> {
+    vectors(&[])?;
+    example("sweep", &["1", "1000"])?;
+    example("speed", &[])
+}
+
+fn example(name: &str, arguments: &[&str]) -> Result<(), String> {
+    let mut words =
+        vec!["run", "--release", "--locked", "--package", "metrology", "--features", "std", "--example", name, "--"];
+    words.extend_from_slice(arguments);
+    run::step(name, "cargo", &words)
 }
