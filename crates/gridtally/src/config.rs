@@ -81,7 +81,12 @@ pub struct PipelineConfig {
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        Self { slot_grace_seconds: 300, false_alarms_per_zone_month: 0.01, read_back_seconds: 5, verify_within_seconds: 600 }
+        Self {
+            slot_grace_seconds: 300,
+            false_alarms_per_zone_month: 0.01,
+            read_back_seconds: 5,
+            verify_within_seconds: 600,
+        }
     }
 }
 

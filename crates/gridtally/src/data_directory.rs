@@ -83,6 +83,9 @@ mod tests {
         let again = DataDirectory::open(folder.path(), true).await.expect("opens again");
         assert_eq!(again.key.to_bytes(), key);
         again.store.close().await.expect("closes");
-        assert!(DataDirectory::open(folder.path(), false).await.is_err(), "a simulation's directory is not for real meters");
+        assert!(
+            DataDirectory::open(folder.path(), false).await.is_err(),
+            "a simulation's directory is not for real meters"
+        );
     }
 }

@@ -86,13 +86,19 @@ impl Pipeline {
         let topology = parts.store.topology(now).await?;
         let simulated = parts.clock.is_simulated();
         let timing = Timing {
-            read_back_seconds: if simulated { SIMULATED_READ_BACK_SECONDS } else { i64::from(parts.settings.read_back_seconds) },
+            read_back_seconds: if simulated {
+                SIMULATED_READ_BACK_SECONDS
+            } else {
+                i64::from(parts.settings.read_back_seconds)
+            },
             verify_within_seconds: i64::from(parts.settings.verify_within_seconds),
         };
         let patience = if simulated { SIMULATED_PATIENCE } else { Duration::ZERO };
         let flights_written = state.blobs.get(FLIGHTS).cloned().unwrap_or_default();
-        let flights = if flights_written.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&flights_written)? };
-        let commander = Commander::new(parts.store.clone(), parts.headend.clone(), parts.key, timing, patience, flights);
+        let flights =
+            if flights_written.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&flights_written)? };
+        let commander =
+            Commander::new(parts.store.clone(), parts.headend.clone(), parts.key, timing, patience, flights);
         Ok(Self {
             balancer: Balancer::resume(&state.blobs, parts.settings.false_alarms_per_zone_month)?,
             investigator: Investigator::resume(parts.store.clone(), &state.blobs).await?,
@@ -217,7 +223,9 @@ impl Pipeline {
 
     /// Tamper events since the last look: evidence, case and, if the written policy says so, a control; in one transaction.
     async fn tampering(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let Some(decided) = self.investigator.events(&self.topology, &self.balancer.raised(), now).await? else { return Ok(()) };
+        let Some(decided) = self.investigator.events(&self.topology, &self.balancer.raised(), now).await? else {
+            return Ok(());
+        };
         self.store
             .commit_slot(SlotCommit {
                 processed_through: self.processed_through.unwrap_or(now),

@@ -1,10 +1,6 @@
 //! The product wired together: store, head-end, pipeline and pages on one data directory. `serve` and `demo` start the same thing.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use headend::{Credentials, Headend, HeadendConfig, Networks, TlsListen};
 use metering::Timestamp;
@@ -80,7 +76,8 @@ impl Server {
         let headend = Arc::new(headend::start(headend_config, credentials.clone(), clock.reader(), batches).await?);
         let mqtt = headend.mqtt_addr().ok_or("the MQTT listener has no address")?;
 
-        let listen = if options.any_port { free_port(options.config.http.listen).await } else { options.config.http.listen };
+        let listen =
+            if options.any_port { free_port(options.config.http.listen).await } else { options.config.http.listen };
         let listener = TcpListener::bind(listen).await.map_err(|e| {
             format!("cannot listen on {listen}: {e}; another program may use the port, choose one with --http or in the configuration")
         })?;
@@ -226,4 +223,3 @@ fn metrics(headend: Arc<Headend>, ingest: Arc<IngestCounters>) -> Arc<dyn Fn() -
         text
     })
 }
-

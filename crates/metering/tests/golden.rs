@@ -76,11 +76,14 @@ fn hello() {
         relay: Some(RelayState::Closed),
         waiting: 3,
     };
-    check_frame(Body::Hello(body), expect![[r#"
+    check_frame(
+        Body::Hello(body),
+        expect![[r#"
         a5000101634d2d3102182a030704820081a8001a6955b900016d6772696474616c6c7920302e31026373696d030f0419
         03e8050006000703
         {"v":1,"meter":"M-1","boot":42,"seq":7,"hello":{"at":1767225600,"firmware":"gridtally 0.1","model":"sim","profile_minutes":15,"import_wh":1000,"export_wh":0,"relay":"closed","waiting":3}}
-    "#]]);
+    "#]],
+    );
     let least = Hello {
         at: None,
         firmware: String::new(),
@@ -91,10 +94,13 @@ fn hello() {
         relay: None,
         waiting: 0,
     };
-    check_frame(Body::Hello(least), expect![[r#"
+    check_frame(
+        Body::Hello(least),
+        expect![[r#"
         a5000101634d2d3102182a030704820081a60160026003183c040005000700
         {"v":1,"meter":"M-1","boot":42,"seq":7,"hello":{"at":null,"firmware":"","model":"","profile_minutes":60,"import_wh":0,"export_wh":0,"relay":null,"waiting":0}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -119,36 +125,51 @@ fn profile() {
         extra: vec![ChannelValue { channel: Channel::POWER_MAX, value: 2_300 }],
         masked: None,
     };
-    check_frame(Body::Profile(Profile { minutes: 15, records: vec![plain.clone(), full] }), expect![[r#"
+    check_frame(
+        Body::Profile(Profile { minutes: 15, records: vec![plain.clone(), full] }),
+        expect![[r#"
         a5000101634d2d3102182a030704820181a2000f0182a5001a6955b9000100021a0012d68703000680a7001a6955bc84
         0108021a0012d7700301041a0003846405190fa006818218181908fc
         {"v":1,"meter":"M-1","boot":42,"seq":7,"profile":{"minutes":15,"records":[{"end":1767225600,"flags":0,"import_wh":1234567,"export_wh":0,"voltage_mv":null,"current_ma":null},{"end":1767226500,"flags":8,"import_wh":1234800,"export_wh":1,"voltage_mv":230500,"current_ma":4000,"extra":[{"channel":24,"value":2300}]}]}}
-    "#]]);
+    "#]],
+    );
     let masked = Masked { epoch: 2, import: u64::MAX, export: 1 };
     let record = ProfileRecord { import_wh: WattHours(0), masked: Some(masked), ..plain };
-    check_frame(Body::Profile(Profile { minutes: 15, records: vec![record] }), expect![[r#"
+    check_frame(
+        Body::Profile(Profile { minutes: 15, records: vec![record] }),
+        expect![[r#"
         a5000101634d2d3102182a030704820181a2000f0181a6001a6955b900010002000300068007a30002011bffffffffff
         ffffff0201
         {"v":1,"meter":"M-1","boot":42,"seq":7,"profile":{"minutes":15,"records":[{"end":1767225600,"flags":0,"import_wh":0,"export_wh":0,"voltage_mv":null,"current_ma":null,"masked":{"epoch":2,"import":18446744073709551615,"export":1}}]}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn now_and_snapshot() {
-    check_frame(Body::Now(now()), expect![[r#"
+    check_frame(
+        Body::Now(now()),
+        expect![[r#"
         a5000101634d2d3102182a030704820281ac001a6955b900011a00038270021910fe033903e504183f053903e50619c3
         5a071910f4081a0003820c09000a1a0012d6870b1859
         {"v":1,"meter":"M-1","boot":42,"seq":7,"now":{"at":1767225600,"voltage_mv":230000,"current_ma":4350,"power_w":-998,"reactive_var":63,"power_factor":-998,"frequency_mhz":50010,"neutral_ma":4340,"load_voltage_mv":229900,"relay":"closed","import_wh":1234567,"export_wh":89,"control":null}}
-    "#]]);
-    check_frame(Body::Now(Now { at: AT, ..Now::default() }), expect![[r#"
+    "#]],
+    );
+    check_frame(
+        Body::Now(Now { at: AT, ..Now::default() }),
+        expect![[r#"
         a5000101634d2d3102182a030704820281a1001a6955b900
         {"v":1,"meter":"M-1","boot":42,"seq":7,"now":{"at":1767225600,"voltage_mv":null,"current_ma":null,"power_w":null,"reactive_var":null,"power_factor":null,"frequency_mhz":null,"neutral_ma":null,"load_voltage_mv":null,"relay":null,"import_wh":null,"export_wh":null,"control":null}}
-    "#]]);
-    check_frame(Body::Snapshot(Now { control: Some(9), ..now() }), expect![[r#"
+    "#]],
+    );
+    check_frame(
+        Body::Snapshot(Now { control: Some(9), ..now() }),
+        expect![[r#"
         a5000101634d2d3102182a030704820681ad001a6955b900011a00038270021910fe033903e504183f053903e50619c3
         5a071910f4081a0003820c09000a1a0012d6870b18590c09
         {"v":1,"meter":"M-1","boot":42,"seq":7,"snapshot":{"at":1767225600,"voltage_mv":230000,"current_ma":4350,"power_w":-998,"reactive_var":63,"power_factor":-998,"frequency_mhz":50010,"neutral_ma":4340,"load_voltage_mv":229900,"relay":"closed","import_wh":1234567,"export_wh":89,"control":9}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -162,19 +183,25 @@ fn event() {
         power_factor: None,
         import_wh: Some(WattHours(1_234_567)),
     };
-    check_frame(Body::Event(body), expect![[r#"
+    check_frame(
+        Body::Event(body),
+        expect![[r#"
         a5000101634d2d3102182a030704820381a6001a6955b9000118fb021a0003827003000400061a0012d687
         {"v":1,"meter":"M-1","boot":42,"seq":7,"event":{"at":1767225600,"code":251,"voltage_mv":230000,"current_ma":0,"power_w":0,"power_factor":null,"import_wh":1234567}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn reply() {
     let open = Now { at: AT, relay: Some(RelayState::Open), ..Now::default() };
-    check_frame(Body::Reply(Reply { control: 9, outcome: ReplyOutcome::Done, now: open }), expect![[r#"
+    check_frame(
+        Body::Reply(Reply { control: 9, outcome: ReplyOutcome::Done, now: open }),
+        expect![[r#"
         a5000101634d2d3102182a030704820481a300090182008002a2001a6955b9000901
         {"v":1,"meter":"M-1","boot":42,"seq":7,"reply":{"control":9,"outcome":"done","now":{"at":1767225600,"voltage_mv":null,"current_ma":null,"power_w":null,"reactive_var":null,"power_factor":null,"frequency_mhz":null,"neutral_ma":null,"load_voltage_mv":null,"relay":"open","import_wh":null,"export_wh":null,"control":null}}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -189,11 +216,14 @@ fn quality() {
         dips: vec![Dip { at: Timestamp(AT.0 - 60), duration_ms: 120, extreme: PerMille(640) }],
         flagged: true,
     };
-    check_frame(Body::Quality(body), expect![[r#"
+    check_frame(
+        Body::Quality(body),
+        expect![[r#"
         a5000101634d2d3102182a030704820581a8001a6955b900011a000387200219c346031504820a1896051901900681a3
         001a6955b8c40118780219028007f5
         {"v":1,"meter":"M-1","boot":42,"seq":7,"quality":{"end":1767225600,"voltage_mv":231200,"frequency_mhz":49990,"thd":21,"harmonics":[10,150],"pst":400,"dips":[{"at":1767225540,"duration_ms":120,"extreme":640}],"flagged":true}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -201,28 +231,43 @@ fn control() {
     let control = |kind, signatures| {
         Down::Control(Control { id: 9, kind, expires: Timestamp(AT.0 + 600), counter: 4, signatures })
     };
-    check_down(control(ControlKind::Disconnect, vec![]), expect![[r#"
+    check_down(
+        control(ControlKind::Disconnect, vec![]),
+        expect![[r#"
         a5000901820080021a6955bb5803040480
         {"id":9,"kind":"disconnect","expires":1767226200,"counter":4,"signatures":[]}
-    "#]]);
+    "#]],
+    );
     let signature = SignatureBytes(core::array::from_fn(|n| u8::try_from(n).expect("small")));
-    check_down(control(ControlKind::Reconnect, vec![signature]), expect![[r#"
+    check_down(
+        control(ControlKind::Reconnect, vec![signature]),
+        expect![[r#"
         a5000901820180021a6955bb58030404815840000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c
         1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f
         {"id":9,"kind":"reconnect","expires":1767226200,"counter":4,"signatures":["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"]}
-    "#]]);
-    check_down(control(ControlKind::LoadLimit { limit_w: Some(Watts(3_000)) }, vec![]), expect![[r#"
+    "#]],
+    );
+    check_down(
+        control(ControlKind::LoadLimit { limit_w: Some(Watts(3_000)) }, vec![]),
+        expect![[r#"
         a50009018202a100190bb8021a6955bb5803040480
         {"id":9,"kind":{"load_limit":{"limit_w":3000}},"expires":1767226200,"counter":4,"signatures":[]}
-    "#]]);
-    check_down(control(ControlKind::LoadLimit { limit_w: None }, vec![]), expect![[r#"
+    "#]],
+    );
+    check_down(
+        control(ControlKind::LoadLimit { limit_w: None }, vec![]),
+        expect![[r#"
         a50009018202a0021a6955bb5803040480
         {"id":9,"kind":{"load_limit":{"limit_w":null}},"expires":1767226200,"counter":4,"signatures":[]}
-    "#]]);
-    check_down(control(ControlKind::SnapshotAt { at: AT }, vec![]), expect![[r#"
+    "#]],
+    );
+    check_down(
+        control(ControlKind::SnapshotAt { at: AT }, vec![]),
+        expect![[r#"
         a50009018203a1001a6955b900021a6955bb5803040480
         {"id":9,"kind":{"snapshot_at":{"at":1767225600}},"expires":1767226200,"counter":4,"signatures":[]}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -230,25 +275,35 @@ fn what_a_signature_covers() {
     let control = Control { id: 9, kind: ControlKind::Disconnect, expires: AT, counter: 4, signatures: vec![] };
     expect![[r#"
         8282736772696474616c6c7920636f6e74726f6c2031634d2d3184098200801a6955b90004
-    "#]].assert_eq(&hex(&control.signed_bytes(meter())));
+    "#]]
+    .assert_eq(&hex(&control.signed_bytes(meter())));
 }
 
 #[test]
 fn config_and_time() {
-    check_down(Down::Config(Config { version: 2, ..Config::default() }), expect![[r#"
+    check_down(
+        Down::Config(Config { version: 2, ..Config::default() }),
+        expect![[r#"
         a10002
         {"version":2,"profile_minutes":null,"now_seconds":null,"close_without_button":null}
-    "#]]);
+    "#]],
+    );
     let all =
         Config { version: 3, profile_minutes: Some(30), now_seconds: Some(10), close_without_button: Some(false) };
-    check_down(Down::Config(all), expect![[r#"
+    check_down(
+        Down::Config(all),
+        expect![[r#"
         a4000301181e020a03f4
         {"version":3,"profile_minutes":30,"now_seconds":10,"close_without_button":false}
-    "#]]);
-    check_down(Down::Time(TimeFrame { now: AT }), expect![[r#"
+    "#]],
+    );
+    check_down(
+        Down::Time(TimeFrame { now: AT }),
+        expect![[r#"
         a1001a6955b900
         {"now":1767225600}
-    "#]]);
+    "#]],
+    );
 }
 
 /// A maker's frame: members in any order, optional ones left out, unknown ones ignored.

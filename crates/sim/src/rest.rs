@@ -124,7 +124,12 @@ impl RestClient {
     }
 
     /// Posts a text to any path of the interface and returns the answer.
-    pub async fn post_text(&mut self, path: &str, content_type: &str, body: &str) -> Result<serde_json::Value, SimError> {
+    pub async fn post_text(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Result<serde_json::Value, SimError> {
         self.ask("POST", path, content_type, Bytes::copy_from_slice(body.as_bytes())).await
     }
 

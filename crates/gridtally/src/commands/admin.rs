@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use metering::{MeterId, Timestamp};
 use serde_json::{Value, json};
 use sim::rest::RestClient;
-use store::{ControlFilter, CaseFilter, Role, Store};
+use store::{CaseFilter, ControlFilter, Role, Store};
 
 use super::CommandError;
 use crate::{clock::Clock, data_directory::DataDirectory};
@@ -181,7 +181,9 @@ fn print_enrolment(meter: &Value) -> Result<(), CommandError> {
 /// A QR code in half blocks, two modules high per line of text.
 fn terminal(code: &qrcode::QrCode) -> String {
     let width = code.width();
-    let dark = |x: usize, y: usize| (2..width + 2).contains(&x) && (2..width + 2).contains(&y) && code[(x - 2, y - 2)] == qrcode::Color::Dark;
+    let dark = |x: usize, y: usize| {
+        (2..width + 2).contains(&x) && (2..width + 2).contains(&y) && code[(x - 2, y - 2)] == qrcode::Color::Dark
+    };
     let mut text = String::new();
     for y in (0..width + 4).step_by(2) {
         for x in 0..width + 4 {
@@ -219,7 +221,8 @@ async fn export_state(data: &Path, out: &Path) -> Result<ExitCode, CommandError>
     let directory = open(data).await?;
     let state = state(&directory.store).await?;
     directory.store.close().await?;
-    std::fs::write(out, serde_json::to_vec_pretty(&state)?).map_err(|e| format!("cannot write {}: {e}", out.display()))?;
+    std::fs::write(out, serde_json::to_vec_pretty(&state)?)
+        .map_err(|e| format!("cannot write {}: {e}", out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -234,14 +237,17 @@ async fn state(store: &Store) -> Result<Value, CommandError> {
     }
     let mut balances = serde_json::Map::new();
     for zone in &topology.zones {
-        balances.insert(zone.zone.to_string(), serde_json::to_value(store.balances(zone.zone, Timestamp(0), end).await?)?);
+        balances
+            .insert(zone.zone.to_string(), serde_json::to_value(store.balances(zone.zone, Timestamp(0), end).await?)?);
     }
     let cases = store.cases(CaseFilter { limit: 100_000, ..CaseFilter::default() }).await?;
     let controls = store.controls(ControlFilter { limit: 100_000, ..ControlFilter::default() }).await?;
     let controls: Vec<Value> = controls
         .iter()
-        .map(|c| json!({"id": c.id, "meter": c.meter, "kind": c.kind.word(), "state": c.state.word(), "reason": c.reason,
-            "steps": c.history.iter().map(|s| (s.at, s.state.word())).collect::<Vec<_>>()}))
+        .map(|c| {
+            json!({"id": c.id, "meter": c.meter, "kind": c.kind.word(), "state": c.state.word(), "reason": c.reason,
+            "steps": c.history.iter().map(|s| (s.at, s.state.word())).collect::<Vec<_>>()})
+        })
         .collect();
     Ok(json!({ "registers": registers, "balances": balances, "cases": cases, "controls": controls }))
 }

@@ -76,10 +76,28 @@ async fn ingest(arguments: IngestArguments) -> Result<ExitCode, CommandError> {
     if arguments.json {
         println!("{summary}");
     } else {
-        println!("{} of {} meters connected in {:.1} s, {} refused", report.connected, report.meters, report.connect_s, report.refused_count());
-        println!("{} frames sent, {} acknowledged, {} lost, in {:.2} s", report.sent, report.acknowledged, report.lost, report.burst_s);
-        println!("{:.0} frames/s, {:.0} readings/s, acknowledged after {:.0} ms (p50), {:.0} ms (p99)", report.frames_per_s(), report.records_per_s(), report.p50_ms, report.p99_ms);
-        println!("{stored} of {expected} readings stored; {:.2} bytes per value in {bytes} bytes on disk, server {memory_mb} MB", bytes as f64 / values.max(1) as f64);
+        println!(
+            "{} of {} meters connected in {:.1} s, {} refused",
+            report.connected,
+            report.meters,
+            report.connect_s,
+            report.refused_count()
+        );
+        println!(
+            "{} frames sent, {} acknowledged, {} lost, in {:.2} s",
+            report.sent, report.acknowledged, report.lost, report.burst_s
+        );
+        println!(
+            "{:.0} frames/s, {:.0} readings/s, acknowledged after {:.0} ms (p50), {:.0} ms (p99)",
+            report.frames_per_s(),
+            report.records_per_s(),
+            report.p50_ms,
+            report.p99_ms
+        );
+        println!(
+            "{stored} of {expected} readings stored; {:.2} bytes per value in {bytes} bytes on disk, server {memory_mb} MB",
+            bytes as f64 / values.max(1) as f64
+        );
     }
     let complete = report.refused_count() == 0 && report.lost == 0 && stored == u64::try_from(expected)?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -98,7 +98,8 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
     let temporary = tempfile::tempdir()?;
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().join("data"));
-    let server = Server::start(ServerOptions { data, config: Config::default(), simulated_clock: true, any_port: true }).await?;
+    let server =
+        Server::start(ServerOptions { data, config: Config::default(), simulated_clock: true, any_port: true }).await?;
     let say = narrate::Narrator::new(arguments.json);
     let token = prepare(&server.store).await?;
     say.line(&format!("console  http://{}/sign-in?token={}", server.http, token.sign_in));
@@ -152,10 +153,12 @@ async fn prepare(store: &Store) -> Result<Tokens, CommandError> {
     let (by, now, never) = ("demo", Timestamp(0), Timestamp(i64::MAX / 2));
     if store.user_by_name(PERSON).await?.is_none() {
         // No password can match: the person signs in by the printed link only.
-        let person = NewUser { name: PERSON.into(), role: Role::Operator, usage_point: None, password_hash: "!".into() };
+        let person =
+            NewUser { name: PERSON.into(), role: Role::Operator, usage_point: None, password_hash: "!".into() };
         store.create_user(person, by, now).await?;
     }
-    let policy = SupplyPolicy { automatic_kinds: vec![EventKind::CoverOpen, EventKind::Bypass], ..SupplyPolicy::default() };
+    let policy =
+        SupplyPolicy { automatic_kinds: vec![EventKind::CoverOpen, EventKind::Bypass], ..SupplyPolicy::default() };
     store.set_setting("policy", &policy, by, now).await?;
     Ok(Tokens {
         sign_in: store.create_one_time(&OneTime::SignIn(PERSON.into()), never).await?,

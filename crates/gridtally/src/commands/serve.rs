@@ -54,7 +54,8 @@ pub async fn run(arguments: ServeArguments) -> Result<ExitCode, CommandError> {
         config.mqtt.listen = mqtt;
     }
     let simulated_clock = arguments.clock == ClockSource::Sim;
-    let server = Server::start(ServerOptions { data: arguments.data, config, simulated_clock, any_port: false }).await?;
+    let server =
+        Server::start(ServerOptions { data: arguments.data, config, simulated_clock, any_port: false }).await?;
     println!("console http://{}", server.http);
     println!("meters mqtt://{}", server.mqtt);
     if server.store.users().await?.is_empty() {

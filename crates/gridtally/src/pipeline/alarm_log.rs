@@ -63,7 +63,9 @@ pub fn raise(log: &mut Vec<AlarmEntry>, zone: ZoneId, kind: impl Into<AlarmReaso
 
 /// Ends the zone's open alarm about its balance; a tamper alarm stays with its case.
 pub fn resolve(log: &mut [AlarmEntry], zone: ZoneId, at: Timestamp) {
-    if let Some(entry) = log.iter_mut().rev().find(|e| e.zone == zone && e.kind != AlarmReason::Tamper && e.resolved.is_none()) {
+    if let Some(entry) =
+        log.iter_mut().rev().find(|e| e.zone == zone && e.kind != AlarmReason::Tamper && e.resolved.is_none())
+    {
         entry.resolved = Some(at);
     }
 }

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use losses::{
     alarm::{AlarmConfig, AlarmState},
-    balance::{EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot, ZoneVerdict},
+    balance::{
+        EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot,
+        ZoneVerdict,
+    },
 };
 use metering::{MeterId, Quality, Timestamp, ZoneId, reading::energy_between};
 use store::{Installation, Store, StoreError, StoredRecord, Topology, TopologyZone, ZoneKind};
@@ -43,7 +46,8 @@ impl Balancer {
         let mut monitors = BTreeMap::new();
         for (key, bytes) in blobs.range(MONITOR.to_owned()..).take_while(|(key, _)| key.starts_with(MONITOR)) {
             let name = key.trim_start_matches(MONITOR);
-            let zone = ZoneId::new(name).map_err(|e| StoreError::Damaged(format!("the monitor of zone {name:?}: {e}")))?;
+            let zone =
+                ZoneId::new(name).map_err(|e| StoreError::Damaged(format!("the monitor of zone {name:?}: {e}")))?;
             monitors.insert(zone, serde_json::from_slice(bytes)?);
         }
         let alarms = AlarmConfig { false_alarms_per_zone_month, ..AlarmConfig::default() };
@@ -52,7 +56,12 @@ impl Balancer {
     }
 
     /// Balances a slot in every zone that has an observer.
-    pub async fn slot(&mut self, store: &Store, topology: &Topology, end: Timestamp) -> Result<SlotResults, StoreError> {
+    pub async fn slot(
+        &mut self,
+        store: &Store,
+        topology: &Topology,
+        end: Timestamp,
+    ) -> Result<SlotResults, StoreError> {
         let flows = flows(store, topology, end).await?;
         let mut results = SlotResults { balances: Vec::new(), verdicts: Vec::new() };
         for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
@@ -72,7 +81,13 @@ impl Balancer {
         self.monitors.entry(zone.zone).or_insert_with(|| ZoneMonitor::new(zone_config(topology, zone, alarms)))
     }
 
-    async fn recompute(&mut self, store: &Store, topology: &Topology, end: Timestamp, results: &mut SlotResults) -> Result<(), StoreError> {
+    async fn recompute(
+        &mut self,
+        store: &Store,
+        topology: &Topology,
+        end: Timestamp,
+        results: &mut SlotResults,
+    ) -> Result<(), StoreError> {
         let since = end.plus(-RECOMPUTE_SECONDS);
         let mut wanted: BTreeMap<Timestamp, Vec<(&TopologyZone, EnergyBalance)>> = BTreeMap::new();
         for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
@@ -96,12 +111,19 @@ impl Balancer {
 
     /// The monitors as documents.
     pub fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.monitors.iter().map(|(zone, monitor)| Ok((format!("{MONITOR}{zone}"), serde_json::to_vec(monitor)?))).collect()
+        self.monitors
+            .iter()
+            .map(|(zone, monitor)| Ok((format!("{MONITOR}{zone}"), serde_json::to_vec(monitor)?)))
+            .collect()
     }
 
     /// Zones whose alarm stands.
     pub fn raised(&self) -> Vec<ZoneId> {
-        self.monitors.iter().filter(|(_, monitor)| matches!(monitor.alarm(), AlarmState::Raised { .. })).map(|(zone, _)| *zone).collect()
+        self.monitors
+            .iter()
+            .filter(|(_, monitor)| matches!(monitor.alarm(), AlarmState::Raised { .. }))
+            .map(|(zone, _)| *zone)
+            .collect()
     }
 }
 
@@ -128,7 +150,10 @@ async fn flows(store: &Store, topology: &Topology, end: Timestamp) -> Result<BTr
 /// Energy between two registers, when both are there and trusted.
 pub fn flow(records: &[StoredRecord], begin: Timestamp, end: Timestamp) -> Option<Flow> {
     let trusted = |at: Timestamp| {
-        records.iter().find(|r| r.record.end == at && !matches!(r.quality, Quality::Suspect | Quality::Missing)).map(|r| &r.record)
+        records
+            .iter()
+            .find(|r| r.record.end == at && !matches!(r.quality, Quality::Suspect | Quality::Missing))
+            .map(|r| &r.record)
     };
     let (first, last) = (trusted(begin)?, trusted(end)?);
     Some(Flow {
@@ -144,15 +169,25 @@ fn zone_slot(topology: &Topology, zone: &TopologyZone, flows: &BTreeMap<MeterId,
         class,
     };
     let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone) && child.observer.is_some());
-    let points = topology.usage_points.iter().filter(|point| innermost_observed(topology, point.zone) == Some(zone.zone));
+    let points =
+        topology.usage_points.iter().filter(|point| innermost_observed(topology, point.zone) == Some(zone.zone));
     let members = children
-        .map(|child| MemberSlot { id: MemberId::Zone(child.zone), meter: meter(child.observer.as_ref(), MeterClass::Class05S) })
+        .map(|child| MemberSlot {
+            id: MemberId::Zone(child.zone),
+            meter: meter(child.observer.as_ref(), MeterClass::Class05S),
+        })
         .chain(points.filter(|point| point.installation.is_some()).map(|point| MemberSlot {
             id: MemberId::UsagePoint(point.usage_point),
             meter: meter(point.installation.as_ref(), MeterClass::Class1),
         }))
         .collect();
-    ZoneSlot { zone: zone.zone, end, minutes: SLOT.minutes(), observer: meter(zone.observer.as_ref(), MeterClass::Class05S), members }
+    ZoneSlot {
+        zone: zone.zone,
+        end,
+        minutes: SLOT.minutes(),
+        observer: meter(zone.observer.as_ref(), MeterClass::Class05S),
+        members,
+    }
 }
 
 /// The nearest zone at or above `zone` that has an observer: usage points of an unobserved branch belong to it.

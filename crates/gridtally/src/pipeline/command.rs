@@ -8,13 +8,13 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use headend::{Headend, PresenceState};
-use metering::{
-    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp,
-    frame::{Now, Reply},
-};
 use losses::{
     case::CaseAction,
     evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
+};
+use metering::{
+    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp,
+    frame::{Now, Reply},
 };
 use store::{
     CaseChange, CaseStep, Change, ControlChange, ControlFilter, SlotCommit, Store, StoreError, StoredControl, Topology,
@@ -42,7 +42,14 @@ pub struct Commander {
 
 impl Commander {
     /// A stage that goes on from stored flights.
-    pub fn new(store: Store, headend: Arc<Headend>, key: SigningKey, timing: Timing, patience: Duration, flights: BTreeMap<u64, Flight>) -> Self {
+    pub fn new(
+        store: Store,
+        headend: Arc<Headend>,
+        key: SigningKey,
+        timing: Timing,
+        patience: Duration,
+        flights: BTreeMap<u64, Flight>,
+    ) -> Self {
         Self { store, headend, key, timing, patience, flights, awaited: BTreeSet::new() }
     }
 
@@ -84,7 +91,12 @@ impl Commander {
     }
 
     /// Takes every open control as far as it goes now. Returns when it wants to look again.
-    pub async fn round(&mut self, changes: &mut broadcast::Receiver<Change>, topology: &Topology, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn round(
+        &mut self,
+        changes: &mut broadcast::Receiver<Change>,
+        topology: &Topology,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let mut wake = None;
         for _ in 0..STEPS_MAX {
             let open = self.store.controls(ControlFilter { open_only: true, ..ControlFilter::default() }).await?;
@@ -107,7 +119,12 @@ impl Commander {
     }
 
     /// One step of one control; `None` when something moved, else the time to look again.
-    async fn step(&mut self, control: &StoredControl, topology: &Topology, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    async fn step(
+        &mut self,
+        control: &StoredControl,
+        topology: &Topology,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let reachable = self.headend.presence(control.meter) == PresenceState::Listening;
         let flight = self.flights.entry(control.id).or_default();
         match flight.next(&control.kind, &control.state, control.expires, reachable, now, self.timing) {
@@ -120,7 +137,14 @@ impl Commander {
     }
 
     /// Enters a state; a disconnection that failed asks for a visit in its case, in the same transaction.
-    async fn enter(&self, control: &StoredControl, to: ControlState, note: String, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
+    async fn enter(
+        &self,
+        control: &StoredControl,
+        to: ControlState,
+        note: String,
+        topology: &Topology,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let failed = matches!(to, ControlState::Failed(_)) && control.kind == ControlKind::Disconnect;
         let zone = topology.usage_point_of(control.meter).map(|point| point.zone);
         let mut cases = Vec::new();
@@ -134,11 +158,19 @@ impl Commander {
         }
         let control_changes = vec![ControlChange { id: control.id, to, at: now, note }];
         let processed_through = self.store.pipeline_state().await?.processed_through.unwrap_or(now);
-        self.store.commit_slot(SlotCommit { processed_through, cases, control_changes, ..SlotCommit::default() }).await?;
+        self.store
+            .commit_slot(SlotCommit { processed_through, cases, control_changes, ..SlotCommit::default() })
+            .await?;
         Ok(())
     }
 
-    async fn read(&mut self, control: &StoredControl, asked: Asked, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
+    async fn read(
+        &mut self,
+        control: &StoredControl,
+        asked: Asked,
+        topology: &Topology,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let readers = readers(control.meter, topology);
         if let Some(flight) = self.flights.get_mut(&control.id) {
             match control.state {
@@ -148,12 +180,18 @@ impl Commander {
         }
         let targets = [(Some(readers.meter), false), (readers.observer.map(|(meter, _)| meter), true)];
         for (meter, is_observer) in targets {
-            let Some(meter) = meter.filter(|meter| self.headend.presence(*meter) == PresenceState::Listening) else { continue };
+            let Some(meter) = meter.filter(|meter| self.headend.presence(*meter) == PresenceState::Listening) else {
+                continue;
+            };
             let id = snapshot_id(control.id, asked, is_observer);
             // An instant that has passed is answered at once.
             let kind = ControlKind::SnapshotAt { at: Timestamp(0) };
             let expires = now.plus(SNAPSHOT_EXPIRES_SECONDS);
-            let approval = Approval { approver: Approver::Policy("read-back".into()), at: now, reason: format!("control {}", control.id) };
+            let approval = Approval {
+                approver: Approver::Policy("read-back".into()),
+                at: now,
+                reason: format!("control {}", control.id),
+            };
             if self.deliver(meter, id, kind, expires, approval).await? {
                 self.awaited.insert(id);
             }
@@ -178,7 +216,14 @@ impl Commander {
     }
 
     /// Signs and sends; the counter is taken at the sending, so that it grows in the order in which the meter sees controls.
-    async fn deliver(&self, meter: MeterId, id: u64, kind: ControlKind, expires: Timestamp, approval: Approval) -> Result<bool, StoreError> {
+    async fn deliver(
+        &self,
+        meter: MeterId,
+        id: u64,
+        kind: ControlKind,
+        expires: Timestamp,
+        approval: Approval,
+    ) -> Result<bool, StoreError> {
         let counter = self.store.next_counter(meter).await?;
         let control = Control { id, kind, expires, counter, signatures: Vec::new() };
         let approved = ApprovedControl::new(meter, control, approval).signed(&self.key);

@@ -85,21 +85,44 @@ impl Flight {
     }
 
     /// Decides the next step of a control in `state`. `reachable`: the meter is connected.
-    pub fn next(&self, kind: &ControlKind, state: &ControlState, expires: Timestamp, reachable: bool, now: Timestamp, timing: Timing) -> Step {
+    pub fn next(
+        &self,
+        kind: &ControlKind,
+        state: &ControlState,
+        expires: Timestamp,
+        reachable: bool,
+        now: Timestamp,
+        timing: Timing,
+    ) -> Step {
         match state {
-            ControlState::Requested | ControlState::Approved | ControlState::Sent if now > expires && self.answer.is_none() => {
-                let note = if reachable { "no answer before its expiry" } else { "the meter was not connected before its expiry" };
+            ControlState::Requested | ControlState::Approved | ControlState::Sent
+                if now > expires && self.answer.is_none() =>
+            {
+                let note = if reachable {
+                    "no answer before its expiry"
+                } else {
+                    "the meter was not connected before its expiry"
+                };
                 Step::Enter(ControlState::Expired, note.into())
             }
             ControlState::Requested => Step::WaitUntil(expires.plus(1)),
             ControlState::Approved => self.before_sending(kind, expires, reachable, now, timing),
             ControlState::Sent => self.after_sending(expires, reachable, now),
             ControlState::Acknowledged => self.reading_back(kind, expires, now, timing),
-            ControlState::Verified | ControlState::Refused(_) | ControlState::Expired | ControlState::Failed(_) => Step::WaitUntil(Timestamp(i64::MAX)),
+            ControlState::Verified | ControlState::Refused(_) | ControlState::Expired | ControlState::Failed(_) => {
+                Step::WaitUntil(Timestamp(i64::MAX))
+            }
         }
     }
 
-    fn before_sending(&self, kind: &ControlKind, expires: Timestamp, reachable: bool, now: Timestamp, timing: Timing) -> Step {
+    fn before_sending(
+        &self,
+        kind: &ControlKind,
+        expires: Timestamp,
+        reachable: bool,
+        now: Timestamp,
+        timing: Timing,
+    ) -> Step {
         if !reachable {
             return Step::WaitUntil(now.plus(RESEND_SECONDS).min(expires.plus(1)));
         }
@@ -117,7 +140,11 @@ impl Flight {
             return Step::Enter(state_of(outcome), outcome.word().into());
         }
         let again = self.sent_at.unwrap_or(now).plus(RESEND_SECONDS);
-        if reachable && now >= again { Step::Send } else { Step::WaitUntil(again.max(now.plus(1)).min(expires.plus(1))) }
+        if reachable && now >= again {
+            Step::Send
+        } else {
+            Step::WaitUntil(again.max(now.plus(1)).min(expires.plus(1)))
+        }
     }
 
     fn reading_back(&self, kind: &ControlKind, expires: Timestamp, now: Timestamp, timing: Timing) -> Step {
@@ -134,8 +161,16 @@ impl Flight {
             Verdict::Wait => {}
         }
         let (deadline, pause, too_late) = match kind {
-            ControlKind::Reconnect => (expires.max(answered.plus(timing.verify_within_seconds)), ARMED_LOOK_SECONDS, "armed, but not closed in time"),
-            _ => (answered.plus(timing.verify_within_seconds), timing.read_back_seconds, "acknowledged, but could not be read back"),
+            ControlKind::Reconnect => (
+                expires.max(answered.plus(timing.verify_within_seconds)),
+                ARMED_LOOK_SECONDS,
+                "armed, but not closed in time",
+            ),
+            _ => (
+                answered.plus(timing.verify_within_seconds),
+                timing.read_back_seconds,
+                "acknowledged, but could not be read back",
+            ),
         };
         if now >= deadline {
             return Step::Enter(ControlState::Failed(too_late.into()), too_late.into());
@@ -201,7 +236,9 @@ mod tests {
     fn a_disconnect_reads_sends_reads_and_judges() {
         let kind = ControlKind::Disconnect;
         let mut flight = Flight::default();
-        let step = |flight: &Flight, state: &ControlState, now| flight.next(&kind, state, EXPIRES, true, Timestamp(now), TIMING);
+        let step = |flight: &Flight, state: &ControlState, now| {
+            flight.next(&kind, state, EXPIRES, true, Timestamp(now), TIMING)
+        };
         let Step::Read(asked) = step(&flight, &ControlState::Approved, 0) else { panic!("reads first") };
         flight.asked_before = Some(asked);
         assert_eq!(step(&flight, &ControlState::Approved, 0), Step::WaitUntil(Timestamp(60)));
@@ -226,11 +263,19 @@ mod tests {
     #[test]
     fn no_control_hangs() {
         for kind in [ControlKind::Disconnect, ControlKind::Reconnect, ControlKind::LoadLimit { limit_w: None }] {
-            for state in [ControlState::Requested, ControlState::Approved, ControlState::Sent, ControlState::Acknowledged] {
+            for state in
+                [ControlState::Requested, ControlState::Approved, ControlState::Sent, ControlState::Acknowledged]
+            {
                 for reachable in [true, false] {
-                    let flight = Flight { answer: (state == ControlState::Acknowledged).then_some((Timestamp(5), ReplyOutcome::Done)), ..Flight::default() };
+                    let flight = Flight {
+                        answer: (state == ControlState::Acknowledged).then_some((Timestamp(5), ReplyOutcome::Done)),
+                        ..Flight::default()
+                    };
                     let step = flight.next(&kind, &state, EXPIRES, reachable, Timestamp(200_000), TIMING);
-                    assert!(matches!(&step, Step::Enter(end, _) if end.is_final()), "{kind:?} {state:?} {reachable}: {step:?}");
+                    assert!(
+                        matches!(&step, Step::Enter(end, _) if end.is_final()),
+                        "{kind:?} {state:?} {reachable}: {step:?}"
+                    );
                 }
             }
         }

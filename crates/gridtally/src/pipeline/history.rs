@@ -32,8 +32,16 @@ pub struct Cause {
 }
 
 /// Reads balances, the members' intervals and their events up to `end`. `None` when the zone has no observer.
-pub async fn read(store: &Store, topology: &Topology, zone: ZoneId, cause: Cause, end: Timestamp) -> Result<Option<ZoneHistory>, StoreError> {
-    let Some((place, observer)) = topology.zone(zone).and_then(|z| Some((z, z.observer.as_ref()?))) else { return Ok(None) };
+pub async fn read(
+    store: &Store,
+    topology: &Topology,
+    zone: ZoneId,
+    cause: Cause,
+    end: Timestamp,
+) -> Result<Option<ZoneHistory>, StoreError> {
+    let Some((place, observer)) = topology.zone(zone).and_then(|z| Some((z, z.observer.as_ref()?))) else {
+        return Ok(None);
+    };
     let begin = cause.onset.plus(-BEFORE_SECONDS).max(end.plus(-WHOLE_SECONDS_MAX));
     let balances = store.balances(zone, begin, end).await?;
     let parent = match place.parent.and_then(|parent| innermost_observed(topology, parent)) {
@@ -45,11 +53,10 @@ pub async fn read(store: &Store, topology: &Topology, zone: ZoneId, cause: Cause
         .iter()
         .filter(|child| child.parent == Some(zone))
         .filter_map(|child| Some((MemberId::Zone(child.zone), child.observer.as_ref()?, MeterClass::Class05S)));
-    let points = topology
-        .usage_points
-        .iter()
-        .filter(|point| innermost_observed(topology, point.zone) == Some(zone))
-        .filter_map(|point| Some((MemberId::UsagePoint(point.usage_point), point.installation.as_ref()?, MeterClass::Class1)));
+    let points =
+        topology.usage_points.iter().filter(|point| innermost_observed(topology, point.zone) == Some(zone)).filter_map(
+            |point| Some((MemberId::UsagePoint(point.usage_point), point.installation.as_ref()?, MeterClass::Class1)),
+        );
     let ends: Vec<Timestamp> = balances.iter().map(|balance| balance.end).collect();
     let mut members = Vec::new();
     for (id, installation, class) in children.chain(points) {
@@ -78,7 +85,13 @@ async fn member(
     end: Timestamp,
 ) -> Result<MemberHistory, StoreError> {
     let records = store.profile(installation.meter, begin.plus(-SLOT.seconds() - 1), end).await?;
-    let filter = EventFilter { meter: Some(installation.meter), after: Some(begin), to: Some(end), limit: EVENTS_MAX, ..EventFilter::default() };
+    let filter = EventFilter {
+        meter: Some(installation.meter),
+        after: Some(begin),
+        to: Some(end),
+        limit: EVENTS_MAX,
+        ..EventFilter::default()
+    };
     let events = store.events(filter).await?;
     let slots = ends
         .iter()

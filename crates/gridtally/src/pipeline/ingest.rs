@@ -58,7 +58,11 @@ async fn commit(store: &Store, group: &mut Vec<Batch>) -> Result<(), StoreError>
     for delivery in group.iter().flat_map(|batch| &batch.deliveries) {
         match &delivery.frame {
             Ok(frame) => {
-                frames.push(Incoming { frame: frame.clone(), payload: delivery.payload.clone(), received: delivery.received });
+                frames.push(Incoming {
+                    frame: frame.clone(),
+                    payload: delivery.payload.clone(),
+                    received: delivery.received,
+                });
             }
             Err(reason) => quarantined.push(quarantine(delivery, reason.to_string())),
         }

@@ -15,8 +15,8 @@ use losses::{
 use metering::{Approver, ControlKind, EventKind, Timestamp, UsagePointId, ZoneId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use store::{
-    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, EventFilter, NewControl, Store, StoreError,
-    StoredEvent, SupplyPolicy, Topology,
+    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, EventFilter, NewControl, Store,
+    StoreError, StoredEvent, SupplyPolicy, Topology,
 };
 
 use super::{
@@ -103,7 +103,12 @@ impl Investigator {
     }
 
     /// The end of a slot: alarms that were raised, grew or ended, and standing ones that are due again.
-    pub async fn slot(&mut self, topology: &Topology, results: &SlotResults, end: Timestamp) -> Result<Decided, StoreError> {
+    pub async fn slot(
+        &mut self,
+        topology: &Topology,
+        results: &SlotResults,
+        end: Timestamp,
+    ) -> Result<Decided, StoreError> {
         let mut decided = Decided::default();
         for verdict in &results.verdicts {
             let zone = verdict.balance.zone;
@@ -145,7 +150,13 @@ impl Investigator {
     }
 
     /// More readings may name who the first look could not.
-    async fn again(&mut self, topology: &Topology, verdict: &ZoneVerdict, end: Timestamp, decided: &mut Decided) -> Result<(), StoreError> {
+    async fn again(
+        &mut self,
+        topology: &Topology,
+        verdict: &ZoneVerdict,
+        end: Timestamp,
+        decided: &mut Decided,
+    ) -> Result<(), StoreError> {
         let zone = verdict.balance.zone;
         let Some(standing) = self.memory.standing.get_mut(&zone) else { return Ok(()) };
         if standing.explained >= EXPLAIN_AGAIN_MAX || end.seconds_since(standing.explained_at) < EXPLAIN_AGAIN_SECONDS {
@@ -157,7 +168,14 @@ impl Investigator {
     }
 
     /// Asks which usage point explains the residual, and opens or changes the zone's case.
-    async fn explain(&mut self, topology: &Topology, zone: ZoneId, end: Timestamp, news: bool, decided: &mut Decided) -> Result<(), StoreError> {
+    async fn explain(
+        &mut self,
+        topology: &Topology,
+        zone: ZoneId,
+        end: Timestamp,
+        news: bool,
+        decided: &mut Decided,
+    ) -> Result<(), StoreError> {
         let Some(standing) = self.memory.standing.get(&zone).copied() else { return Ok(()) };
         let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
         let Some(history) = history::read(&self.store, topology, zone, cause, end).await? else { return Ok(()) };
@@ -195,7 +213,12 @@ impl Investigator {
     }
 
     /// Tamper events since the last look. `None` when there were none.
-    pub async fn events(&mut self, topology: &Topology, raised: &[ZoneId], now: Timestamp) -> Result<Option<Decided>, StoreError> {
+    pub async fn events(
+        &mut self,
+        topology: &Topology,
+        raised: &[ZoneId],
+        now: Timestamp,
+    ) -> Result<Option<Decided>, StoreError> {
         let filter = EventFilter { after_id: Some(self.memory.event), limit: EVENTS_MAX, ..EventFilter::default() };
         let events = self.store.events(filter).await?;
         let Some(last) = events.last() else { return Ok(None) };
@@ -271,7 +294,13 @@ impl Investigator {
             return Ok(None);
         }
         alarm_log::raise(&mut self.alarms, zone, AlarmReason::Tamper, now);
-        decided.cases.push(CaseChange::Open(Box::new(open_case(CaseKind::TamperSuspected, zone, Some(usage_point), now, found)?)));
+        decided.cases.push(CaseChange::Open(Box::new(open_case(
+            CaseKind::TamperSuspected,
+            zone,
+            Some(usage_point),
+            now,
+            found,
+        )?)));
         Ok(Some(Filed::Opened(decided.cases.len() - 1)))
     }
 
@@ -282,8 +311,16 @@ impl Investigator {
             return Ok(true);
         }
         let filter = ControlFilter { usage_point: Some(usage_point), limit: 10, ..ControlFilter::default() };
-        let last = self.store.controls(filter).await?.into_iter().find(|c| matches!(c.kind, ControlKind::Disconnect | ControlKind::Reconnect));
-        Ok(last.is_some_and(|c| c.kind == ControlKind::Disconnect && (!c.state.is_final() || c.state.word() == "Verified" || c.state.word() == "Failed")))
+        let last = self
+            .store
+            .controls(filter)
+            .await?
+            .into_iter()
+            .find(|c| matches!(c.kind, ControlKind::Disconnect | ControlKind::Reconnect));
+        Ok(last.is_some_and(|c| {
+            c.kind == ControlKind::Disconnect
+                && (!c.state.is_final() || c.state.word() == "Verified" || c.state.word() == "Failed")
+        }))
     }
 }
 
@@ -315,6 +352,12 @@ fn edit(id: u64, at: Timestamp, steps: Vec<CaseStep>) -> CaseChange {
     CaseChange::Edit { id, by: BY.into(), at, steps }
 }
 
-fn open_case(kind: CaseKind, zone: ZoneId, usage_point: Option<UsagePointId>, at: Timestamp, evidence: Vec<Evidence>) -> Result<Case, StoreError> {
+fn open_case(
+    kind: CaseKind,
+    zone: ZoneId,
+    usage_point: Option<UsagePointId>,
+    at: Timestamp,
+    evidence: Vec<Evidence>,
+) -> Result<Case, StoreError> {
     Case::open(kind, zone, usage_point, at, BY, evidence).map_err(|e| StoreError::Refused(e.to_string()))
 }

@@ -38,7 +38,13 @@ pub struct Meaning {
 
 impl Signs {
     /// Takes a sign in. `automatic`: kinds that the policy lets trip; `zone_alarmed`: energy is missing in the zone right now.
-    pub fn take(&mut self, usage_point: UsagePointId, event: &MeterEvent, automatic: &[EventKind], zone_alarmed: bool) -> Meaning {
+    pub fn take(
+        &mut self,
+        usage_point: UsagePointId,
+        event: &MeterEvent,
+        automatic: &[EventKind],
+        zone_alarmed: bool,
+    ) -> Meaning {
         let signs = self.0.entry(usage_point).or_default();
         signs.retain(|sign| event.at.seconds_since(sign.at) <= TOGETHER_SECONDS);
         if signs.len() >= SIGNS_MAX {
@@ -83,7 +89,15 @@ mod tests {
     use super::*;
 
     fn event(kind: EventKind, at: i64) -> MeterEvent {
-        MeterEvent { at: Timestamp(at), kind, voltage_mv: None, current_ma: None, power_w: None, power_factor: None, import_wh: None }
+        MeterEvent {
+            at: Timestamp(at),
+            kind,
+            voltage_mv: None,
+            current_ma: None,
+            power_w: None,
+            power_factor: None,
+            import_wh: None,
+        }
     }
 
     #[test]

@@ -45,14 +45,21 @@ impl Narrator {
                 let seen = if *still_supplied { "but current still flows around it" } else { "the home is dark" };
                 self.at(*at, "world", &format!("relay opened at {usage_point}, {seen}"));
             }
-            SimEvent::RelayClosed { at, usage_point } => self.at(*at, "world", &format!("relay closed at {usage_point}")),
-            SimEvent::ButtonPressed { at, usage_point } => self.at(*at, "world", &format!("button pressed at {usage_point}")),
+            SimEvent::RelayClosed { at, usage_point } => {
+                self.at(*at, "world", &format!("relay closed at {usage_point}"))
+            }
+            SimEvent::ButtonPressed { at, usage_point } => {
+                self.at(*at, "world", &format!("button pressed at {usage_point}"))
+            }
             SimEvent::ControlAnswered { at, meter, kind, outcome } if *kind != "snapshot_at" => {
                 self.at(*at, "meter", &format!("{meter} answers {kind}: {outcome}"));
             }
             SimEvent::ServerLost { at } => self.at(*at, "world", "the server does not answer; trying again"),
             SimEvent::ServerBack { at } => self.at(*at, "world", "the server answers again"),
-            SimEvent::ControlAnswered { .. } | SimEvent::LinkLost { .. } | SimEvent::LinkRestored { .. } | SimEvent::Reached { .. } => {}
+            SimEvent::ControlAnswered { .. }
+            | SimEvent::LinkLost { .. }
+            | SimEvent::LinkRestored { .. }
+            | SimEvent::Reached { .. } => {}
         }
     }
 }
@@ -89,13 +96,19 @@ async fn tell_case(store: &Store, say: &Narrator, id: u64) {
     let Ok(Some(case)) = store.case(id).await else { return };
     let Some(last) = case.history.last() else { return };
     let place = place(case.zone, case.usage_point);
-    let text = format!("case {id}, {} {place}: {} ({} pieces of evidence)", case.kind.word(), case.state.word(), case.evidence.len());
+    let text = format!(
+        "case {id}, {} {place}: {} ({} pieces of evidence)",
+        case.kind.word(),
+        case.state.word(),
+        case.evidence.len()
+    );
     say.at(last.at, "server", &text);
 }
 
 async fn tell_control(store: &Store, say: &Narrator, id: u64) {
     let Ok(Some(control)) = store.control(id).await else { return };
     let Some(step) = control.history.last() else { return };
-    let text = format!("control {id}, {} of {}: {} ({})", control.kind.word(), control.meter, control.state.word(), step.note);
+    let text =
+        format!("control {id}, {} of {}: {} ({})", control.kind.word(), control.meter, control.state.word(), step.note);
     say.at(step.at, "server", &text);
 }

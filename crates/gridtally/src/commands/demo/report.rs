@@ -103,10 +103,15 @@ impl Summary {
 
     /// The same in words.
     pub fn tell(&self, say: &Narrator) {
-        say.line(&format!("after {} days: {} frames, {} readings stored", self.days, self.frames_sent, self.readings_stored));
+        say.line(&format!(
+            "after {} days: {} frames, {} readings stored",
+            self.days, self.frames_sent, self.readings_stored
+        ));
         say.line(&format!("lost {} Wh, doubled {} Wh", self.lost_wh, self.doubled_wh));
         for zone in &self.zones {
-            if let (Some(started), Some(stolen), Some(found)) = (&zone.theft_started, zone.stolen_wh, zone.unaccounted_wh) {
+            if let (Some(started), Some(stolen), Some(found)) =
+                (&zone.theft_started, zone.stolen_wh, zone.unaccounted_wh)
+            {
                 say.line(&format!(
                     "{}: theft from {started}, {:.1} kWh stolen, {:.1} ± {:.1} kWh unaccounted, alarm {}",
                     zone.name,
@@ -117,7 +122,10 @@ impl Summary {
                 ));
             }
         }
-        say.line(&format!("honest homes named first: {}; {:.1} s, {} MB", self.false_accusations, self.wall_s, self.peak_rss_mb));
+        say.line(&format!(
+            "honest homes named first: {}; {:.1} s, {} MB",
+            self.false_accusations, self.wall_s, self.peak_rss_mb
+        ));
     }
 }
 
@@ -131,8 +139,12 @@ async fn registers(store: &Store, truth: &SimReport) -> Result<(u64, u64, u64), 
         lost += meter.last_import_wh.saturating_sub(import) + meter.last_export_wh.saturating_sub(export);
         doubled += import.saturating_sub(meter.last_import_wh) + export.saturating_sub(meter.last_export_wh);
         let records = store.profile(meter.meter, Timestamp(0), end).await?;
-        let steps: u64 = records.windows(2).map(|pair| pair[1].record.import_wh.0.saturating_sub(pair[0].record.import_wh.0)).sum();
-        let whole = records.last().zip(records.first()).map_or(0, |(last, first)| last.record.import_wh.0.saturating_sub(first.record.import_wh.0));
+        let steps: u64 =
+            records.windows(2).map(|pair| pair[1].record.import_wh.0.saturating_sub(pair[0].record.import_wh.0)).sum();
+        let whole = records
+            .last()
+            .zip(records.first())
+            .map_or(0, |(last, first)| last.record.import_wh.0.saturating_sub(first.record.import_wh.0));
         let count = u64::try_from(records.len())?;
         // A link may be down at the very end: what it still holds is not lost, the meter has not been told so.
         errors += u64::from(steps != whole || (count != meter.records && meter.unacknowledged == 0));
@@ -140,8 +152,14 @@ async fn registers(store: &Store, truth: &SimReport) -> Result<(u64, u64, u64), 
     Ok((lost, doubled, errors))
 }
 
-async fn zone_summary(store: &Store, truth: &SimReport, zone: &sim::ZoneTruth, alarms: &[AlarmEntry]) -> Result<ZoneSummary, CommandError> {
-    let since = |started: Timestamp| alarms.iter().find(|a| a.zone == zone.zone && a.raised >= started).map(|a| a.raised);
+async fn zone_summary(
+    store: &Store,
+    truth: &SimReport,
+    zone: &sim::ZoneTruth,
+    alarms: &[AlarmEntry],
+) -> Result<ZoneSummary, CommandError> {
+    let since =
+        |started: Timestamp| alarms.iter().find(|a| a.zone == zone.zone && a.raised >= started).map(|a| a.raised);
     let first = alarms.iter().find(|a| a.zone == zone.zone).map(|a| a.raised);
     let Some(started) = zone.theft_started else {
         return Ok(ZoneSummary {
@@ -176,7 +194,11 @@ async fn zone_summary(store: &Store, truth: &SimReport, zone: &sim::ZoneTruth, a
 /// The thief in the zone of a case that was active when it was opened, or began last before; the one named, if several.
 fn true_thief(case: &Case, truth: &SimReport) -> Option<UsagePointId> {
     let thieves = || {
-        truth.thefts.iter().filter(|theft| theft.zone == case.zone && theft.start <= case.opened_at).filter_map(|theft| theft.usage_point)
+        truth
+            .thefts
+            .iter()
+            .filter(|theft| theft.zone == case.zone && theft.start <= case.opened_at)
+            .filter_map(|theft| theft.usage_point)
     };
     thieves().find(|thief| Some(*thief) == case.usage_point).or_else(|| thieves().last())
 }
@@ -204,7 +226,8 @@ fn accuses_the_honest(case: &Case, truth: &SimReport) -> bool {
 }
 
 fn control_summary(control: &StoredControl) -> ControlSummary {
-    let seconds = control.entered("Verified").zip(control.entered("Approved")).map(|(end, start)| end.seconds_since(start));
+    let seconds =
+        control.entered("Verified").zip(control.entered("Approved")).map(|(end, start)| end.seconds_since(start));
     let ended = control.state.reason();
     ControlSummary {
         kind: control.kind.word(),
