@@ -15,6 +15,9 @@ use crate::{live::Hub, sign_in::Failures};
 /// The clock: the real one or a simulation's.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// Takes a meter and its new secret.
+pub type LetIn = Arc<dyn Fn(MeterId, &[u8; 32]) + Send + Sync>;
+
 /// Where the pipeline stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PipelineStatus {
@@ -57,7 +60,7 @@ pub struct WebConfig {
     /// Public half of the key that signs controls (Ed25519); meters are told it when they are enrolled.
     pub verifying_key: [u8; 32],
     /// Told a meter's new secret before anybody is shown it, so that the meter may connect at once.
-    pub enrolled: Arc<dyn Fn(MeterId, &[u8; 32]) + Send + Sync>,
+    pub enrolled: LetIn,
 }
 
 impl fmt::Debug for WebConfig {
