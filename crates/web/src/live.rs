@@ -244,7 +244,8 @@ async fn flush(state: &AppState, dirty: BTreeSet<Topic>) {
             Ok(None) => {}
             Err(error) => tracing::warn!(%topic, %error, "live values could not be read"),
         }
-        if dirty.contains(topic) {
+        // A page that has just opened its stream may have been drawn before the last change: it reads its parts once more.
+        if dirty.contains(topic) || is_fresh {
             drop(sender.send(state.hub.event("changed", &[topic.to_string()])));
         }
     }
