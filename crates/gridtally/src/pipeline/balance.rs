@@ -50,7 +50,7 @@ impl Balancer {
                 ZoneId::new(name).map_err(|e| StoreError::Damaged(format!("the monitor of zone {name:?}: {e}")))?;
             monitors.insert(zone, serde_json::from_slice(bytes)?);
         }
-        let alarms = AlarmConfig { false_alarms_per_zone_month, ..AlarmConfig::default() };
+        let alarms = AlarmConfig { false_alarms_per_zone_month };
         monitors.values_mut().for_each(|monitor: &mut ZoneMonitor| monitor.set_alarm(alarms));
         Ok(Self { monitors, alarms })
     }

@@ -117,6 +117,8 @@ async fn a_simulated_clock_goes_forward_only_and_answers_when_the_step_is_taken(
         status: receiver,
         advance: Some(sender),
         metrics: Arc::new(String::new),
+        verifying_key: [7; 32],
+        enrolled: Arc::new(|_, _| {}),
     };
     let router = web::router(AppState::new(store, config));
     tokio::spawn(async move {

@@ -200,7 +200,7 @@ fn true_thief(case: &Case, truth: &SimReport) -> Option<UsagePointId> {
             .filter(|theft| theft.zone == case.zone && theft.start <= case.opened_at)
             .filter_map(|theft| theft.usage_point)
     };
-    thieves().find(|thief| Some(*thief) == case.usage_point).or_else(|| thieves().last())
+    thieves().find(|thief| Some(*thief) == case.usage_point).or_else(|| thieves().next_back())
 }
 
 fn case_summary(case: &Case, truth: &SimReport) -> CaseSummary {
