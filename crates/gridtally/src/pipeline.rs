@@ -209,6 +209,7 @@ impl Pipeline {
         self.store
             .commit_slot(SlotCommit {
                 processed_through: end,
+                decided_at: None,
                 balances: results.balances,
                 blobs,
                 cases: decided.cases,
@@ -229,6 +230,7 @@ impl Pipeline {
         self.store
             .commit_slot(SlotCommit {
                 processed_through: self.processed_through.unwrap_or(now),
+                decided_at: Some(now),
                 blobs: decided.documents,
                 cases: decided.cases,
                 controls: decided.controls,

@@ -32,6 +32,8 @@ pub struct PipelineState {
 pub struct SlotCommit {
     /// The slot's end.
     pub processed_through: Timestamp,
+    /// When it was decided, if later than the slot's end: between two slots an event or an answer may call for a decision.
+    pub decided_at: Option<Timestamp>,
     /// Balances of its zones; one of the same zone and end replaces the earlier.
     pub balances: Vec<(ZoneId, EnergyBalance)>,
     /// Documents to replace; an empty one is removed.
@@ -93,7 +95,7 @@ impl Store {
                 let id = committed.case_ids.get(index).copied();
                 request.case = Some(id.ok_or_else(|| StoreError::unknown("opened case with index", index))?);
             }
-            let control = control::create(&mut tx, &request, at).await?;
+            let control = control::create(&mut tx, &request, commit.decided_at.unwrap_or(at)).await?;
             announced.push(Change::Control { id: control });
             committed.control_ids.push(control);
         }

@@ -214,6 +214,7 @@ fn a_slot_is_written_whole_or_not_at_all() {
         let forbidden = ControlRequest { expires: T0.plus(2_000), ..forbidden };
         let commit = SlotCommit {
             processed_through: T0.plus(900),
+            decided_at: None,
             balances: vec![(zone("T-1"), balance(900, 1.0)), (zone("T-1"), balance(DAY + 900, 2.0))],
             blobs: vec![("monitor".to_owned(), vec![1, 2, 3])],
             cases: vec![CaseChange::Open(Box::new(case.expect("opens")))],

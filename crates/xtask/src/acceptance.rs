@@ -62,6 +62,6 @@ pub fn list() -> Result<(), String> {
 pub fn run(name: &str, arguments: &[&str]) -> Result<(), String> {
     let check = IN_CI.iter().chain(LONG).find(|check| check.name == name);
     let check = check.ok_or_else(|| format!("no such proof: {name}; `cargo xtask acceptance` lists them"))?;
-    crate::run::step("build", "cargo", &["build", "--release", "--workspace", "--locked"])?;
+    crate::run::step("build", "cargo", &["build", "--release", "--workspace", "--all-targets", "--locked"])?;
     (check.run)(arguments)
 }

@@ -8,13 +8,14 @@ pub fn run() -> Result<(), String> {
     println!("── tidy");
     tidy::run()?;
     tools::install_missing();
-    // Tests run on the release profile, so that the product is compiled once; overflow checks stay on in every crate that counts.
+    // Tests run on the release profile, so that the product is compiled once.
     step(
         "clippy",
         "cargo",
         &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
     )?;
-    step("build", "cargo", &["build", "--release", "--workspace", "--locked"])?;
+    // All targets: the tests' dependencies choose features too, and nothing shall be compiled twice.
+    step("build", "cargo", &["build", "--release", "--workspace", "--all-targets", "--locked"])?;
     step("test", "cargo", &["test", "--release", "--workspace", "--locked"])?;
     step_with(
         "documentation",

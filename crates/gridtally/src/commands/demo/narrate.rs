@@ -56,6 +56,7 @@ impl Narrator {
             }
             SimEvent::ServerLost { at } => self.at(*at, "world", "the server does not answer; trying again"),
             SimEvent::ServerBack { at } => self.at(*at, "world", "the server answers again"),
+            SimEvent::Reached { at } if at.second_of_day() == 0 => self.at(*at, "world", "a new day"),
             SimEvent::ControlAnswered { .. }
             | SimEvent::LinkLost { .. }
             | SimEvent::LinkRestored { .. }
