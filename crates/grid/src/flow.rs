@@ -321,8 +321,8 @@ pub struct FlowSolver {
     kernel: Kernel,
     /// position, M2 conj and M1 at the base state, per injecting node
     points: Vec<Point>,
-    /// for each injecting bus (column of the scenarios), its index in `points`
-    point_of_column: Vec<usize>,
+    /// for each injecting bus (column of the scenarios), its index in `points`; none at the slack node, which balances itself
+    point_of_column: Vec<Option<usize>>,
     columns: Vec<usize>,
 }
 
@@ -405,9 +405,9 @@ impl FlowSolver {
                 current: model.current[i],
             })
             .collect();
-        let mut point_of_node = vec![usize::MAX; model.node_count()];
+        let mut point_of_node = vec![None; model.node_count()];
         for (k, &node) in active.iter().enumerate() {
-            point_of_node[node] = k;
+            point_of_node[node] = Some(k);
         }
         Ok(Self {
             points,
@@ -541,6 +541,7 @@ impl Loads for Batch<'_> {
         let width = self.solver.columns.len();
         let last = self.count - 1;
         for (k, &point) in self.solver.point_of_column.iter().enumerate() {
+            let Some(point) = point else { continue };
             let (p, q) = data[2 * point * lanes..2 * (point + 1) * lanes].split_at_mut(lanes);
             for lane in 0..lanes {
                 let at = (first + lane).min(last) * width + k;
