@@ -56,7 +56,7 @@ fn loads_draw_what_their_model_says() {
         for delta in [false, true] {
             let network = network(model, delta, [6000.0, 2000.0, 4000.0]);
             let state = PhaseSolver::new(&network).unwrap().solve().unwrap();
-            let mut expected = vec![C64::ZERO; 6];
+            let mut expected = [C64::ZERO; 6];
             for load in &network.loads {
                 let d = state.v[load.from] - load.to.map_or(C64::ZERO, |t| state.v[t]);
                 let u = d.norm() / load.rated_v;
