@@ -7,7 +7,7 @@
 //! | investigate | `investigate.rs` | balances, events, history ▶ evidence ▶ case; written policy ▶ control |
 //! | command | `command.rs` | approved control ▶ meter ▶ verified by reading back (`flight.rs`, `verify.rs` decide) |
 //!
-//! Ingest runs by itself. The others run one after the other in [`Pipeline::tick`], at a time that is an argument; what a slot
+//! Ingest runs by itself. The others run one after the other in `Pipeline::tick`, at a time that is an argument; what a slot
 //! decided is one transaction (ADR 1).
 
 pub mod alarm_log;

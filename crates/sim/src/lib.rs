@@ -1,7 +1,7 @@
 //! A neighbourhood on a virtual clock: real meters, real load shapes, seeded faults and thieves with ground truth.
 //!
 //! One feeder feeds transformers, each transformer feeds homes; a real [`meter::Meter`] sits in every home, at every transformer
-//! and at the head of the feeder. [`World`] is the physics (loads, voltages, losses, thefts) in steps of 60 seconds; [`drive`]
+//! and at the head of the feeder. [`World`] is the physics (loads, voltages, losses, thefts) in steps of 60 seconds; [`drive()`]
 //! carries the meters' frames over TCP to a server and the server's controls back, in lockstep with the server's clock.
 //!
 //! It is not: a power-flow solver (`grid`), a server, or a source of statistics about any real town. The same seed gives the
