@@ -25,13 +25,11 @@ pub struct Config {
 pub struct HttpConfig {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Networks from which readings by plain HTTP are taken besides loopback, as `192.168.0.0/16`.
-    pub plain_networks: Vec<String>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), plain_networks: Vec::new() }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
     }
 }
 
@@ -41,7 +39,7 @@ impl Default for HttpConfig {
 pub struct MqttConfig {
     /// Address and port of plain MQTT; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Networks from which plain MQTT is taken besides loopback.
+    /// Networks from which plain MQTT, and readings by plain HTTP, are taken besides loopback, as `192.168.0.0/16`.
     pub plain_networks: Vec<String>,
     /// MQTT over TLS.
     pub tls: Option<TlsConfig>,
