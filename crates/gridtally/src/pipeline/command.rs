@@ -126,6 +126,20 @@ impl Commander {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         let reachable = self.headend.presence(control.meter) == PresenceState::Listening;
+        if cuts_supply(&control.kind) && self.store.setting::<bool>("abort_switch").await?.unwrap_or(false) {
+            match control.state {
+                ControlState::Requested | ControlState::Approved => {
+                    let why = "the abort switch is on: only supply is restored".to_owned();
+                    self.enter(control, ControlState::Refused(why.clone()), why, topology, now).await?;
+                    return Ok(None);
+                }
+                // On its way already; it is not sent again. An answer that still comes is heard, and its expiry ends it.
+                ControlState::Sent if !self.is_answered(control.id) && now <= control.expires => {
+                    return Ok(Some(control.expires.plus(1)));
+                }
+                _ => {}
+            }
+        }
         let flight = self.flights.entry(control.id).or_default();
         match flight.next(&control.kind, &control.state, control.expires, reachable, now, self.timing) {
             Step::WaitUntil(at) => return Ok(Some(at)),
@@ -134,6 +148,10 @@ impl Commander {
             Step::Send => self.send(control, now).await?,
         }
         Ok(None)
+    }
+
+    fn is_answered(&self, control: u64) -> bool {
+        self.flights.get(&control).is_some_and(|flight| flight.answer.is_some())
     }
 
     /// Enters a state; a disconnection that failed asks for a visit in its case, in the same transaction.
@@ -248,6 +266,11 @@ impl Commander {
         }
         self.awaited.clear();
     }
+}
+
+/// What the abort switch stops.
+fn cuts_supply(kind: &ControlKind) -> bool {
+    matches!(kind, ControlKind::Disconnect | ControlKind::LoadLimit { limit_w: Some(_) })
 }
 
 fn readers(meter: MeterId, topology: &Topology) -> Readers {

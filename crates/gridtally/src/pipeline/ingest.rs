@@ -67,7 +67,11 @@ async fn commit(store: &Store, group: &mut Vec<Batch>) -> Result<(), StoreError>
             Err(reason) => quarantined.push(quarantine(delivery, reason.to_string())),
         }
     }
+    let expected = frames.len();
     let accepted = if frames.is_empty() { Vec::new() } else { store.ingest(frames).await? };
+    if accepted.len() != expected {
+        return Err(StoreError::Task(format!("{} outcomes for {expected} frames", accepted.len())));
+    }
     if !quarantined.is_empty() {
         store.quarantine(quarantined).await?;
     }
