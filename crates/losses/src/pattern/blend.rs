@@ -3,7 +3,7 @@
 //! Members: boosted trees and a support vector machine on the labels; a second ensemble of trees and the sequence network
 //! that also see canaries (copies of the honest training records with a known theft written in) as thieves, because a few
 //! hundred labelled thieves show too few combinations of kind, onset and household. Without labels the two canary members
-//! stand alone. The weights were chosen on grouped cross-validation by paired bootstrap and are not fitted per run: with a few hundred positives,
+//! stand alone. The weights were chosen by eye between swept points of a grouped cross-validation and are not fitted per run: with a few hundred positives,
 //! fitted weights are noise.
 
 use serde::{Deserialize, Serialize};
