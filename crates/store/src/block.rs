@@ -7,7 +7,7 @@ mod codec;
 pub(crate) mod crc;
 mod day;
 
-pub(crate) use day::{Day, Interval, Merged, winner};
+pub(crate) use day::{Day, Interval, Merged};
 
 /// The UTC day (counted from 1970) that an interval ending at `end` belongs to: midnight ends the day before.
 pub(crate) fn day_of(end: metering::Timestamp) -> i64 {

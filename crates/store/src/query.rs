@@ -7,7 +7,7 @@ use metering::{EventKind, MeterEvent, MeterId, Timestamp, frame::Now, validation
 use sqlx::{QueryBuilder, Row, Sqlite, SqlitePool};
 
 use crate::{
-    block::{Day, Interval, day_of, winner},
+    block::{Day, Interval, day_of},
     directory::{Store, id_in, id_out, time},
     error::StoreError,
     event::{EventFilter, StoredEvent, StoredReply},
@@ -136,17 +136,25 @@ impl Store {
         Ok(packed)
     }
 
-    /// The newest plausible reading of a meter that ends at or before `at`.
+    /// The newest plausible reading of a meter that ends at or before `at`; the same version as [`Store::profile`] gives.
     ///
     /// # Errors
     /// When a database fails or a block is damaged.
     pub async fn registers_at(&self, meter: MeterId, at: Timestamp) -> Result<Option<LastReading>, StoreError> {
+        let Some(end) = self.newest_end(meter, at).await? else { return Ok(None) };
+        // Versions of this end may lie in memory and in a block: only together do they tell which is valid.
+        let valid = self.profile(meter, end.plus(-1), end).await?;
+        Ok(valid.first().map(StoredRecord::registers))
+    }
+
+    /// End of the newest interval with a plausible version at or before `at`.
+    async fn newest_end(&self, meter: MeterId, at: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let last = day_of(at);
         let (index, mut best) = {
             let memory = self.memory();
             let Some(&index) = memory.index.get(&meter) else { return Ok(None) };
             let generations = memory.sealing.iter().filter_map(|g| g.days.get(index)).chain(memory.hot.get(index));
-            (index, generations.filter_map(|days| newest(days, at)).max_by_key(|reading| reading.end))
+            (index, generations.filter_map(|days| newest(days, at)).max())
         };
         for (file, pool) in self.inner.months.between(i64::MIN, last).await?.into_iter().rev() {
             if file.is_misplaced() {
@@ -155,10 +163,10 @@ impl Store {
             let (first, end) = file.days();
             let (mut to, mut span) = (end.min(last), 1);
             // Backwards in growing steps until a day with a plausible reading turns up.
-            while to >= first && best.is_none_or(|best: LastReading| day_of(best.end) <= to) {
+            while to >= first && best.is_none_or(|best| day_of(best) <= to) {
                 let from = first.max(to - span + 1);
                 let found = self.newest_packed(&pool, index, (from, to), at).await?;
-                best = [best, found].into_iter().flatten().max_by_key(|reading| reading.end);
+                best = best.max(found);
                 if found.is_some() {
                     return Ok(best);
                 }
@@ -168,14 +176,14 @@ impl Store {
         Ok(best)
     }
 
-    /// The newest plausible reading at or before `at` in some days of a file.
+    /// End of the newest plausible interval at or before `at` in some days of a file.
     async fn newest_packed(
         &self,
         pool: &SqlitePool,
         meter: MeterIndex,
         (from, to): (i64, i64),
         at: Timestamp,
-    ) -> Result<Option<LastReading>, StoreError> {
+    ) -> Result<Option<Timestamp>, StoreError> {
         let mut select = QueryBuilder::new("SELECT day, body FROM block WHERE ");
         in_days(&mut select, from, to);
         select.push(" AND meter = ").push_bind(key_of(meter)).push(" ORDER BY day DESC");
@@ -365,14 +373,13 @@ fn in_days(select: &mut QueryBuilder<Sqlite>, from: i64, to: i64) {
     select.push(")");
 }
 
-/// The newest plausible reading in some days that ends at or before `at`.
-fn newest(days: &Days, at: Timestamp) -> Option<LastReading> {
+/// End of the newest plausible interval in some days that ends at or before `at`.
+fn newest(days: &Days, at: Timestamp) -> Option<Timestamp> {
     let high = DayKey { day: day_of(at), misplaced: true };
     days.range(..=high).rev().find_map(|(_, day)| {
         let all = day.all();
         let known = &all[..all.partition_point(|i| i.end <= at.0)];
-        let plausible = |versions: &&[Interval]| versions[winner(versions)].is_plausible();
-        known.chunk_by(|a, b| a.end == b.end).rev().find(plausible).map(|v| v[winner(v)].reading())
+        known.iter().rev().find(|interval| interval.is_plausible()).map(|interval| Timestamp(interval.end))
     })
 }
 

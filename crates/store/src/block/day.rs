@@ -211,6 +211,6 @@ impl Day {
 }
 
 /// Which version of one end is valid: the newest plausible one, or the newest if none is.
-pub(crate) fn winner(versions: &[Interval]) -> usize {
+fn winner(versions: &[Interval]) -> usize {
     versions.iter().rposition(Interval::is_plausible).unwrap_or(versions.len().saturating_sub(1))
 }
