@@ -15,7 +15,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::{
     api::{
         cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, people as api_people,
-        policy as api_policy, system, zones,
+        policy as api_policy, suspects as api_suspects, system, zones,
     },
     assets, compress, error, live,
     pages::{
@@ -92,6 +92,9 @@ pub fn api() -> Routes {
         ("/api/v1/cases", get(api_cases::list)),
         ("/api/v1/cases/{id}", get(api_cases::one)),
         ("/api/v1/cases/{id}/actions", post(api_cases::act)),
+        ("/api/v1/suspects", get(api_suspects::list)),
+        ("/api/v1/findings", get(api_suspects::findings)),
+        ("/api/v1/findings/{id}", put(api_suspects::decide)),
         ("/api/v1/controls", get(api_controls::list).post(api_controls::request)),
         ("/api/v1/controls/{id}", get(api_controls::one)),
         ("/api/v1/controls/{id}/approve", post(api_controls::approve)),
