@@ -7,6 +7,7 @@ pub mod balance;
 pub mod case;
 pub mod evidence;
 pub mod explain;
+pub mod findings;
 pub mod hotspots;
 pub mod localise;
 pub mod pattern;
