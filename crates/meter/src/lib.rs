@@ -19,6 +19,7 @@ pub mod event_log;
 pub mod load_limit;
 pub mod profile;
 pub mod register;
+pub mod registration;
 pub mod relay;
 pub mod ring;
 pub mod tamper;

@@ -16,6 +16,7 @@ use crate::{
     load_limit::LoadLimit,
     profile::Profile,
     register::Registers,
+    registration::registered,
     relay::{OpenReason, Pulse, Relay, RelayMemory},
     ring::{FrameId, Outgoing, Ring, Stored},
     settings::{MeterConfig, Settings, SettingsChange},
@@ -293,13 +294,16 @@ impl Meter {
         if self.memory.tamper.is_active() {
             flags = flags.with(RecordFlags::TAMPER);
         }
+        if self.memory.tamper.is_present(EventKind::PowerFail) {
+            flags = flags.with(RecordFlags::POWER_FAIL);
+        }
         if self.relay_state().is_some_and(|s| s != RelayState::Closed) {
             flags = flags.with(RecordFlags::DISCONNECTED);
         }
         if flags != RecordFlags::default() {
             self.memory.profile.mark(flags);
         }
-        let inputs = self.inputs;
+        let inputs = registered(&self.inputs, self.config.registration, &self.memory.tamper, &self.config.tamper);
         let shapeless = elapsed.saturating_sub(WINDOW_MS_MAX);
         if shapeless > 0 {
             let registers = &mut self.memory.registers;

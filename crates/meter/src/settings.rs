@@ -5,7 +5,7 @@ use alloc::string::String;
 use ed25519_dalek::VerifyingKey;
 use metering::{IntervalLength, MeterId, frame::Config};
 
-use crate::{load_limit::LoadLimitRules, relay::RelayRules, tamper::Thresholds};
+use crate::{load_limit::LoadLimitRules, registration::RegistrationPolicy, relay::RelayRules, tamper::Thresholds};
 
 /// Fixed at the factory or at installation.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct MeterConfig {
     pub load_limit: LoadLimitRules,
     /// Thresholds of the tamper rules.
     pub tamper: Thresholds,
+    /// What the registers count while a sign of tampering is present.
+    pub registration: RegistrationPolicy,
 }
 
 impl MeterConfig {
@@ -46,6 +48,7 @@ impl MeterConfig {
             relay: RelayRules::default(),
             load_limit: LoadLimitRules::default(),
             tamper: Thresholds::default(),
+            registration: RegistrationPolicy::default(),
         }
     }
 }

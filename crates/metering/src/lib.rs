@@ -20,7 +20,7 @@ pub mod unit;
 pub mod validation;
 
 pub use control::{Approval, ApprovedControl, Approver, Control, ControlKind, ControlState};
-pub use event::{EventKind, MeterEvent};
+pub use event::{Compartment, EventKind, MeterEvent};
 pub use frame::{Body, DecodeError, Down, Frame};
 pub use id::{MeterId, UsagePointId, ZoneId};
 pub use obis::Obis;
