@@ -102,12 +102,12 @@ impl Default for Calibration {
 
 impl Calibration {
     /// Learns from outcomes: log-odds at the time of the visit, and whether theft was found. Penalised likelihood (Newton):
-    /// intercept ~ N(0, 1), slope ~ N(1, 0.5²), so that a handful of visits does not swing it.
+    /// intercept ~ N(0, 0.5²), slope ~ N(1, 0.25²), so that a handful of visits does not swing it.
     pub fn fit(outcomes: &[(f64, bool)]) -> Self {
         let (mut a, mut b) = (0.0_f64, 1.0_f64);
         for _ in 0..25 {
-            let (mut ga, mut gb) = (a, (b - 1.0) / 0.25);
-            let (mut haa, mut hab, mut hbb) = (1.0, 0.0, 4.0);
+            let (mut ga, mut gb) = (a / 0.25, (b - 1.0) / 0.0625);
+            let (mut haa, mut hab, mut hbb) = (4.0, 0.0, 16.0);
             for (x, found) in outcomes {
                 let p = logistic(a + b * x);
                 let error = p - f64::from(u8::from(*found));
