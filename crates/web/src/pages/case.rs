@@ -54,7 +54,7 @@ pub async fn page(
     let body = html! {
         div.crumbs { a href="/cases" { "Cases" } " › C-" (id) }
         div.head {
-            (layout::refreshed("case-title", "cases", &path, html! { h1 { (title) } div.sub { "A score is a reason to look, never an accusation." } }))
+            (layout::refreshed("case-title", "cases", &path, html! { div { h1 { (title) } div.sub { "A score is a reason to look, never an accusation." } } }))
             div.actions {
                 a.button href={ (path) "/evidence.pdf" } { "Evidence as PDF" }
                 a.button href={ (path) "/evidence.json" } { "JSON" }

@@ -65,7 +65,7 @@ fn figures(ranking: &Ranking) -> Markup {
             div.kpi { div.label { "On the list" } div.value { (ranking.listed.len()) } div.note { (ranking.listed.iter().filter(|l| l.value_minor > 0.0).count()) " worth a visit" } }
             div.kpi { div.label { "Visits planned" } div.value { (ranking.plan.len()) span.unit { " of " (ranking.settings.visits_per_night) } } div.note { "worth " (money(planned, &ranking.settings)) " together" } }
             div.kpi {
-                div.label { "Last " (visits) " visits" }
+                div.label { @if visits == 0 { "Last visits" } @else { "Last " (visits) " visits" } }
                 div.value { @if visits == 0 { (format::UNKNOWN) } @else { (hits) span.unit { " confirmed" } } }
                 div.note { @if visits == 0 { "no outcome recorded yet" } @else { (visits - hits) " cleared" } }
             }
