@@ -44,6 +44,16 @@ const LONG: &[Check] = &[
         run: demo::seeds,
     },
     Check {
+        name: "grid-lost",
+        about: "lost measurements recovered on simbench-lv-rural2 and ukgds95: voltages, sums, coverage",
+        run: grid::lost,
+    },
+    Check {
+        name: "grid-speed",
+        about: "time per bus from 100 to 10,000 buses, and what the second thread gives",
+        run: grid::speed,
+    },
+    Check {
         name: "kill",
         about: "serve killed 20 times under simulate --lockstep: the same end as undisturbed",
         run: demo::kill,
