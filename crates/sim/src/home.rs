@@ -196,6 +196,7 @@ impl Home {
             magnet: false,
             button: self.pressing,
             contact_closed: Some(self.contact_closed),
+            ..Inputs::default()
         }
     }
 

@@ -1,69 +1,44 @@
-CREATE TABLE network_version (
+CREATE TABLE attachment (
     id INTEGER PRIMARY KEY,
+    case_id BIGINT NOT NULL REFERENCES case_file (id),
     name TEXT NOT NULL,
-    valid_from BIGINT NOT NULL,
-    imported_at BIGINT NOT NULL,
-    imported_by TEXT NOT NULL,
-    base_mva REAL NOT NULL,
-    frequency_hz REAL NOT NULL,
-    UNIQUE (name, valid_from)
+    content_type TEXT NOT NULL,
+    bytes BIGINT NOT NULL,
+    sha256 TEXT NOT NULL,
+    by_whom TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    body BLOB NOT NULL
 );
+CREATE INDEX attachment_case ON attachment (case_id, id);
 
-CREATE TABLE network_bus (
-    network BIGINT NOT NULL REFERENCES network_version (id),
-    place BIGINT NOT NULL,
-    bus BIGINT NOT NULL,
-    name TEXT NOT NULL,
-    vn_kv REAL NOT NULL,
-    slack_vm_pu REAL,
-    slack_va_deg REAL,
-    gs_mw REAL NOT NULL,
-    bs_mvar REAL NOT NULL,
-    PRIMARY KEY (network, place)
+CREATE TABLE case_basis (
+    id INTEGER PRIMARY KEY,
+    case_id BIGINT NOT NULL REFERENCES case_file (id),
+    at BIGINT NOT NULL,
+    carries_evidence BIGINT NOT NULL,
+    head TEXT NOT NULL,
+    balances BLOB NOT NULL,
+    parent BLOB NOT NULL
+);
+CREATE INDEX case_basis_case ON case_basis (case_id, id);
+
+CREATE TABLE baseline (
+    meter TEXT PRIMARY KEY,
+    end_at BIGINT NOT NULL,
+    import_wh BIGINT NOT NULL,
+    export_wh BIGINT NOT NULL,
+    accepted_at BIGINT NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE network_branch (
-    network BIGINT NOT NULL REFERENCES network_version (id),
-    place BIGINT NOT NULL,
-    branch BIGINT NOT NULL,
-    from_bus BIGINT NOT NULL,
-    to_bus BIGINT NOT NULL,
+CREATE TABLE finding (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
-    name TEXT NOT NULL,
-    r_pu REAL NOT NULL,
-    x_pu REAL NOT NULL,
-    g_pu REAL NOT NULL,
-    b_pu REAL NOT NULL,
-    tap REAL NOT NULL,
-    shift_deg REAL NOT NULL,
-    rate_mva REAL,
-    length_km REAL,
-    PRIMARY KEY (network, place)
-) WITHOUT ROWID;
-
-CREATE TABLE network_load (
-    network BIGINT NOT NULL REFERENCES network_version (id),
-    place BIGINT NOT NULL,
-    load BIGINT NOT NULL,
-    bus BIGINT NOT NULL,
-    name TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    p_mw REAL NOT NULL,
-    q_mvar REAL NOT NULL,
-    profile TEXT NOT NULL,
-    peak_p_mw REAL,
-    peak_q_mvar REAL,
-    model TEXT NOT NULL,
-    PRIMARY KEY (network, place)
-) WITHOUT ROWID;
-
-CREATE TABLE network_usage_point (
-    network BIGINT NOT NULL REFERENCES network_version (id),
-    place BIGINT NOT NULL,
-    usage_point TEXT NOT NULL,
-    load BIGINT,
-    bus BIGINT NOT NULL,
-    phase BIGINT,
-    valid_from TEXT NOT NULL,
-    PRIMARY KEY (network, place)
-) WITHOUT ROWID;
+    zone TEXT NOT NULL,
+    meter TEXT,
+    state TEXT NOT NULL,
+    opened_at BIGINT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX finding_state ON finding (state, id);
+CREATE INDEX finding_meter ON finding (meter);

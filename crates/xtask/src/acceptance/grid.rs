@@ -53,13 +53,14 @@ pub fn lost(_: &[&str]) -> Result<(), String> {
     let program = run::gridtally().to_string_lossy().into_owned();
     let networks = data.join("networks");
     let path = |name: &str| networks.join(name).to_string_lossy().into_owned();
-    let seeds = LOST_SEEDS.iter().flat_map(|seed| ["--seed", seed]);
+    let seeds: Vec<&str> = LOST_SEEDS.iter().flat_map(|seed| ["--seed", seed]).collect();
     let classic = path("ukgds95");
-    let synthetic: Vec<&str> = ["grid", "lost", &classic].into_iter().chain(seeds.clone()).collect();
+    let ask = ["grid", "lost", classic.as_str()];
+    let synthetic: Vec<&str> = [ask.as_slice(), seeds.as_slice()].concat();
     println!("   ukgds95, synthetic series\n{}", run::output(&program, &synthetic)?);
     let (rural, profiles) = (path("simbench-lv-rural2"), path("simbench-profiles/profiles_15min_2016.parquet"));
-    let measured: Vec<&str> =
-        ["grid", "lost", &rural, "--profiles", &profiles, "--json"].into_iter().chain(seeds).collect();
+    let ask = ["grid", "lost", rural.as_str(), "--profiles", profiles.as_str(), "--json"];
+    let measured: Vec<&str> = [ask.as_slice(), seeds.as_slice()].concat();
     let text = run::output(&program, &measured)?;
     let object: Value = serde_json::from_str(text.trim()).map_err(|e| e.to_string())?;
     let mut failed = Vec::new();

@@ -62,7 +62,7 @@ fn measure(
 pub(super) fn bench_folder(args: &BenchArgs) -> Outcome {
     let threads = std::thread::available_parallelism()?.get();
     let tolerance = Tolerance { step_pu: args.tolerance, ..Tolerance::default() };
-    let mut timings = if folder_phases(&args.dir)? == 3 {
+    let timings = if folder_phases(&args.dir)? == 3 {
         vec![bench_three_phase(args, threads, tolerance)?]
     } else {
         bench_single_phase(&args.dir, args, threads, tolerance)?
