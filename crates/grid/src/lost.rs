@@ -322,7 +322,7 @@ fn calibrate(values: &[f64], channels: usize, slots_per_day: usize, shrinkage: f
             }
         }
     }
-    Ok(Calibration { single: single.map(|e| factor_90(e)), total: total.map(|e| factor_90(e)) })
+    Ok(Calibration { single: single.map(factor_90), total: total.map(factor_90) })
 }
 
 /// The factor that makes 90 % of the standardised errors lie within [`INTERVAL_90`]; 1 for too few errors.
