@@ -100,8 +100,12 @@ impl Store {
         file.attached(id_out(id), &name, &sha256, by, now).map_err(|e| StoreError::Refused(e.to_string()))?;
         case::write(&mut tx, &file).await?;
         let detail = format!("attachment {id}: {name}, {content_type}, {} bytes, SHA-256 {sha256}", new.body.len());
-        audit::record(&mut tx, now, audit::Entry { by, action: "case.attach", subject: format!("case:{case}"), detail })
-            .await?;
+        audit::record(
+            &mut tx,
+            now,
+            audit::Entry { by, action: "case.attach", subject: format!("case:{case}"), detail },
+        )
+        .await?;
         tx.commit().await?;
         self.announce(Change::Case { id: case });
         Ok(Attachment {
@@ -186,10 +190,8 @@ fn check(body: &[u8]) -> Result<&'static str, StoreError> {
 /// A name that is safe in a header and on every file system.
 fn clean_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let clean: String = last
-        .chars()
-        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ') { c } else { '_' })
-        .collect();
+    let clean: String =
+        last.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ') { c } else { '_' }).collect();
     let clean = clean.trim_matches(['.', ' ']);
     let clean = &clean[..clean.floor_char_boundary(NAME_BYTES_MAX)];
     if clean.is_empty() { "file".to_owned() } else { clean.to_owned() }

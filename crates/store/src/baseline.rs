@@ -51,7 +51,11 @@ impl Store {
     ///
     /// # Errors
     /// When a database fails.
-    pub async fn suspect_readings(&self, meter: MeterId, now: Timestamp) -> Result<Option<SuspectReadings>, StoreError> {
+    pub async fn suspect_readings(
+        &self,
+        meter: MeterId,
+        now: Timestamp,
+    ) -> Result<Option<SuspectReadings>, StoreError> {
         let records = self.profile(meter, now.plus(-LOOK_BACK_SECONDS), now).await?;
         let is_trusted = |r: &StoredRecord| r.quality != Quality::Suspect;
         let last = records.iter().rposition(is_trusted);
@@ -92,7 +96,9 @@ impl Store {
             return Err(StoreError::Invalid("give a reason: it is kept in the audit".to_owned()));
         }
         let Some(found) = self.suspect_readings(meter, now).await? else {
-            return Err(StoreError::Refused(format!("the newest reading of {meter} is trusted: no new baseline is needed")));
+            return Err(StoreError::Refused(format!(
+                "the newest reading of {meter} is trusted: no new baseline is needed"
+            )));
         };
         let record = &found.newest.record;
         let baseline = Baseline { end: record.end, import_wh: record.import_wh.0, export_wh: record.export_wh.0 };
@@ -133,8 +139,7 @@ impl Store {
 pub(crate) async fn apply(main: &SqlitePool, intake: &mut Intake) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT meter, end_at, import_wh, export_wh FROM baseline").fetch_all(main).await?;
     for row in &rows {
-        let baseline =
-            Baseline { end: time(row.get(1)), import_wh: id_out(row.get(2)), export_wh: id_out(row.get(3)) };
+        let baseline = Baseline { end: time(row.get(1)), import_wh: id_out(row.get(2)), export_wh: id_out(row.get(3)) };
         put(intake, meter_id(row.get(0))?, baseline);
     }
     Ok(())

@@ -98,15 +98,17 @@ pub(crate) async fn write(tx: &mut SqliteConnection, case: u64, new: &NewBasis) 
     let basis = &new.basis;
     let carries = i64::from(new.carries_evidence);
     // Day 0: offsets are seconds since 1970, which 32 bits hold until 2106.
-    sqlx::query("INSERT INTO case_basis (case_id, at, carries_evidence, head, balances, parent) VALUES ($1,$2,$3,$4,$5,$6)")
-        .bind(id_in(case))
-        .bind(basis.at.0)
-        .bind(carries)
-        .bind(serde_json::to_string(basis)?)
-        .bind(pack(0, basis.balances.iter()))
-        .bind(pack(0, basis.parent.iter()))
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "INSERT INTO case_basis (case_id, at, carries_evidence, head, balances, parent) VALUES ($1,$2,$3,$4,$5,$6)",
+    )
+    .bind(id_in(case))
+    .bind(basis.at.0)
+    .bind(carries)
+    .bind(serde_json::to_string(basis)?)
+    .bind(pack(0, basis.balances.iter()))
+    .bind(pack(0, basis.parent.iter()))
+    .execute(&mut *tx)
+    .await?;
     sqlx::query(
         "DELETE FROM case_basis WHERE case_id = $1 AND carries_evidence = $2 AND id NOT IN
          (SELECT id FROM case_basis WHERE case_id = $1 AND carries_evidence = $2 ORDER BY id DESC LIMIT $3)",

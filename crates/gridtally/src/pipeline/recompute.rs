@@ -15,7 +15,7 @@ use metering::{ControlKind, ControlState, MeterId, Timestamp};
 use serde::Serialize;
 use store::{CaseBasis, ControlFilter, EventFilter, Store, StoreError};
 
-use super::{balance::flow, command::still_present, history, investigate::explained, tamper, SLOT};
+use super::{SLOT, balance::flow, command::still_present, history, investigate::explained, tamper};
 
 /// Relative difference below which two numbers are equal: sums in another order differ in the last digits.
 const SAME: f64 = 1e-9;
@@ -129,7 +129,8 @@ async fn from_controls(store: &Store, case: &Case) -> Result<Vec<Evidence>, Stor
 fn evidence_rows(rows: &mut Vec<Row>, of: &str, stored: &Evidence, found: &[Evidence]) {
     let what = format!("{of}{} ({})", stored.kind.word(), stored.direction.word());
     let same_kind = || found.iter().filter(|e| e.kind == stored.kind && e.direction == stored.direction);
-    let exact = same_kind().find(|e| e.words == stored.words && near(e.weight, stored.weight) && e.readings == stored.readings);
+    let exact =
+        same_kind().find(|e| e.words == stored.words && near(e.weight, stored.weight) && e.readings == stored.readings);
     let best = exact.or_else(|| same_kind().find(|e| e.readings == stored.readings)).or_else(|| same_kind().next());
     push(rows, &what, "weight, nats", Some(stored.weight), best.map(|e| e.weight));
     let (ours, theirs) = (numbers(&stored.words), best.map(|e| numbers(&e.words)).unwrap_or_default());
@@ -187,7 +188,13 @@ async fn balance_rows(
     let what = format!("balance of zone {} from {} to {}", basis.zone, basis.onset, basis.at);
     let mut rows = Vec::new();
     push(&mut rows, &what, "supplied, Wh", Some(kept[0]), complete.then_some(again[0]));
-    push(&mut rows, &what, &format!("metered by {points} usage points and child zones, Wh"), Some(kept[1]), complete.then_some(again[1]));
+    push(
+        &mut rows,
+        &what,
+        &format!("metered by {points} usage points and child zones, Wh"),
+        Some(kept[1]),
+        complete.then_some(again[1]),
+    );
     Ok(rows)
 }
 
