@@ -7,6 +7,7 @@ pub mod cases;
 pub mod controls;
 pub mod enrolment;
 pub mod find;
+pub mod findings;
 pub mod meter;
 pub mod meters;
 mod one_line;
