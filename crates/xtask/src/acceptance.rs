@@ -6,6 +6,9 @@ mod emulated;
 mod grid;
 mod meter;
 mod metrology;
+mod properties;
+
+pub use properties::{PROPERTY_SEED, TESTS};
 
 /// One proof.
 pub struct Check {
@@ -55,6 +58,11 @@ const LONG: &[Check] = &[
         name: "demo",
         about: "30 virtual days at seeds 1 to 20 (or the seeds given): rates, delays, losses",
         run: demo::seeds,
+    },
+    Check {
+        name: "properties",
+        about: "all tests again with other random seeds (how many: 10, or the number given)",
+        run: properties::run,
     },
     Check {
         name: "kill",

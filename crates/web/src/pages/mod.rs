@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod case;
+pub mod case_files;
 pub mod cases;
 pub mod controls;
 pub mod enrolment;
@@ -13,4 +14,5 @@ pub mod overview;
 pub mod own_meter;
 pub mod people;
 pub mod policy;
+pub mod suspects;
 pub mod zone;
