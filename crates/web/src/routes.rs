@@ -18,7 +18,10 @@ use crate::{
         policy as api_policy, system, zones,
     },
     assets, error, live,
-    pages::{audit, case, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy, zone},
+    pages::{
+        audit, case, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy, quality,
+        zone,
+    },
     security, sign_in,
     state::AppState,
 };
@@ -38,6 +41,7 @@ pub fn pages() -> Routes {
         ("/zones/{id}/balances.csv", get(zone::csv)),
         ("/meters", get(meters::page)),
         ("/meters/{id}", get(meter::page)),
+        ("/meters/{id}/quality", get(quality::page)),
         ("/meters/{id}/profile.csv", get(meter::csv)),
         ("/meters/{id}/control", get(controls::form).post(controls::send)),
         ("/cases", get(cases::page)),

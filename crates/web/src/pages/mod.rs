@@ -13,4 +13,5 @@ pub mod overview;
 pub mod own_meter;
 pub mod people;
 pub mod policy;
+pub mod quality;
 pub mod zone;
