@@ -17,6 +17,7 @@ pub mod flight;
 pub mod history;
 pub mod ingest;
 pub mod investigate;
+pub mod recompute;
 pub mod tamper;
 pub mod verify;
 
@@ -214,6 +215,7 @@ impl Pipeline {
                 blobs,
                 cases: decided.cases,
                 controls: decided.controls,
+                bases: decided.bases,
                 control_changes: Vec::new(),
             })
             .await?;
@@ -234,6 +236,7 @@ impl Pipeline {
                 blobs: decided.documents,
                 cases: decided.cases,
                 controls: decided.controls,
+                bases: decided.bases,
                 ..SlotCommit::default()
             })
             .await?;

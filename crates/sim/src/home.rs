@@ -237,6 +237,7 @@ impl Home {
             magnet: false,
             button: self.pressing,
             contact_closed: Some(self.contact_closed),
+            ..Inputs::default()
         }
     }
 

@@ -7,8 +7,11 @@
 //!
 //! It is not: a message broker, a place for decisions (the cores decide), or a clock: every time is an argument.
 
+mod attachment;
 mod audit;
 mod balance;
+mod baseline;
+mod basis;
 mod block;
 mod case;
 mod change;
@@ -33,7 +36,10 @@ mod topology;
 mod window;
 mod write;
 
+pub use attachment::{ATTACHMENT_BYTES_MAX, AttachedFile, Attachment, NewAttachment};
 pub use audit::AuditRow;
+pub use baseline::{Baseline, SuspectReadings};
+pub use basis::{CaseBasis, NewBasis};
 pub use case::{CaseChange, CaseFilter, CaseStep};
 pub use change::Change;
 pub use control::{

@@ -8,6 +8,7 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::{
     balance,
+    basis::{self, NewBasis},
     case::{self, CaseChange},
     change::Change,
     control::{self, ControlChange, NewControl},
@@ -42,6 +43,8 @@ pub struct SlotCommit {
     pub cases: Vec<CaseChange>,
     /// Controls to make.
     pub controls: Vec<NewControl>,
+    /// What evidence of cases was computed from.
+    pub bases: Vec<NewBasis>,
     /// Steps of controls. An illegal one fails the whole commit: it is a defect of the caller.
     pub control_changes: Vec<ControlChange>,
 }
@@ -75,6 +78,18 @@ impl Store {
         Ok(state)
     }
 
+    /// One document of the pipeline.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pipeline_document(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = sqlx::query_scalar("SELECT value FROM pipeline_blob WHERE key = $1")
+            .bind(key)
+            .fetch_optional(&self.inner.main_read)
+            .await?;
+        Ok(found)
+    }
+
     /// Writes everything decided about a slot in one transaction.
     ///
     /// # Errors
@@ -98,6 +113,10 @@ impl Store {
             let control = control::create(&mut tx, &request, commit.decided_at.unwrap_or(at)).await?;
             announced.push(Change::Control { id: control });
             committed.control_ids.push(control);
+        }
+        for new in &commit.bases {
+            let id = new.case_of(&committed.case_ids)?;
+            basis::write(&mut tx, id, new).await?;
         }
         for change in &commit.control_changes {
             if control::change(&mut tx, change).await? {

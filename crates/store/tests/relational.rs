@@ -270,7 +270,7 @@ fn people_work_on_cases_and_the_rules_of_the_case_hold() {
         let commit = SlotCommit { cases: vec![CaseChange::Open(Box::new(case))], ..SlotCommit::default() };
         let id = store.commit_slot(commit).await.expect("written").case_ids[0];
         let conclude =
-            CaseAction::Conclude { verdict: Verdict::Confirmed, reason: "hook on the line".to_owned(), kwh: 12.0 };
+            CaseAction::Conclude { verdict: Verdict::Confirmed, reason: "hook on the line".to_owned(), kwh: 12.0, recovered_kwh: 9.0 };
         assert!(refused(store.case_action(id, conclude.clone(), "asha", T0).await).contains("review"));
         store.case_action(id, CaseAction::Move { to: CaseState::Review }, "asha", T0).await.expect("moves");
         let open_cases = CaseFilter { open_only: true, zone: Some(zone("T-1")), ..CaseFilter::default() };

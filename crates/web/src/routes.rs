@@ -17,10 +17,10 @@ use crate::{
         cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, people as api_people,
         policy as api_policy, system, zones,
     },
-    assets, error, live,
+    assets, compress, error, live,
     pages::{
-        audit, case, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy, quality,
-        zone,
+        audit, case, case_files, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy,
+        quality, suspects, zone,
     },
     security, sign_in,
     state::AppState,
@@ -44,9 +44,16 @@ pub fn pages() -> Routes {
         ("/meters/{id}/quality", get(quality::page)),
         ("/meters/{id}/profile.csv", get(meter::csv)),
         ("/meters/{id}/control", get(controls::form).post(controls::send)),
+        ("/meters/{id}/baseline", post(meter::accept_baseline)),
+        ("/suspects", get(suspects::page)),
+        ("/suspects/settings", post(suspects::settings)),
         ("/cases", get(cases::page)),
         ("/cases.csv", get(cases::csv)),
         ("/cases/{id}", get(case::page).post(case::act)),
+        ("/cases/{id}/files", post(case_files::attach).layer(case_files::body_limit())),
+        ("/cases/{id}/files/{file}", get(case_files::download)),
+        ("/cases/{id}/evidence.json", get(case_files::json)),
+        ("/cases/{id}/evidence.pdf", get(case_files::pdf)),
         ("/controls", get(controls::page)),
         ("/controls/{id}", get(controls::detail)),
         ("/controls/{id}/approve", post(controls::approve)),
@@ -113,6 +120,7 @@ pub fn router(state: AppState) -> Router {
         .merge(slow)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(security::refuse_foreign))
+        .layer(middleware::from_fn(compress::gzip))
         .layer(middleware::from_fn(error::render))
         .layer(middleware::from_fn_with_state(state.clone(), security::set_headers))
         .with_state(state)

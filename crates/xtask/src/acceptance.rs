@@ -2,7 +2,9 @@
 
 mod clients;
 mod demo;
+mod emulated;
 mod grid;
+mod meter;
 mod metrology;
 mod properties;
 
@@ -36,6 +38,17 @@ pub const IN_CI: &[Check] = &[
 
 /// Long proofs.
 const LONG: &[Check] = &[
+    Check {
+        name: "emulated",
+        about: "a meter on an emulated microcontroller and the real server: kills, cuts, damage; every record once",
+        run: emulated::run,
+    },
+    Check { name: "relay", about: "1,000,000 random sequences: no rule of the relay is broken", run: meter::relay },
+    Check {
+        name: "powercut",
+        about: "power cut 10,000 times inside flash writes: nothing safe is lost, nothing doubled",
+        run: meter::power_cut,
+    },
     Check {
         name: "metrology",
         about: "the vectors, a sweep of 1,000 random signals, the speed of the host side",

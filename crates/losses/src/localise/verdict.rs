@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use grid::network::Network;
 
 use crate::localise::feeder::Feeder;
+use crate::localise::joint::{self, Beliefs};
 use crate::localise::regression::{Candidate, Regression, Shape, column};
-use crate::localise::tap::places;
+use crate::localise::tap::{self, Place};
 use crate::localise::{LocaliseError, Trial};
 
 /// Most suspects named.
@@ -89,6 +90,46 @@ pub fn localise(network: &Network, trial: &Trial, days: Option<usize>) -> Result
     }
     let feeder = Feeder::new(network, trial)?;
     Ok(decide(&feeder))
+}
+
+/// What an oracle is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// The meters' theft is of this kind (one of the metered ones).
+    Kind(TheftKind),
+    /// A tap takes this power in W by slot.
+    Tap(&'a [f64]),
+}
+
+/// Usage points in the order of one who knows the kind of theft (of a tap its power in every slot) and, from `network`, the true
+/// impedances: what the readings' errors alone allow. For studies.
+pub fn oracle(network: &Network, trial: &Trial, known: Known) -> Result<Vec<u32>, LocaliseError> {
+    let feeder = Feeder::new(network, trial)?;
+    let points: Vec<usize> = match known {
+        Known::Tap(power_w) => {
+            let beliefs = Beliefs { impedance_sd: 0.01, amplitude_sd: 0.02 };
+            one_per_bus(&feeder, tap_places(&feeder, power_w, beliefs)).iter().map(|p| p.point).collect()
+        }
+        Known::Kind(kind) => {
+            let shape = if kind == TheftKind::NightBypass { Shape::Night } else { Shape::Share };
+            let mut regression = Regression::new(&feeder, 0.0);
+            let mut order = Vec::new();
+            for _ in 0..MOST_SUSPECTS {
+                let best = regression
+                    .ranked()
+                    .into_iter()
+                    .find(|c| c.shape == shape && !c.point.is_none_or(|p| order.contains(&p)));
+                let Some((best, point)) = best.and_then(|b| b.point.map(|p| (b, p))) else { break };
+                order.push(point);
+                // After two thieves at most the others are ranked as they are.
+                if order.len() <= 2 {
+                    regression.take(best);
+                }
+            }
+            order
+        }
+    };
+    Ok(points.into_iter().map(|p| feeder.usage_points[p]).collect())
 }
 
 /// z at which `tests` tests together alarm falsely with probability `FALSE_ALARM`.
@@ -261,7 +302,7 @@ fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
     }
     let cleaned: Vec<f64> = regression.cleaned().iter().map(|wh| wh / feeder.slot_hours).collect();
     let energy: f64 = cleaned.iter().sum::<f64>() * feeder.slot_hours;
-    let places = places(feeder, &cleaned);
+    let places = one_per_bus(feeder, tap_places(feeder, &cleaned, Beliefs::default()));
     let worst = places.last().map_or(0.0, |p| p.misfit);
     let suspects = places
         .iter()
@@ -273,12 +314,29 @@ fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
             estimated_wh: energy,
             reason: format!(
                 "voltages fall with the missing power as if it were drawn at this connection (fitted share {:.2}); neighbours \
-                 on the same cable look alike",
+                 on the same cable look alike, connections at the same point are alike",
                 place.amplitude
             ),
         })
         .collect();
     Verdict { alarm: true, p_value: upper_tail(findings.memory), suspects }
+}
+
+/// Places of a tap with this power in W by slot, best first.
+pub(crate) fn tap_places(feeder: &Feeder, power_w: &[f64], beliefs: Beliefs) -> Vec<Place> {
+    joint::places(feeder, power_w, beliefs).unwrap_or_else(|| tap::places(feeder, power_w))
+}
+
+/// Connections at one bus cannot be told apart: the first of each bus in order, then the others.
+pub(crate) fn one_per_bus(feeder: &Feeder, places: Vec<Place>) -> Vec<Place> {
+    let mut seen: Vec<usize> = Vec::new();
+    let (first, others): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|place| {
+        let bus = feeder.bus_of_point[place.point];
+        let new = !seen.contains(&bus);
+        seen.push(bus);
+        new
+    });
+    first.into_iter().chain(others).collect()
 }
 
 /// Probability of a z at least this high among `tests` tests.

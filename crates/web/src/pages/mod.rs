@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod case;
+pub mod case_files;
 pub mod cases;
 pub mod controls;
 pub mod enrolment;
@@ -14,4 +15,5 @@ pub mod own_meter;
 pub mod people;
 pub mod policy;
 pub mod quality;
+pub mod suspects;
 pub mod zone;

@@ -378,7 +378,13 @@ async fn work_on_cases(store: &Store) {
     };
     act(1, CaseAction::Move { to: CaseState::Review }, "ben", NOW.plus(-40 * 3_600)).await;
     let reason = "The silent meter explains it; its radio was replaced.".to_owned();
-    act(1, CaseAction::Conclude { verdict: Verdict::Cleared, reason, kwh: 1.3 }, "ben", NOW.plus(-39 * 3_600)).await;
+    act(
+        1,
+        CaseAction::Conclude { verdict: Verdict::Cleared, reason, kwh: 1.3, recovered_kwh: 0.0 },
+        "ben",
+        NOW.plus(-39 * 3_600),
+    )
+    .await;
     act(
         2,
         CaseAction::Assign { owner: Some("ben".to_owned()), due: Some(NOW.plus(2 * 86_400)) },
