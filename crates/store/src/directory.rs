@@ -21,7 +21,8 @@ use crate::{change::Change, error::StoreError, hot::Memory, intake::Intake, seal
 const SIMULATION_AHEAD_SECONDS_MAX: i64 = 2 * 86_400;
 /// Changes a slow receiver may lag behind.
 const CHANGES_HELD: usize = 16 * 1024;
-const MAIN_SCHEMA: &[&str] = &[include_str!("schema/main_1.sql"), include_str!("schema/main_2.sql")];
+const MAIN_SCHEMA: &[&str] =
+    &[include_str!("schema/main_1.sql"), include_str!("schema/main_2.sql"), include_str!("schema/main_3.sql")];
 const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
 

@@ -19,8 +19,13 @@ use crate::{
     },
     assets, compress, error, live,
     pages::{
+<<<<<<< HEAD
         audit, case, case_files, cases, controls, enrolment, find, findings, meter, meters, overview, own_meter,
         people, policy, suspects, zone,
+=======
+        audit, case, case_files, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy,
+        quality, suspects, zone,
+>>>>>>> r2/device
     },
     security, sign_in,
     state::AppState,
@@ -41,6 +46,7 @@ pub fn pages() -> Routes {
         ("/zones/{id}/balances.csv", get(zone::csv)),
         ("/meters", get(meters::page)),
         ("/meters/{id}", get(meter::page)),
+        ("/meters/{id}/quality", get(quality::page)),
         ("/meters/{id}/profile.csv", get(meter::csv)),
         ("/meters/{id}/control", get(controls::form).post(controls::send)),
         ("/meters/{id}/baseline", post(meter::accept_baseline)),

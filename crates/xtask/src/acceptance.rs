@@ -60,6 +60,16 @@ const LONG: &[Check] = &[
         run: demo::seeds,
     },
     Check {
+        name: "grid-lost",
+        about: "lost measurements recovered on simbench-lv-rural2 and ukgds95: voltages, sums, coverage",
+        run: grid::lost,
+    },
+    Check {
+        name: "grid-speed",
+        about: "time per bus from 100 to 10,000 buses, and what the second thread gives",
+        run: grid::speed,
+    },
+    Check {
         name: "properties",
         about: "all tests again with other random seeds (how many: 10, or the number given)",
         run: properties::run,

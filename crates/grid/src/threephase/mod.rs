@@ -5,6 +5,7 @@
 //! 0.95–1.05 of the rated voltage every load becomes the impedance that it is at that limit. Why a matrix and not a device
 //! list: the admittances are what the equations need, and what test feeders publish for comparison.
 
+pub mod build;
 pub(crate) mod check;
 pub mod dense_check;
 pub mod estimate;

@@ -15,5 +15,6 @@ pub mod overview;
 pub mod own_meter;
 pub mod people;
 pub mod policy;
+pub mod quality;
 pub mod suspects;
 pub mod zone;

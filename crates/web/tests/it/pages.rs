@@ -9,7 +9,11 @@ use crate::{
 };
 
 /// Path, and texts that must be in it for staff.
+<<<<<<< HEAD
 const STAFF_PAGES: [(&str, &[&str]); 19] = [
+=======
+const STAFF_PAGES: [(&str, &[&str]); 18] = [
+>>>>>>> r2/device
     (
         "/",
         &[
@@ -39,6 +43,21 @@ const STAFF_PAGES: [(&str, &[&str]); 19] = [
     ("/meters", &["M-101", "observer", "silent"]),
     ("/meters/M-103", &["cover opened", "display: 000", "1.8.0", "open", "Disconnect", "GT-1P"]),
     ("/meters/M-201?from=1768305600&to=1768392000", &["Meter M-201", "2026-01-13 12:00"]),
+    (
+        "/meters/M-101/quality?to=1768478400",
+        &[
+            "Power quality of M-101",
+            "provisional",
+            "harmonic 5, 95 % value",
+            "not measured",
+            "one cycle: voltage to 326 V",
+            "momentary sag",
+            "may stop",
+            "from 40 %",
+            "strictest row",
+        ],
+    ),
+    ("/meters/M-102/quality", &["Power quality of M-102", "No power-quality values"]),
     ("/meters/M-101/profile.csv", &["import_wh", "M-101,2026-01-15T12:00:00Z,15,"]),
     ("/cases", &["C-2 · Suspected theft · UP-302", "C-3 · Tamper suspected · UP-103", "Export CSV"]),
     ("/cases?state=all&sort=weight&kind=&zone=&owner=", &["C-1 · Missing energy · zone T2", "cleared"]),
