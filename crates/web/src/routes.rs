@@ -19,13 +19,8 @@ use crate::{
     },
     assets, compress, error, live,
     pages::{
-<<<<<<< HEAD
         audit, case, case_files, cases, controls, enrolment, find, findings, meter, meters, overview, own_meter,
-        people, policy, suspects, zone,
-=======
-        audit, case, case_files, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy,
-        quality, suspects, zone,
->>>>>>> r2/device
+        people, policy, quality, suspects, zone,
     },
     security, sign_in,
     state::AppState,

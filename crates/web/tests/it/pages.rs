@@ -9,11 +9,7 @@ use crate::{
 };
 
 /// Path, and texts that must be in it for staff.
-<<<<<<< HEAD
-const STAFF_PAGES: [(&str, &[&str]); 19] = [
-=======
-const STAFF_PAGES: [(&str, &[&str]); 18] = [
->>>>>>> r2/device
+const STAFF_PAGES: [(&str, &[&str]); 21] = [
     (
         "/",
         &[
