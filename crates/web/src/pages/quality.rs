@@ -107,7 +107,7 @@ fn sheet(values: &[StoredQuality]) -> Markup {
             (voltage(&report))
         }
         (harmonics(&report))
-        div.cols.wide-right {
+        div.cols.even {
             (compliance(&report))
             (disturbances(&dips, report.nominal_hz))
         }
