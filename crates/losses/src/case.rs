@@ -627,7 +627,8 @@ mod tests {
         assert_eq!((case.state, case.history.len()), (CaseState::Visit, 3));
         case.attached(7, "seal.jpg", "00ff", "asha", Timestamp(3_000)).expect("noted");
         assert!(matches!(&case.history[3].what, HistoryWhat::Attached { attachment: 7, .. }));
-        case.apply(CaseAction::Assign { owner: None, due: Some(Timestamp(86_400)) }, "asha", Timestamp(0)).expect("set");
+        case.apply(CaseAction::Assign { owner: None, due: Some(Timestamp(86_400)) }, "asha", Timestamp(0))
+            .expect("set");
         assert!(!case.is_overdue(Timestamp(2 * 86_400 - 1)) && case.is_overdue(Timestamp(2 * 86_400)));
     }
 

@@ -102,12 +102,12 @@ impl Default for Calibration {
 
 impl Calibration {
     /// Learns from outcomes: log-odds at the time of the visit, and whether theft was found. Penalised likelihood (Newton):
-    /// intercept ~ N(0, 1), slope ~ N(1, 0.5²), so that a handful of visits does not swing it.
+    /// intercept ~ N(0, 0.5²), slope ~ N(1, 0.25²), so that a handful of visits does not swing it.
     pub fn fit(outcomes: &[(f64, bool)]) -> Self {
         let (mut a, mut b) = (0.0_f64, 1.0_f64);
         for _ in 0..25 {
-            let (mut ga, mut gb) = (a, (b - 1.0) / 0.25);
-            let (mut haa, mut hab, mut hbb) = (1.0, 0.0, 4.0);
+            let (mut ga, mut gb) = (a / 0.25, (b - 1.0) / 0.0625);
+            let (mut haa, mut hab, mut hbb) = (4.0, 0.0, 16.0);
             for (x, found) in outcomes {
                 let p = logistic(a + b * x);
                 let error = p - f64::from(u8::from(*found));
@@ -146,11 +146,7 @@ pub struct Fused {
 }
 
 /// Fuses the evidence of one usage point in a zone of `members` usage points (zero when not known).
-pub fn fuse<'a>(
-    evidence: impl IntoIterator<Item = &'a Evidence>,
-    members: usize,
-    calibration: &Calibration,
-) -> Fused {
+pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize, calibration: &Calibration) -> Fused {
     let mut groups: std::collections::BTreeMap<(Group, bool), Vec<f64>> = std::collections::BTreeMap::new();
     for piece in evidence {
         let is_for = piece.direction == Direction::For;
@@ -211,8 +207,7 @@ pub fn ranked(explanation: &Explanation, members: usize, sigma_wh: f64, hours: f
             let words = format!("the same missing energy may be explained by {}", names.join(", "));
             let zone = evidence.first().or(explanation.zone_evidence.first()).map(|piece| piece.zone);
             if let Some(zone) = zone {
-                let piece =
-                    Evidence::new(EvidenceKind::Ambiguous, Direction::Against, weight, words, zone, readings);
+                let piece = Evidence::new(EvidenceKind::Ambiguous, Direction::Against, weight, words, zone, readings);
                 evidence.push(piece);
             }
         }
@@ -245,7 +240,10 @@ mod tests {
     use metering::{EventKind, MeterId, Timestamp, UsagePointId, ZoneId};
 
     use super::*;
-    use crate::{case::CaseKind, explain::{Localisation, Suspect}};
+    use crate::{
+        case::CaseKind,
+        explain::{Localisation, Suspect},
+    };
 
     fn piece(kind: EvidenceKind, direction: Direction, weight: f64) -> Evidence {
         let zone = ZoneId::new("T-1").expect("id");
@@ -297,8 +295,10 @@ mod tests {
         // Log-odds of 3 promise 95 %; half is found.
         let outcomes: Vec<(f64, bool)> = (0..60).map(|i| (3.0, i % 2 == 0)).collect();
         let learnt = Calibration::fit(&outcomes);
-        let sure = [piece(EvidenceKind::ProportionalLoss, Direction::For, 6.0),
-            piece(EvidenceKind::Tamper(EventKind::CoverOpen), Direction::For, 1.6)];
+        let sure = [
+            piece(EvidenceKind::ProportionalLoss, Direction::For, 6.0),
+            piece(EvidenceKind::Tamper(EventKind::CoverOpen), Direction::For, 1.6),
+        ];
         let (before, after) = (probability(&sure), fuse(&sure, 40, &learnt).probability);
         assert!(before > 0.94 && (0.4..0.65).contains(&after), "{before} {after} {learnt:?}");
         let one = Calibration::fit(&[(3.0, false)]);

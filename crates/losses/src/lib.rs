@@ -4,6 +4,7 @@
 
 pub mod alarm;
 pub mod balance;
+pub mod canary_log;
 pub mod case;
 pub mod evidence;
 pub mod explain;

@@ -406,8 +406,14 @@ mod tests {
     #[test]
     fn the_plan_keeps_to_its_budget_and_draws_somebody_at_random_in_the_long_run() {
         let cases: Vec<Case> = (1..=9)
-            .map(|n| case(n, CaseKind::SuspectedTheft, Some(point(usize::try_from(n).expect("small"))),
-                vec![suspect(usize::try_from(n).expect("small"), 6.0, 10_000.0)]))
+            .map(|n| {
+                case(
+                    n,
+                    CaseKind::SuspectedTheft,
+                    Some(point(usize::try_from(n).expect("small"))),
+                    vec![suspect(usize::try_from(n).expect("small"), 6.0, 10_000.0)],
+                )
+            })
             .collect();
         let listed = list_of(&cases);
         let others: Vec<UsagePointId> = (100..200).map(point).collect();

@@ -5,7 +5,7 @@ use alloc::{string::ToString, vec::Vec};
 use metering::{
     Body, Control, ControlKind, Down, EventKind, Frame, MeterEvent, RecordFlags, Timestamp, WattHours,
     control::ReplyOutcome,
-    frame::{Hello, Now, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
+    frame::{Hello, Now, PowerQuality, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
     sms::{TextBody, TextOrder},
     topic::UpKind,
 };
@@ -215,6 +215,11 @@ impl Meter {
             let minutes = self.memory.profile.length().minutes();
             self.send(Body::Profile(ProfileBody { minutes, records }));
         }
+    }
+
+    /// Sends the power-quality values of ten minutes; they come from the metrology, which the meter does not run itself.
+    pub fn report_quality(&mut self, values: PowerQuality) {
+        self.send(Body::Quality(values));
     }
 
     /// Sets how many profile records are gathered into one frame (1 to 192). Gathered ones stay until the frame is full. While

@@ -19,6 +19,7 @@ mod control;
 mod directory;
 mod error;
 mod event;
+mod finding;
 mod hot;
 mod import;
 mod ingest;
@@ -49,6 +50,7 @@ pub use control::{
 pub use directory::{OpenOptions, Store};
 pub use error::StoreError;
 pub use event::{EventFilter, StoredEvent, StoredReply};
+pub use finding::{FindingDecision, FindingFilter, FindingState, StoredFinding};
 pub use master::{Enrolment, MeterRow};
 pub use network::NetworkVersion;
 pub use people::{NewUser, OneTime, Role, Token, User};

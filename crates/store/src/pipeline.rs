@@ -14,6 +14,7 @@ use crate::{
     control::{self, ControlChange, NewControl},
     directory::Store,
     error::StoreError,
+    finding,
 };
 
 /// Key under which the position is kept among the pipeline's documents.
@@ -43,6 +44,8 @@ pub struct SlotCommit {
     pub cases: Vec<CaseChange>,
     /// Controls to make.
     pub controls: Vec<NewControl>,
+    /// Findings seen.
+    pub findings: Vec<losses::findings::Finding>,
     /// What evidence of cases was computed from.
     pub bases: Vec<NewBasis>,
     /// Steps of controls. An illegal one fails the whole commit: it is a defect of the caller.
@@ -114,6 +117,10 @@ impl Store {
             announced.push(Change::Control { id: control });
             committed.control_ids.push(control);
         }
+        let found = !commit.findings.is_empty();
+        for finding in commit.findings {
+            finding::seen(&mut tx, finding, at).await?;
+        }
         for new in &commit.bases {
             let id = new.case_of(&committed.case_ids)?;
             basis::write(&mut tx, id, new).await?;
@@ -129,6 +136,9 @@ impl Store {
         }
         write_blob(&mut tx, PROCESSED_THROUGH, &at.0.to_le_bytes()).await?;
         tx.commit().await?;
+        if found {
+            announced.push(Change::Topology);
+        }
         announced.push(Change::Slot { processed_through: at });
         announced.into_iter().for_each(|change| self.announce(change));
         Ok(committed)

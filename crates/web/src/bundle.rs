@@ -80,9 +80,10 @@ pub async fn gather(store: &Store, id: u64) -> Result<Option<Bundle>, StoreError
     for range in ranges.into_values() {
         // With the reading at its begin, from which the first interval is counted.
         let mut records = store.profile(range.meter, range.from.plus(-1), range.to).await?;
-        let counted = records.first().zip(records.last()).filter(|(first, last)| {
-            first.record.end == range.from && last.record.end == range.to
-        });
+        let counted = records
+            .first()
+            .zip(records.last())
+            .filter(|(first, last)| first.record.end == range.from && last.record.end == range.to);
         let import_wh = counted.and_then(|(first, last)| last.record.import_wh.0.checked_sub(first.record.import_wh.0));
         let cut = records.len() > left;
         records.truncate(left);

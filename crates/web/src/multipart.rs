@@ -51,9 +51,9 @@ fn boundary(content_type: &str) -> Option<&str> {
 
 /// The file name of the wanted field; `None` when the head is another field's.
 fn file_name(head: &str, field: &str) -> Option<String> {
-    let line = head.split("\r\n").find(|line| {
-        line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:"))
-    })?;
+    let line = head
+        .split("\r\n")
+        .find(|line| line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:")))?;
     let quoted = |key: &str| {
         let start = line.find(&format!("; {key}=\""))? + key.len() + 4;
         line.get(start..)?.split('"').next()
@@ -95,7 +95,13 @@ mod tests {
             let _ = file(TYPE, &whole[..end], "file");
             let _ = file(TYPE, &whole[end..], "file");
         }
-        for kind in ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\"xYz\""] {
+        for kind in [
+            "",
+            "text/plain",
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            "multipart/form-data; boundary=\"xYz\"",
+        ] {
             let _ = file(kind, &whole, "file");
         }
     }

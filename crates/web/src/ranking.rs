@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use losses::{
+    canary_log::{self, CanaryLog, CanaryTotals},
     case::Verdict,
     fusion::Calibration,
     ranking::{self, Listed, PlannedVisit, RecoverySettings, Surroundings},
 };
 use metering::{Timestamp, UsagePointId};
-use store::{CaseFilter, Store, StoreError, Topology};
+use store::{CaseFilter, FindingFilter, FindingState, Store, StoreError, Topology};
 
 /// Key of the settings.
 pub const SETTING: &str = "recovery";
@@ -36,6 +37,10 @@ pub struct Ranking {
     pub calibration: Calibration,
     /// Of the newest visits: confirmed, and all.
     pub hits: (usize, usize),
+    /// What canaries say of the live detection; `None` before the first night.
+    pub canaries: Option<CanaryTotals>,
+    /// Findings that wait for a decision.
+    pub findings_open: usize,
 }
 
 /// Reads and ranks.
@@ -56,11 +61,14 @@ pub async fn read(store: &Store, now: Timestamp) -> Result<Ranking, StoreError> 
     let calibration = ranking::calibration(&ended, &around.members);
     let listed = ranking::list(&open, &settings, &calibration, &around, now);
     let visited = ended.iter().filter_map(|case| case.outcome.as_ref()).take(VISITS);
-    let hits = visited.fold((0, 0), |(hits, all), outcome| {
-        (hits + usize::from(outcome.verdict == Verdict::Confirmed), all + 1)
-    });
+    let hits = visited
+        .fold((0, 0), |(hits, all), outcome| (hits + usize::from(outcome.verdict == Verdict::Confirmed), all + 1));
     let plan = ranking::plan(&listed, &others(&topology), &settings, now.day());
-    Ok(Ranking { listed, plan, settings, calibration, hits })
+    let log = store.pipeline_document(canary_log::KEY).await?;
+    let log: CanaryLog = log.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default();
+    let waiting = FindingFilter { state: Some(FindingState::Open), ..FindingFilter::default() };
+    let findings_open = store.findings(waiting).await?.len();
+    Ok(Ranking { listed, plan, settings, calibration, hits, canaries: log.totals(), findings_open })
 }
 
 fn members(topology: &Topology) -> BTreeMap<metering::ZoneId, usize> {

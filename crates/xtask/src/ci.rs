@@ -1,7 +1,7 @@
 //! Everything continuous integration does, in the order in which a failure is cheapest to learn.
 
 use crate::{
-    acceptance, qemu,
+    acceptance, firmware, qemu,
     run::{step, step_with},
     tidy, tools,
 };
@@ -46,5 +46,6 @@ fn firmware() -> Result<(), String> {
         return Ok(());
     }
     println!("── qemu");
-    qemu::run().map_err(|why| format!("qemu: {why}"))
+    qemu::run().map_err(|why| format!("qemu: {why}"))?;
+    firmware::run_where_possible().map_err(|why| format!("firmware: {why}"))
 }

@@ -12,6 +12,7 @@ use losses::{
     case::{Case, CaseKind, RankedSuspect},
     evidence::Evidence,
     explain::{self, Explanation, Localisation, ZoneHistory},
+    findings::Finding,
     fusion,
 };
 use metering::{Approver, ControlKind, EventKind, MeterId, Timestamp, UsagePointId, ZoneId};
@@ -24,6 +25,7 @@ use store::{
 use super::{
     alarm_log::{self, AlarmEntry, AlarmReason},
     balance::SlotResults,
+    doubts,
     history::{self, Cause},
     tamper::{self, Signs},
 };
@@ -50,6 +52,8 @@ pub struct Decided {
     pub controls: Vec<NewControl>,
     /// What evidence was computed from.
     pub bases: Vec<NewBasis>,
+    /// Honest faults that explain an imbalance.
+    pub findings: Vec<Finding>,
     /// Documents to replace.
     pub documents: Vec<(String, Vec<u8>)>,
 }
@@ -182,9 +186,10 @@ impl Investigator {
     ) -> Result<(), StoreError> {
         let Some(standing) = self.memory.standing.get(&zone).copied() else { return Ok(()) };
         let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
-        let Some((history, basis)) = history::read(&self.store, topology, zone, cause, end).await? else {
+        let Some((history, mut basis)) = history::read(&self.store, topology, zone, cause, end).await? else {
             return Ok(());
         };
+        basis.withheld = doubts::first(&self.store, topology, &history, decided).await?;
         let (explanation, suspects) = explained(&history, &basis.withheld);
         let kind = explanation.kind;
         let usage_point = explanation.named_usage_point();

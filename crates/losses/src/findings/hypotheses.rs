@@ -7,6 +7,7 @@ use metering::ZoneId;
 use super::engine::{Engine, Fit, Scaled};
 use super::series::{Member, MeterSeries, Prepared};
 use super::{Correction, Finding, FindingKind, Subject, number, subject};
+use crate::localise::regression::dot;
 
 /// Least z of a fault, after the noise it leaves.
 const Z_MIN: f64 = 6.0;
@@ -165,15 +166,17 @@ fn in_neighbour(data: &Prepared, neighbour: usize, values: &[f64]) -> Option<(f6
         return None;
     }
     let n = known.len() as f64;
-    let mean = |v: &[f64]| known.iter().map(|&t| v[t]).sum::<f64>() / n;
-    let (mx, my) = (mean(values), mean(residual));
-    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
-    for &t in &known {
-        let (x, y) = (values[t] - mx, residual[t] - my);
-        xx += x * x;
-        xy += x * y;
-        yy += y * y;
-    }
+    // Homes share a daily shape: only what departs from each series' own counts.
+    let departs = |v: &[f64]| -> Vec<f64> {
+        let mut sums = vec![(0.0, 0.0f64); data.per_day];
+        for &t in &known {
+            let bin = &mut sums[t % data.per_day];
+            *bin = (bin.0 + v[t], bin.1 + 1.0);
+        }
+        known.iter().map(|&t| v[t] - sums[t % data.per_day].0 / sums[t % data.per_day].1.max(1.0)).collect()
+    };
+    let (x, y) = (departs(values), departs(residual));
+    let (xx, xy, yy) = (dot(&x, &x), dot(&x, &y), dot(&y, &y));
     if xx <= 0.0 {
         return None;
     }

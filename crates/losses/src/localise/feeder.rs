@@ -311,7 +311,7 @@ fn net_of(connection: &Connection) -> Vec<f64> {
 
 /// The part of the network below `bus`, with `bus` as slack. Everything that stays connected when the transformer branches
 /// at `bus` are removed belongs to it.
-pub(crate) fn cut_at(network: &Network, bus: u32) -> Result<Network, LocaliseError> {
+pub fn cut_at(network: &Network, bus: u32) -> Result<Network, LocaliseError> {
     use grid::network::BranchKind;
     if !network.buses.iter().any(|b| b.id == bus) {
         return Err(LocaliseError::Mismatch(format!(

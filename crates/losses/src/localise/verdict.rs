@@ -9,6 +9,7 @@ use crate::localise::joint::{self, Beliefs};
 use crate::localise::regression::{Candidate, Regression, Shape, column};
 use crate::localise::tap::{self, Place};
 use crate::localise::{LocaliseError, Trial};
+use crate::pattern::canary::Dice;
 
 /// Most suspects named.
 const MOST_SUSPECTS: usize = 10;
@@ -132,12 +133,12 @@ pub fn oracle(network: &Network, trial: &Trial, known: Known) -> Result<Vec<u32>
     Ok(points.into_iter().map(|p| feeder.usage_points[p]).collect())
 }
 
-/// z at which `tests` tests together alarm falsely with probability `FALSE_ALARM`.
-fn threshold(tests: f64) -> f64 {
+/// z that the largest of `tests` exceeds with this probability.
+fn quantile(probability: f64, tests: f64) -> f64 {
     let (mut low, mut high) = (0.0, 10.0);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if family_p(middle, tests) > FALSE_ALARM {
+        if family_p(middle, tests) > probability {
             low = middle;
         } else {
             high = middle;
@@ -156,22 +157,23 @@ struct Findings {
     /// (mean square, memory z) of the residual with everything metered and a constant taken.
     power: f64,
     memory: f64,
-    /// Variance of what no meter explains times the slots over which it lasts, in Wh².
-    tap_variance: f64,
+    /// By how much the largest z of resampled honest days exceeds that of independent noise, at least 1.
+    excess: f64,
 }
 
 fn decide(feeder: &Feeder) -> Verdict {
     let tests = 2.0 * feeder.points() as f64 + 1.0;
-    let alarm_z = threshold(tests);
+    let alarm_z = quantile(FALSE_ALARM, tests);
     let findings = examine(feeder, alarm_z);
     if findings.power > TAP_POWER && findings.memory > TAP_MEMORY {
         return varying_tap(feeder, &findings);
     }
-    if findings.constant_z > alarm_z && findings.constant_z > findings.best_z {
+    let (constant_z, best_z) = (findings.constant_z / findings.excess, findings.best_z / findings.excess);
+    if constant_z > alarm_z && constant_z > best_z {
         return constant_tap(feeder, &findings, tests);
     }
-    let p_value = family_p(findings.best_z.max(findings.constant_z), tests);
-    let alarm = findings.best_z > alarm_z || findings.constant_z > alarm_z;
+    let p_value = family_p(best_z.max(constant_z), tests);
+    let alarm = best_z > alarm_z || constant_z > alarm_z;
     let suspects = findings
         .picks
         .iter()
@@ -211,9 +213,15 @@ fn examine(feeder: &Feeder, alarm_z: f64) -> Findings {
         everything.take(*constant);
     }
     let residual = everything.whitened_residual();
-    let unexplained: Vec<f64> = residual.iter().zip(&everything.weights).map(|(r, w)| r / w).collect();
     let n = residual.len() as f64;
     let square: f64 = residual.iter().map(|r| r * r).sum();
+    let tests = 2.0 * feeder.points() as f64 + 1.0;
+    // Only where there is something to judge: resampling costs as much as the rest.
+    let excess = if best_z.max(constant_z) > alarm_z {
+        excess(&everything, &residual, feeder.slots_per_day, tests)
+    } else {
+        1.0
+    };
     let lagged: f64 = residual.windows(2).map(|w| w[0] * w[1]).sum();
     Findings {
         picks,
@@ -223,8 +231,23 @@ fn examine(feeder: &Feeder, alarm_z: f64) -> Findings {
         best_z,
         power: square / n,
         memory: lagged / square.max(1e-12) * n.sqrt(),
-        tap_variance: lasting_variance(&unexplained, feeder.slots_per_day / 2),
+        excess,
     }
+}
+
+/// Days resampled for the threshold of a feeder, and the quantile compared.
+const RESAMPLES: usize = 100;
+const QUANTILE: f64 = 0.9;
+
+/// Block bootstrap: days of what is left when everything found is taken are drawn anew, with nuisance from its prior, and the largest z
+/// of all candidates is noted. Noise that lasts over slots (filled gaps, losses) makes it larger than the analytic one.
+fn excess(regression: &Regression, residual: &[f64], block: usize, tests: f64) -> f64 {
+    let mut dice = Dice::new(residual.len() as u64);
+    let mut maxima: Vec<f64> =
+        (0..RESAMPLES).map(|_| regression.resampled_maximum(residual, block, &mut dice)).collect();
+    maxima.sort_by(f64::total_cmp);
+    let seen = maxima[(QUANTILE * RESAMPLES as f64) as usize];
+    (seen / quantile(1.0 - QUANTILE, tests)).max(1.0)
 }
 
 /// Variance times the integrated correlation time, up to `longest` slots.
@@ -290,13 +313,15 @@ fn constant_tap(feeder: &Feeder, findings: &Findings, tests: f64) -> Verdict {
             }
             list
         });
-    Verdict { alarm: true, p_value: family_p(findings.constant_z, tests), suspects }
+    Verdict { alarm: true, p_value: family_p(findings.constant_z / findings.excess, tests), suspects }
 }
 
 fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
-    // The tap's own variation is noise for the nuisance. It lasts over several slots, so it counts as that many times its
-    // variance; its mean is a column of its own, or the gains would swallow it.
-    let mut regression = Regression::new(feeder, findings.tap_variance);
+    // The tap's own variation is noise for the nuisance. It lasts over several slots and may repeat day after day as loads do, so it
+    // counts as that many times its variance; its mean is a column of its own, or the gains would swallow it.
+    let days = feeder.slots() as f64 / feeder.slots_per_day as f64;
+    let lasting = lasting_variance(&feeder.residual_wh, feeder.slots_per_day / 2) * days.max(1.0);
+    let mut regression = Regression::new(feeder, lasting);
     if let Some(constant) = regression.ranked().into_iter().find(|c| c.shape == Shape::Constant) {
         regression.take(constant);
     }

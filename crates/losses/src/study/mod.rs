@@ -44,7 +44,7 @@ pub struct StudyRow {
     pub oracle_top_3: f64,
     /// Share in which the first suspect's kind is right.
     pub kind_right: f64,
-    /// Median of estimated / true stolen energy of the first suspect; NaN without theft.
+    /// Median of estimated / true stolen energy (of two thieves: both); NaN without theft.
     pub energy_ratio: f64,
     /// Trials with an alarm whose first suspect is an honest home on holiday or with solar.
     pub look_alikes_named: usize,
@@ -143,7 +143,12 @@ fn judge(verdict: &Verdict, theft: Theft, truth: &Truth, oracle: &[u32]) -> Outc
         },
         energy_ratio: match theft.kind() {
             Some(TheftKind::TapConstant) | None => f64::NAN,
-            Some(_) => first.map_or(f64::NAN, |s| s.estimated_wh / truth.stolen_wh),
+            // Two thieves: what the first two are held for together.
+            Some(_) if first.is_none() => f64::NAN,
+            Some(kind) => {
+                let thieves = if kind == TheftKind::TapVarying { 1 } else { truth.usage_points.len() };
+                verdict.suspects.iter().take(thieves).map(|s| s.estimated_wh).sum::<f64>() / truth.stolen_wh
+            }
         },
         // A constant tap's suspects are named as "not localisable", which accuses nobody.
         look_alike_named: verdict.alarm

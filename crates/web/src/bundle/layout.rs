@@ -10,10 +10,11 @@ const PAGES_MAX: usize = 200;
 
 /// Widths of Helvetica's letters from space to tilde, thousandths of the size (Adobe's metrics of the standard fonts).
 const WIDTHS: [u16; 95] = [
-    278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, 556, 556, 556, 556, 556, 556, 556, 556,
-    556, 556, 278, 278, 584, 584, 584, 556, 1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667, 556, 833, 722, 778,
-    667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278, 469, 556, 333, 556, 556, 500, 556, 556, 278, 556,
-    556, 222, 222, 500, 222, 833, 556, 556, 556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584,
+    278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, 556, 556, 556, 556, 556, 556, 556,
+    556, 556, 556, 278, 278, 584, 584, 584, 556, 1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667, 556, 833,
+    722, 778, 667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278, 469, 556, 333, 556, 556, 500, 556,
+    556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556, 556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334,
+    260, 334, 584,
 ];
 
 /// How a piece of text looks.
@@ -79,7 +80,11 @@ impl Paper {
     pub(super) fn finish(self, title: &str, foot: &str) -> Vec<u8> {
         let count = i32::try_from(self.pages.len()).unwrap_or(i32::MAX);
         let (catalog, tree, info) = (Ref::new(1), Ref::new(2), Ref::new(3));
-        let fonts = [(Ref::new(4), b"R", &b"Helvetica"[..]), (Ref::new(5), b"B", b"Helvetica-Bold"), (Ref::new(6), b"M", b"Courier")];
+        let fonts = [
+            (Ref::new(4), b"R", &b"Helvetica"[..]),
+            (Ref::new(5), b"B", b"Helvetica-Bold"),
+            (Ref::new(6), b"M", b"Courier"),
+        ];
         let page_ref = |index: i32| Ref::new(10 + 2 * index);
         let content_ref = |index: i32| Ref::new(11 + 2 * index);
         let mut pdf = Pdf::new();

@@ -163,7 +163,7 @@ fn head(topology: &Topology, id: MeterId, query: &PeriodQuery, period: &super::z
                 h1 { "Meter " (id) }
                 div.sub { "Last heard " span data-k="heard" { "–" } " UTC · period " (format::date_minute(period.after)) " to " (format::date_minute(period.to)) " UTC" }
             }
-            div.actions { (query.picker(path)) a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
+            div.actions { (query.picker(path)) a.button href={ (path) "/quality" } { "Power quality" } a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
         }
     }
 }

@@ -41,6 +41,7 @@ pub async fn page(State(state): State<AppState>, Staff(caller): Staff, headers: 
                 h1 { "Suspects" }
                 div.sub { "In the order of what a visit is worth: chance × recoverable energy × tariff − cost of the visit. A reason to look, never an accusation." }
             }
+            div.actions { a.button href="/findings" { "Findings" @if ranking.findings_open > 0 { " · " (ranking.findings_open) " to decide" } } }
         }
         (layout::refreshed("suspects", "cases", "/suspects", html! {
             (figures(&ranking))
@@ -68,14 +69,35 @@ fn figures(ranking: &Ranking) -> Markup {
                 div.value { @if visits == 0 { (format::UNKNOWN) } @else { (hits) span.unit { " confirmed" } } }
                 div.note { @if visits == 0 { "no outcome recorded yet" } @else { (visits - hits) " cleared" } }
             }
+            (canary_figure(ranking))
             div.kpi { div.label { "Chances learnt from" } div.value { (learnt) span.unit { " outcomes" } } div.note { @if learnt < 20 { "few: chances rest on the written ratios" } @else { "corrected by what visits found" } } }
+        }
+    }
+}
+
+/// Known thefts are written into copies of real zones each night: the share that the live detection sees.
+fn canary_figure(ranking: &Ranking) -> Markup {
+    let percent = |p: f64| format::number(100.0 * p, 0);
+    html! {
+        div.kpi title="Each night known thefts are written into copies of real readings, and the detection in use looks at them" {
+            div.label { "Detection rate, canaries" }
+            @match &ranking.canaries {
+                Some(found) => {
+                    div.value { (percent(found.rate)) span.unit { " % (" (percent(found.interval[0])) "–" (percent(found.interval[1])) ")" } }
+                    div.note { (found.detected) " of " (found.canaries) " seen, " (found.named) " named, after " (format::maybe(found.delay_days, 1)) " days; " (found.false_visits) " false visits" }
+                }
+                None => { div.value { (format::UNKNOWN) } div.note { "no night watched yet" } }
+            }
         }
     }
 }
 
 fn table(ranking: &Ranking) -> Markup {
     if ranking.listed.is_empty() {
-        return layout::empty("Nobody to check", "When energy goes missing or a meter reports tampering, usage points appear here.");
+        return layout::empty(
+            "Nobody to check",
+            "When energy goes missing or a meter reports tampering, usage points appear here.",
+        );
     }
     html! {
         div.scroll tabindex="0" role="region" aria-label="Suspects" { table {

@@ -29,11 +29,11 @@ const TOPOLOGY: &str = "zone,parent,observer_meter,usage_point,meter,ct_ratio,ph
     F-1,,M-FEEDER,,,1,ABC,2026-01-01\n\
     F-1,,,U-QEMU,M-QEMU,1,A,2026-01-01\n";
 /// The server is killed when so many frames have been posted.
-const KILLS: [u64; 3] = [150, 420, 800];
+const KILLS: [u64; 3] = [50, 140, 260];
 /// The line is cut after so many frames, again and again.
-const FRAMES_PER_LINE: u64 = 170;
+const FRAMES_PER_LINE: u64 = 80;
 /// One byte in so many changes on its way, one acknowledgement in so many is lost.
-const DAMAGE: u64 = 3_000;
+const DAMAGE: u64 = 2_000;
 const LOST_ACKNOWLEDGEMENTS: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(420);
 
@@ -66,8 +66,8 @@ fn in_folder(folder: &Path, image: &Path) -> Result<(), String> {
     let printed = emulator.finish();
     stop.store(true, Ordering::SeqCst);
     let bridged = bridge.join().map_err(|_| "the bridge panicked".to_owned())?;
-    let printed = printed?;
     println!("   {:.0} s: {bridged:?}", begun.elapsed().as_secs_f64());
+    let printed = printed?;
     println!("   the meter: {}", printed.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", "));
     check(&server, &bridged, &printed)
 }

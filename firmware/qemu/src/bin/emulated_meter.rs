@@ -2,7 +2,7 @@
 //! line to the world.
 //!
 //! Time is virtual and runs as fast as the line takes what the meter says: a step lasts five minutes, and
-//! every third measures one real window of a changing load. Power fails now and then: the meter is thrown away and started again from flash. When ten
+//! every third measures one real window of a changing load. Power fails now and then: the meter is thrown away and started again from flash. When three
 //! days have passed and everything is acknowledged, it prints what it has made and ends. It is not a product: the boards'
 //! firmware is elsewhere and uses the same crates.
 #![no_std]
@@ -43,16 +43,16 @@ const BLOCK: usize = 4_096;
 /// Virtual time: its beginning, the length of a step, the number of steps.
 const START: i64 = 1_772_409_600;
 const STEP_MS: u64 = 300_000;
-const STEPS: u64 = 10 * 288;
+const STEPS: u64 = 3 * 288;
 /// A real window of samples is measured every so many steps.
 const STEPS_PER_WINDOW: u64 = 3;
 /// Power fails after so many steps, again and again.
-const STEPS_PER_LIFE: u64 = 700;
+const STEPS_PER_LIFE: u64 = 250;
 /// Frames on the way at once, and frames waiting at which virtual time stands still.
 const WINDOW: u32 = 8;
 const WAITING_MAX: usize = 60;
 /// Without an acknowledgement for so long, everything is sent again; ticks of 100 ns.
-const PATIENCE: u64 = 15_000_000;
+const PATIENCE: u64 = 50_000_000;
 /// Silence after which half a message is given up, ticks.
 const SILENCE: u64 = 2_000_000;
 
