@@ -299,12 +299,7 @@ struct Canary {
     feeder: Feeder,
 }
 
-fn draw(
-    feeder: &Feeder,
-    (first, last): (usize, usize),
-    control: &BTreeSet<Target>,
-    dice: &mut Dice,
-) -> Option<Canary> {
+fn draw(feeder: &Feeder, (first, last): (usize, usize), control: &BTreeSet<Target>, dice: &mut Dice) -> Option<Canary> {
     let per_day = feeder.slots_per_day;
     // Whole days, so that the hours of a night are where they belong.
     let onset = first + dice.below((last - first) / per_day + 1) * per_day;
@@ -452,9 +447,8 @@ mod tests {
     fn detector(feeder: &Feeder) -> Result<Vec<Alarm>, Infallible> {
         let per_day = feeder.slots_per_day;
         let day = |values: &[f64], d: usize| values[d * per_day..(d + 1) * per_day].iter().sum::<f64>();
-        let lacking = |d: usize| {
-            1.0 - feeder.members.iter().map(|m| day(&m.kwh, d)).sum::<f64>() / day(&feeder.supplied_kwh, d)
-        };
+        let lacking =
+            |d: usize| 1.0 - feeder.members.iter().map(|m| day(&m.kwh, d)).sum::<f64>() / day(&feeder.supplied_kwh, d);
         let Some(first) = (0..DAYS).find(|&d| lacking(d) > 0.04) else { return Ok(Vec::new()) };
         let usual = |m: &Member| (0..21).map(|d| day(&m.kwh, d)).sum::<f64>() / 21.0;
         let now = |m: &Member| (first..DAYS).map(|d| day(&m.kwh, d)).sum::<f64>() / (DAYS - first) as f64;
