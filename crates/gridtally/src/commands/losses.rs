@@ -2,17 +2,19 @@
 //!
 //! With `--json` exactly one JSON object goes to standard output; everything meant for eyes goes to standard error.
 
+mod localisation;
+
 use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use losses::localise::{Trial, localise};
 use losses::pattern::model::{Options, PatternModel};
 use losses::pattern::population::Population;
-use losses::study::{self, StudyOptions};
 use serde_json::{Value, json};
+
+pub use localisation::{LocaliseArguments, StudyArguments};
 
 /// Population stability index above which a model should be trained again.
 const DRIFT_LIMIT: f64 = 0.25;
@@ -28,6 +30,10 @@ pub enum LossesCommand {
     Localise(LocaliseArguments),
     /// Simulate thefts on a network and show how often they are found, by kind.
     Study(StudyArguments),
+    /// Compute every number of a case's evidence again from stored readings; fails when one differs.
+    Explain(super::case_evidence::ExplainArguments),
+    /// Write the evidence of a case to a JSON or PDF file.
+    Export(super::case_evidence::ExportArguments),
 }
 
 /// Arguments of `losses train`.
@@ -85,50 +91,14 @@ pub struct ScoreArguments {
     json: bool,
 }
 
-/// Arguments of `losses localise`.
-#[derive(Debug, clap::Args)]
-pub struct LocaliseArguments {
-    /// Network folder.
-    #[arg(long)]
-    network: PathBuf,
-    /// Folder with readings.parquet, observer.parquet and meta.json.
-    #[arg(long)]
-    trial: PathBuf,
-    /// Use only the first so many days.
-    #[arg(long)]
-    days: Option<usize>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Arguments of `losses study`.
-#[derive(Debug, clap::Args)]
-pub struct StudyArguments {
-    /// Network folder.
-    #[arg(long)]
-    network: PathBuf,
-    /// Trials of each kind.
-    #[arg(long, default_value_t = 10)]
-    trials: usize,
-    /// Days of each trial.
-    #[arg(long, default_value_t = 30)]
-    days: usize,
-    /// Seed of the simulation.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Runs one of the commands.
 pub fn run(command: LossesCommand) -> Result<(), Box<dyn Error>> {
     match command {
         LossesCommand::Train(arguments) => train(&arguments),
         LossesCommand::Score(arguments) => score(&arguments),
-        LossesCommand::Localise(arguments) => find(&arguments),
-        LossesCommand::Study(arguments) => simulate(&arguments),
+        LossesCommand::Localise(arguments) => localisation::find(&arguments),
+        LossesCommand::Study(arguments) => localisation::study(&arguments),
+        LossesCommand::Explain(_) | LossesCommand::Export(_) => Err("this command reads a data directory".into()),
     }
 }
 
@@ -244,42 +214,4 @@ fn score(arguments: &ScoreArguments) -> Result<(), Box<dyn Error>> {
 /// A CSV field; quoted when it must be.
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-fn find(arguments: &LocaliseArguments) -> Result<(), Box<dyn Error>> {
-    let network = grid::folder::read_network(&arguments.network)?;
-    let trial = Trial::read(&arguments.trial)?;
-    let verdict = localise(&network, &trial, arguments.days)?;
-    if arguments.json {
-        return print_json(&serde_json::to_value(&verdict)?);
-    }
-    eprintln!("{} (p = {:.2e})", if verdict.alarm { "energy is missing" } else { "no theft seen" }, verdict.p_value);
-    for suspect in &verdict.suspects {
-        eprintln!(
-            "  {:>6}  {:<20} {:>9.2}  {:>9.1} kWh  {}",
-            suspect.usage_point,
-            suspect.kind.name(),
-            suspect.score,
-            suspect.estimated_wh / 1_000.0,
-            suspect.reason
-        );
-    }
-    Ok(())
-}
-
-fn simulate(arguments: &StudyArguments) -> Result<(), Box<dyn Error>> {
-    let network = grid::folder::read_network(&arguments.network)?;
-    let options = StudyOptions { trials: arguments.trials, days: arguments.days, seed: arguments.seed };
-    let table = study::run(&network, options, threads())?;
-    if arguments.json {
-        return print_json(&json!({ "network": network.name, "days": arguments.days, "kinds": table }));
-    }
-    eprintln!("{:<24} {:>6} {:>6} {:>6} {:>6} {:>6}", "kind", "trials", "alarm", "top-1", "top-3", "kind ok");
-    for row in &table {
-        eprintln!(
-            "{:<24} {:>6} {:>6.2} {:>6.2} {:>6.2} {:>6.2}",
-            row.theft, row.trials, row.alarm, row.top_1, row.top_3, row.kind_right
-        );
-    }
-    Ok(())
 }

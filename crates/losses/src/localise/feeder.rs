@@ -17,6 +17,17 @@ const REACTIVE_SHARE: f64 = 0.1;
 /// Step in pu with which sensitivities are measured on the power flow: 1 kW on a base of 1 MVA.
 const PROBE_W: f64 = 1_000.0;
 
+/// A cable section between connections and junctions of a radial feeder.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// Bus at its upper and lower end, among the buses of the cut network.
+    pub ends: (usize, usize),
+    /// Modelled fall of the voltage from upper to lower end in pu, by slot.
+    pub fall_pu: Vec<f64>,
+    /// Fall per W drawn at each usage point, in pu at mean load.
+    pub fall_per_watt: Vec<f64>,
+}
+
 /// A feeder with a month of power flows.
 pub struct Feeder {
     /// Usage points in order.
@@ -43,6 +54,10 @@ pub struct Feeder {
     pub delivered_wh: Vec<f64>,
     /// Voltage fall in pu at point i per W drawn at point k, `[i][k]`, at mean load.
     pub fall_per_watt: Vec<Vec<f64>>,
+    /// The cable sections; empty when the network is meshed.
+    pub sections: Vec<Section>,
+    /// The sections above each usage point.
+    pub paths: Vec<Vec<usize>>,
     /// Hours of a slot.
     pub slot_hours: f64,
     /// Local hour of each slot's start.
@@ -91,6 +106,8 @@ impl Feeder {
             variance: Vec::new(),
             delivered_wh: trial.delivered_wh.clone(),
             fall_per_watt: Vec::new(),
+            sections: Vec::new(),
+            paths: vec![Vec::new(); trial.connections.len()],
             slot_hours: f64::from(trial.slot_minutes) / 60.0,
             hours: (0..trial.delivered_wh.len()).map(|t| trial.hour(t)).collect(),
             class: trial.class,
@@ -164,6 +181,19 @@ impl Feeder {
                 (0..points).map(|k| (still - magnitude(slots + 1 + k, b)) / PROBE_W).collect()
             })
             .collect();
+        let (ends, paths) = tree(cut, model.slack_index(), &self.bus_of_point);
+        self.paths = paths;
+        self.sections = ends
+            .into_iter()
+            .map(|(upper, lower)| {
+                let fall = |row: usize| magnitude(row, upper) - magnitude(row, lower);
+                Section {
+                    ends: (upper, lower),
+                    fall_pu: (0..slots).map(fall).collect(),
+                    fall_per_watt: (0..points).map(|k| (fall(slots + 1 + k) - fall(slots)) / PROBE_W).collect(),
+                }
+            })
+            .collect();
         let losses = line_losses_pu(cut, &voltages, slots);
         self.losses_wh = losses.iter().map(|l| l * base_w * self.slot_hours).collect();
         Ok(())
@@ -182,6 +212,71 @@ impl Feeder {
             self.variance.push(variance);
         }
     }
+}
+
+/// The sections (upper, lower bus) of a radial network between connections and junctions, and those above each connection;
+/// nothing when it is meshed.
+fn tree(cut: &Network, slack: usize, bus_of_point: &[usize]) -> (Vec<(usize, usize)>, Vec<Vec<usize>>) {
+    let index = cut.bus_index();
+    let buses = cut.buses.len();
+    let none = (Vec::new(), vec![Vec::new(); bus_of_point.len()]);
+    if cut.branches.len() + 1 != buses {
+        return none;
+    }
+    let mut beside: Vec<Vec<usize>> = vec![Vec::new(); buses];
+    for branch in &cut.branches {
+        let (a, b) = (index[&branch.from], index[&branch.to]);
+        beside[a].push(b);
+        beside[b].push(a);
+    }
+    let mut above = vec![usize::MAX; buses];
+    above[slack] = slack;
+    let mut order = vec![slack];
+    let mut next = 0;
+    while next < order.len() {
+        let here = order[next];
+        next += 1;
+        for &other in &beside[here] {
+            if above[other] == usize::MAX {
+                above[other] = here;
+                order.push(other);
+            }
+        }
+    }
+    if order.len() != buses {
+        return none;
+    }
+    // Buses with a connection, and those where ways to connections part.
+    let mut ways = vec![0usize; buses];
+    for &bus in order.iter().rev() {
+        let used = ways[bus] > 0 || bus_of_point.contains(&bus);
+        if used && bus != slack {
+            ways[above[bus]] += 1;
+        }
+    }
+    let kept = |bus: usize| bus == slack || bus_of_point.contains(&bus) || ways[bus] > 1;
+    let mut sections = Vec::new();
+    let mut section_of = vec![usize::MAX; buses];
+    for &bus in order.iter().filter(|&&b| b != slack && kept(b)) {
+        let mut upper = above[bus];
+        while !kept(upper) {
+            upper = above[upper];
+        }
+        section_of[bus] = sections.len();
+        sections.push((upper, bus));
+    }
+    let paths = bus_of_point
+        .iter()
+        .map(|&bus| {
+            let (mut path, mut here) = (Vec::new(), bus);
+            while here != slack {
+                path.push(section_of[here]);
+                here = sections[section_of[here]].0;
+            }
+            path
+        })
+        .collect();
+    (sections, paths)
 }
 
 /// Line losses of the first `slots` solved scenarios, in pu.
@@ -216,7 +311,7 @@ fn net_of(connection: &Connection) -> Vec<f64> {
 
 /// The part of the network below `bus`, with `bus` as slack. Everything that stays connected when the transformer branches
 /// at `bus` are removed belongs to it.
-pub(crate) fn cut_at(network: &Network, bus: u32) -> Result<Network, LocaliseError> {
+pub fn cut_at(network: &Network, bus: u32) -> Result<Network, LocaliseError> {
     use grid::network::BranchKind;
     if !network.buses.iter().any(|b| b.id == bus) {
         return Err(LocaliseError::Mismatch(format!(

@@ -2,17 +2,19 @@
 //! model. Sign conventions, formulas and measured figures: `docs/localisation.md`.
 //!
 //! Steps: [`trial`] reads and fills gaps; [`feeder`] makes the residual y = delivered − metered − losses with its noise per
-//! slot; [`regression`] finds metered thieves in it; [`tap`] finds unmetered connections by voltage; [`verdict`]
-//! decides. "Detected but not localisable" is an answer.
+//! slot; [`regression`] finds metered thieves in it; [`joint`] finds unmetered connections by voltage ([`tap`] on meshed networks); [`verdict`]
+//! decides. "Detected but not localisable" is an answer. [`snapshot`] does the same from three instants instead of weeks.
 
 pub mod feeder;
+pub mod joint;
 pub mod regression;
+pub mod snapshot;
 pub mod tap;
 pub mod trial;
 pub mod verdict;
 
 pub use trial::Trial;
-pub use verdict::{Suspect, TheftKind, Verdict, localise};
+pub use verdict::{Known, Suspect, TheftKind, Verdict, localise, oracle};
 
 /// Why localisation was not possible; the text says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 //! a'C⁻¹b = a'b − u_a'u_b with u_a = L⁻¹X'a and LL' = I + X'X: O(T n) per column after one factorisation.
 
 use crate::localise::feeder::Feeder;
+use crate::pattern::canary::Dice;
 
 /// Relative standard deviation of the loss model (impedances, reactive power).
 const LOSS_SD: f64 = 0.10;
@@ -157,6 +158,30 @@ impl Regression {
 }
 
 impl Regression {
+    /// The largest z of all candidates when days of `residual` (whitened) are drawn anew and the nuisance from its prior.
+    pub fn resampled_maximum(&self, residual: &[f64], block: usize, dice: &mut Dice) -> f64 {
+        let slots = residual.len();
+        let mut values = Vec::with_capacity(slots + block);
+        while values.len() < slots {
+            // Whole days keep the hour; the sign may as well be the other.
+            let day = dice.below((slots / block.max(1)).max(1)) * block;
+            let sign = if dice.unit() < 0.5 { 1.0 } else { -1.0 };
+            values.extend(residual[day..(day + block.max(1)).min(slots)].iter().map(|r| sign * r));
+        }
+        values.truncate(slots);
+        for column in &self.nuisance {
+            let theta = dice.normal();
+            values.iter_mut().zip(column).for_each(|(v, x)| *v += theta * x);
+        }
+        let mut reduced: Vec<f64> = self.nuisance.iter().map(|x| dot(x, &values)).collect();
+        forward(&self.factor, &mut reduced);
+        let target = Scaled { values, reduced };
+        self.columns
+            .iter()
+            .map(|(_, _, column)| inner(column, &target) / inner(column, column).sqrt().max(1e-12))
+            .fold(0.0, f64::max)
+    }
+
     /// The missing energy in Wh by slot with only the nuisance taken away, fitted beside the taken columns.
     pub fn cleaned(&self) -> Vec<f64> {
         let residual = self.whitened_residual();

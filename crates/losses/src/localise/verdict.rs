@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use grid::network::Network;
 
 use crate::localise::feeder::Feeder;
+use crate::localise::joint::{self, Beliefs};
 use crate::localise::regression::{Candidate, Regression, Shape, column};
-use crate::localise::tap::places;
+use crate::localise::tap::{self, Place};
 use crate::localise::{LocaliseError, Trial};
+use crate::pattern::canary::Dice;
 
 /// Most suspects named.
 const MOST_SUSPECTS: usize = 10;
@@ -91,12 +93,52 @@ pub fn localise(network: &Network, trial: &Trial, days: Option<usize>) -> Result
     Ok(decide(&feeder))
 }
 
-/// z at which `tests` tests together alarm falsely with probability `FALSE_ALARM`.
-fn threshold(tests: f64) -> f64 {
+/// What an oracle is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// The meters' theft is of this kind (one of the metered ones).
+    Kind(TheftKind),
+    /// A tap takes this power in W by slot.
+    Tap(&'a [f64]),
+}
+
+/// Usage points in the order of one who knows the kind of theft (of a tap its power in every slot) and, from `network`, the true
+/// impedances: what the readings' errors alone allow. For studies.
+pub fn oracle(network: &Network, trial: &Trial, known: Known) -> Result<Vec<u32>, LocaliseError> {
+    let feeder = Feeder::new(network, trial)?;
+    let points: Vec<usize> = match known {
+        Known::Tap(power_w) => {
+            let beliefs = Beliefs { impedance_sd: 0.01, amplitude_sd: 0.02 };
+            one_per_bus(&feeder, tap_places(&feeder, power_w, beliefs)).iter().map(|p| p.point).collect()
+        }
+        Known::Kind(kind) => {
+            let shape = if kind == TheftKind::NightBypass { Shape::Night } else { Shape::Share };
+            let mut regression = Regression::new(&feeder, 0.0);
+            let mut order = Vec::new();
+            for _ in 0..MOST_SUSPECTS {
+                let best = regression
+                    .ranked()
+                    .into_iter()
+                    .find(|c| c.shape == shape && !c.point.is_none_or(|p| order.contains(&p)));
+                let Some((best, point)) = best.and_then(|b| b.point.map(|p| (b, p))) else { break };
+                order.push(point);
+                // After two thieves at most the others are ranked as they are.
+                if order.len() <= 2 {
+                    regression.take(best);
+                }
+            }
+            order
+        }
+    };
+    Ok(points.into_iter().map(|p| feeder.usage_points[p]).collect())
+}
+
+/// z that the largest of `tests` exceeds with this probability.
+fn quantile(probability: f64, tests: f64) -> f64 {
     let (mut low, mut high) = (0.0, 10.0);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if family_p(middle, tests) > FALSE_ALARM {
+        if family_p(middle, tests) > probability {
             low = middle;
         } else {
             high = middle;
@@ -115,22 +157,23 @@ struct Findings {
     /// (mean square, memory z) of the residual with everything metered and a constant taken.
     power: f64,
     memory: f64,
-    /// Variance of what no meter explains times the slots over which it lasts, in Wh².
-    tap_variance: f64,
+    /// By how much the largest z of resampled honest days exceeds that of independent noise, at least 1.
+    excess: f64,
 }
 
 fn decide(feeder: &Feeder) -> Verdict {
     let tests = 2.0 * feeder.points() as f64 + 1.0;
-    let alarm_z = threshold(tests);
+    let alarm_z = quantile(FALSE_ALARM, tests);
     let findings = examine(feeder, alarm_z);
     if findings.power > TAP_POWER && findings.memory > TAP_MEMORY {
         return varying_tap(feeder, &findings);
     }
-    if findings.constant_z > alarm_z && findings.constant_z > findings.best_z {
+    let (constant_z, best_z) = (findings.constant_z / findings.excess, findings.best_z / findings.excess);
+    if constant_z > alarm_z && constant_z > best_z {
         return constant_tap(feeder, &findings, tests);
     }
-    let p_value = family_p(findings.best_z.max(findings.constant_z), tests);
-    let alarm = findings.best_z > alarm_z || findings.constant_z > alarm_z;
+    let p_value = family_p(best_z.max(constant_z), tests);
+    let alarm = best_z > alarm_z || constant_z > alarm_z;
     let suspects = findings
         .picks
         .iter()
@@ -170,9 +213,15 @@ fn examine(feeder: &Feeder, alarm_z: f64) -> Findings {
         everything.take(*constant);
     }
     let residual = everything.whitened_residual();
-    let unexplained: Vec<f64> = residual.iter().zip(&everything.weights).map(|(r, w)| r / w).collect();
     let n = residual.len() as f64;
     let square: f64 = residual.iter().map(|r| r * r).sum();
+    let tests = 2.0 * feeder.points() as f64 + 1.0;
+    // Only where there is something to judge: resampling costs as much as the rest.
+    let excess = if best_z.max(constant_z) > alarm_z {
+        excess(&everything, &residual, feeder.slots_per_day, tests)
+    } else {
+        1.0
+    };
     let lagged: f64 = residual.windows(2).map(|w| w[0] * w[1]).sum();
     Findings {
         picks,
@@ -182,8 +231,23 @@ fn examine(feeder: &Feeder, alarm_z: f64) -> Findings {
         best_z,
         power: square / n,
         memory: lagged / square.max(1e-12) * n.sqrt(),
-        tap_variance: lasting_variance(&unexplained, feeder.slots_per_day / 2),
+        excess,
     }
+}
+
+/// Days resampled for the threshold of a feeder, and the quantile compared.
+const RESAMPLES: usize = 100;
+const QUANTILE: f64 = 0.9;
+
+/// Block bootstrap: days of what is left when everything found is taken are drawn anew, with nuisance from its prior, and the largest z
+/// of all candidates is noted. Noise that lasts over slots (filled gaps, losses) makes it larger than the analytic one.
+fn excess(regression: &Regression, residual: &[f64], block: usize, tests: f64) -> f64 {
+    let mut dice = Dice::new(residual.len() as u64);
+    let mut maxima: Vec<f64> =
+        (0..RESAMPLES).map(|_| regression.resampled_maximum(residual, block, &mut dice)).collect();
+    maxima.sort_by(f64::total_cmp);
+    let seen = maxima[(QUANTILE * RESAMPLES as f64) as usize];
+    (seen / quantile(1.0 - QUANTILE, tests)).max(1.0)
 }
 
 /// Variance times the integrated correlation time, up to `longest` slots.
@@ -249,19 +313,21 @@ fn constant_tap(feeder: &Feeder, findings: &Findings, tests: f64) -> Verdict {
             }
             list
         });
-    Verdict { alarm: true, p_value: family_p(findings.constant_z, tests), suspects }
+    Verdict { alarm: true, p_value: family_p(findings.constant_z / findings.excess, tests), suspects }
 }
 
 fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
-    // The tap's own variation is noise for the nuisance. It lasts over several slots, so it counts as that many times its
-    // variance; its mean is a column of its own, or the gains would swallow it.
-    let mut regression = Regression::new(feeder, findings.tap_variance);
+    // The tap's own variation is noise for the nuisance. It lasts over several slots and may repeat day after day as loads do, so it
+    // counts as that many times its variance; its mean is a column of its own, or the gains would swallow it.
+    let days = feeder.slots() as f64 / feeder.slots_per_day as f64;
+    let lasting = lasting_variance(&feeder.residual_wh, feeder.slots_per_day / 2) * days.max(1.0);
+    let mut regression = Regression::new(feeder, lasting);
     if let Some(constant) = regression.ranked().into_iter().find(|c| c.shape == Shape::Constant) {
         regression.take(constant);
     }
     let cleaned: Vec<f64> = regression.cleaned().iter().map(|wh| wh / feeder.slot_hours).collect();
     let energy: f64 = cleaned.iter().sum::<f64>() * feeder.slot_hours;
-    let places = places(feeder, &cleaned);
+    let places = one_per_bus(feeder, tap_places(feeder, &cleaned, Beliefs::default()));
     let worst = places.last().map_or(0.0, |p| p.misfit);
     let suspects = places
         .iter()
@@ -273,12 +339,29 @@ fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
             estimated_wh: energy,
             reason: format!(
                 "voltages fall with the missing power as if it were drawn at this connection (fitted share {:.2}); neighbours \
-                 on the same cable look alike",
+                 on the same cable look alike, connections at the same point are alike",
                 place.amplitude
             ),
         })
         .collect();
     Verdict { alarm: true, p_value: upper_tail(findings.memory), suspects }
+}
+
+/// Places of a tap with this power in W by slot, best first.
+pub(crate) fn tap_places(feeder: &Feeder, power_w: &[f64], beliefs: Beliefs) -> Vec<Place> {
+    joint::places(feeder, power_w, beliefs).unwrap_or_else(|| tap::places(feeder, power_w))
+}
+
+/// Connections at one bus cannot be told apart: the first of each bus in order, then the others.
+pub(crate) fn one_per_bus(feeder: &Feeder, places: Vec<Place>) -> Vec<Place> {
+    let mut seen: Vec<usize> = Vec::new();
+    let (first, others): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|place| {
+        let bus = feeder.bus_of_point[place.point];
+        let new = !seen.contains(&bus);
+        seen.push(bus);
+        new
+    });
+    first.into_iter().chain(others).collect()
 }
 
 /// Probability of a z at least this high among `tests` tests.

@@ -80,6 +80,12 @@ pub struct Truth {
     pub usage_points: Vec<u32>,
     /// Stolen energy in Wh.
     pub stolen_wh: f64,
+    /// Power of a tap in W by slot; empty without one.
+    pub tap_w: Vec<f64>,
+    /// The network with its true impedances.
+    pub network: Network,
+    /// Honest usage points that look suspicious: on holiday, or with solar.
+    pub look_alikes: Vec<u32>,
 }
 
 /// Draws a trial on the feeder below the network's (first) transformer.
@@ -95,10 +101,15 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
             LocaliseError::Mismatch(format!("network \"{}\" has neither transformer nor slack", network.name))
         })?;
     let mut cut = cut_at(network, observer_bus)?;
+    let mut true_network = network.clone();
     for branch in &mut cut.branches {
         let factor = (0.1 * dice.normal()).exp();
         branch.r_pu *= factor;
         branch.x_pu *= factor;
+        let same = true_network.branches.iter_mut().find(|b| b.id == branch.id && b.from == branch.from);
+        if let Some(same) = same {
+            (same.r_pu, same.x_pu) = (branch.r_pu, branch.x_pu);
+        }
     }
     let index = cut.bus_index();
     let loads: Vec<_> = network.loads.iter().filter(|l| index.contains_key(&l.bus) && l.kind == "load").collect();
@@ -108,7 +119,7 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
     let slots = days * PER_DAY;
     let mut used_w: Vec<Vec<f64>> =
         loads.iter().map(|l| consumption(l.p_mw.abs() * 1e6, l.profile.starts_with('G'), slots, &mut dice)).collect();
-    look_alikes(&mut used_w, days, &mut dice);
+    let alike = look_alikes(&mut used_w, days, &mut dice);
     let mut metered_w = used_w.clone();
     let mut tap_w = vec![0.0; slots];
     let (guilty, tap_bus) = steal(theft, &mut metered_w, &mut tap_w, &mut dice);
@@ -123,8 +134,11 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
         None => guilty,
     };
     let truth = Truth {
+        look_alikes: alike.into_iter().filter(|i| !usage_points.contains(i)).map(|i| loads[i].id).collect(),
         usage_points: usage_points.into_iter().map(|i| loads[i].id).collect(),
         stolen_wh: stolen_w * SLOT_HOURS,
+        tap_w: if tap_bus.is_some() { tap_w.clone() } else { Vec::new() },
+        network: true_network,
     };
     let class = MeterClass { gain_sd: 0.005, random_sd: 0.005, quantum_wh: 1.0, voltage_random_sd: 0.001 };
     let observer_class = MeterClass { gain_sd: 0.0025, random_sd: 0.001, quantum_wh: 1.0, voltage_random_sd: 0.0003 };
@@ -241,10 +255,12 @@ fn appliances(mean_w: f64, slots: usize, dice: &mut Dice) -> Vec<f64> {
 }
 
 /// Solar behind five in a hundred meters, and one home on holiday: honest, and not to be named.
-fn look_alikes(used_w: &mut [Vec<f64>], days: usize, dice: &mut Dice) {
+fn look_alikes(used_w: &mut [Vec<f64>], days: usize, dice: &mut Dice) -> Vec<usize> {
     let homes = used_w.len();
+    let mut alike = Vec::new();
     for _ in 0..homes.div_ceil(20) {
         let (home, peak) = (dice.below(homes), dice.between(2_000.0, 7_000.0));
+        alike.push(home);
         let mut cloud = 0.6;
         for (t, w) in used_w[home].iter_mut().enumerate() {
             let hour = (t % PER_DAY) as f64 * SLOT_HOURS;
@@ -255,7 +271,9 @@ fn look_alikes(used_w: &mut [Vec<f64>], days: usize, dice: &mut Dice) {
     if days > 12 {
         let (home, start) = (dice.below(homes), dice.below(days - 10) * PER_DAY);
         used_w[home][start..start + 10 * PER_DAY].iter_mut().for_each(|w| *w = 0.06 * *w + 15.0);
+        alike.push(home);
     }
+    alike
 }
 
 /// Applies the theft to what is metered, or draws a tap. Returns the guilty loads and the tapped load.
