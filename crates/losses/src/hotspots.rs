@@ -225,6 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn the_forecast_beats_last_months_rate() {
+        let (mut squared, mut naive_squared) = (0.0, 0.0);
+        for seed in 1..=5 {
+            let inspections = world(seed);
+            for month in 6..12 {
+                let rate_of = |area: &str, month: u32| {
+                    let there: Vec<&Inspection> =
+                        inspections.iter().filter(|i| i.area == area && i.month == month).collect();
+                    there.iter().filter(|i| i.found).count() as f64 / there.len() as f64
+                };
+                for forecast in hotspots(&inspections, &BTreeMap::new(), month) {
+                    let found = rate_of(&forecast.area, month);
+                    squared += (forecast.rate - found).powi(2);
+                    naive_squared += (rate_of(&forecast.area, month - 1) - found).powi(2);
+                }
+            }
+        }
+        assert!(squared < 0.7 * naive_squared, "{squared} {naive_squared}");
+    }
+
+    #[test]
     fn later_outcomes_are_never_used() {
         let all = world(3);
         let past: Vec<Inspection> = all.iter().filter(|i| i.month < 6).cloned().collect();
