@@ -107,7 +107,7 @@ fn draw(dice: &mut Dice) -> f64 {
         };
         balances.push(monitor.observe(&slot).balance);
     }
-    let day = EnergyBalance::total(&balances[balances.len() - 96..]).expect("a day");
+    let day = monitor.period(&balances[balances.len() - 96..]).expect("a day");
     day.unaccounted_wh / day.sigma_wh()
 }
 
