@@ -147,7 +147,8 @@ impl Estimator {
             last = (step, at);
             let share = if step > 0.3 { 0.3 / step } else { 1.0 };
             blend(&mut point, &new, share);
-            let stagnates = step < 1e-10 && step >= previous;
+            // rounding limits ill-conditioned sets (sigmas many orders apart) to about this
+            let stagnates = step < 1e-9 && step >= previous;
             if share == 1.0 && (step < NEWTON_STEP || stagnates) {
                 return Ok((point, iteration));
             }
@@ -588,7 +589,7 @@ fn classes(model: &Model, measurements: &[Measurement], priors: &[[Prior; 2]], s
     classes
 }
 
-fn coupling_block(y: C64, y_transposed: C64) -> Block<4> {
+pub(crate) fn coupling_block(y: C64, y_transposed: C64) -> Block<4> {
     let (a, b) = (linear_block(y), linear_block(y_transposed));
     let mut out = [[0.0; 4]; 4];
     for r in 0..2 {
@@ -601,7 +602,7 @@ fn coupling_block(y: C64, y_transposed: C64) -> Block<4> {
 }
 
 /// `-w g (Re(g' dV))` in the rows of the stationarity condition.
-fn gradient_block(row: C64, column: C64, weight: f64) -> Block<4> {
+pub(crate) fn gradient_block(row: C64, column: C64, weight: f64) -> Block<4> {
     let mut out = [[0.0; 4]; 4];
     for (r, g) in [row.re, row.im].into_iter().enumerate() {
         out[r + 2][0] = -weight * g * column.re;
@@ -611,7 +612,7 @@ fn gradient_block(row: C64, column: C64, weight: f64) -> Block<4> {
 }
 
 /// Derivatives of `[-conj(S/V); S conj(µ)/V²]` with respect to (V, µ), where S depends on both.
-fn node_derivative(v: C64, mu: C64, z: C64, variance: [f64; 2]) -> Block<4> {
+pub(crate) fn node_derivative(v: C64, mu: C64, z: C64, variance: [f64; 2]) -> Block<4> {
     let i = C64::I;
     let vc = v.conj();
     let kappa = mu / vc;

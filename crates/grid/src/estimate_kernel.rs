@@ -5,7 +5,7 @@
 use crate::error::GridError;
 use crate::estimate::{Estimator, Plan, Point};
 use crate::flow::Voltages;
-use crate::kernel::Tolerance;
+use crate::kernel::{Tolerance, piece, share_out};
 use crate::sparse::{Block, Factor, Symbolic};
 use num_complex::Complex64 as C64;
 use pulp::{Simd, WithSimd};
@@ -357,19 +357,12 @@ impl BatchEstimator {
         out.re.resize(count * buses, 0.0);
         out.im.resize(count * buses, 0.0);
         out.iterations.resize(count, 0);
-        let arch = pulp::Arch::new();
-        let share = count.div_ceil(threads.max(1)).next_multiple_of(8).max(8);
-        std::thread::scope(|scope| {
-            let rows = out.re.chunks_mut(share * buses).zip(out.im.chunks_mut(share * buses));
-            for (k, ((re, im), iterations)) in rows.zip(out.iterations.chunks_mut(share)).enumerate() {
-                let values = &values[k * share * width..(k * share * width + iterations.len() * width)];
-                let task = EstimateTask { batch: self, values, re, im, iterations, tolerance };
-                if count <= share {
-                    arch.dispatch(task);
-                } else {
-                    scope.spawn(move || arch.dispatch(task));
-                }
-            }
+        let piece = piece(count, threads);
+        let rows = out.re.chunks_mut(piece * buses).zip(out.im.chunks_mut(piece * buses));
+        share_out(rows.zip(out.iterations.chunks_mut(piece)), threads, |arch, k, ((re, im), iterations)| {
+            let first = k * piece * width;
+            let values = &values[first..first + iterations.len() * width];
+            arch.dispatch(EstimateTask { batch: self, values, re, im, iterations, tolerance });
         });
         self.repair(values, out);
         Ok(())

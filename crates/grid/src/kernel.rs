@@ -9,6 +9,7 @@
 use crate::sparse::{Block, Factor, Symbolic};
 use num_complex::Complex64 as C64;
 use pulp::{Simd, WithSimd};
+use std::sync::{Mutex, PoisonError};
 
 /// A complex number as a real block.
 pub(crate) fn linear_block(y: C64) -> Block<2> {
@@ -223,18 +224,42 @@ pub(crate) fn run_batch<L: Loads>(
     if count == 0 || width == 0 {
         return;
     }
-    let arch = pulp::Arch::new();
-    // whole SIMD groups per thread
-    let share = count.div_ceil(threads.max(1)).next_multiple_of(8);
-    std::thread::scope(|scope| {
-        let chunks = re.chunks_mut(share * width).zip(im.chunks_mut(share * width)).zip(iterations.chunks_mut(share));
-        for (k, ((re, im), iterations)) in chunks.enumerate() {
-            let task = Task { kernel, loads, first: k * share, rows: Rows { re, im, iterations }, tolerance, scale };
-            if count <= share {
-                arch.dispatch(task);
-            } else {
-                scope.spawn(move || arch.dispatch(task));
-            }
+    let piece = piece(count, threads);
+    let rows = re.chunks_mut(piece * width).zip(im.chunks_mut(piece * width)).zip(iterations.chunks_mut(piece));
+    share_out(rows, threads, |arch, k, ((re, im), iterations)| {
+        let rows = Rows { re, im, iterations };
+        arch.dispatch(Task { kernel, loads, first: k * piece, rows, tolerance, scale });
+    });
+}
+
+/// Scenarios handed to a thread at a time: whole SIMD groups; several pieces per thread, so that one that is held up does not
+/// hold up the others.
+pub(crate) fn piece(count: usize, threads: usize) -> usize {
+    let pieces = if threads > 1 { 4 * threads } else { 1 };
+    count.div_ceil(pieces).next_multiple_of(8).max(8)
+}
+
+/// Works off numbered pieces on `threads` threads, this one included.
+pub(crate) fn share_out<P: Send>(
+    pieces: impl ExactSizeIterator<Item = P> + Send,
+    threads: usize,
+    work: impl Fn(pulp::Arch, usize, P) + Sync,
+) {
+    let helpers = threads.min(pieces.len()).saturating_sub(1);
+    let queue = Mutex::new(pieces.enumerate());
+    let run = || {
+        let arch = pulp::Arch::new();
+        loop {
+            // a panic elsewhere does not spoil the queue: it holds nothing half done
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((k, piece)) = next else { break };
+            work(arch, k, piece);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(run);
+        }
+        run();
     });
 }

@@ -13,12 +13,16 @@ pub mod measurement;
 pub mod model;
 pub mod network;
 
+mod dense;
 pub mod estimate;
+pub mod estimate_covariance;
 mod estimate_kernel;
 pub mod flow;
 pub mod hosting;
 mod kernel;
 pub mod lost;
+pub mod lost_study;
+pub mod profiles;
 pub mod quality;
 pub mod series;
 mod sparse;

@@ -1,73 +1,63 @@
-//! Lost measurements: the conditional Gaussian of what is missing, given what arrived, by time of day.
+//! Lost measurements: what is missing, given what arrived and what was seen last, with calibrated intervals.
 //!
-//! History gives for every slot of the day a mean and spread per channel; the standardised deviations share one
-//! correlation matrix, shrunk towards its diagonal: `C ← (1 - s) C + s diag C`. With the lost part l and the available
-//! part a, `ẑ_l = µ_l + S_la S_aa⁻¹ (z_a - µ_a)` and `Σ_l = S_ll - S_la S_aa⁻¹ S_al`. With `P = S⁻¹` computed once,
-//! `ẑ_l = µ_l - P_ll⁻¹ P_la (z_a - µ_a)` and `Σ_l = P_ll⁻¹`: one factorisation of the size of the loss. The previous slot's
-//! deviation of each lost channel joins by its lag-one correlation (a scalar Kalman update with decaying gain).
+//! History gives every channel a mean and spread by slot of the day (smoothed over neighbouring slots: three weeks are few).
+//! The standardised deviations follow `d(t) = ρ d(t-1) + e`, with one ρ per channel and one covariance Q of the innovations,
+//! shrunk towards its diagonal: `Q ← (1 - s) Q + s diag Q`. A Kalman filter carries the covariance of what is unknown from
+//! slot to slot: predicted `P⁻ = ρ P ρ + Q`; what arrives is exact, so the lost part l given the available part a is
+//! `d_l = d⁻_l + P⁻_la P⁻_aa⁻¹ (d_a - d⁻_a)`, `P_l = P⁻_ll - P⁻_la P⁻_aa⁻¹ P⁻_al`: one elimination, whatever the pattern.
+//!
+//! Household loads are not Gaussian, so the spread is calibrated inside the history: days are left out, losses are drawn on
+//! them, and the 90 % quantile of the standardised errors becomes a factor, by how long ago a channel was last seen.
 //! Recovered values are estimates with intervals; they are never readings.
 
+use crate::bench::Draw;
+use crate::dense::condition;
 use crate::error::GridError;
 
-/// A dense symmetric positive definite factor, lower triangle, row-major.
-#[derive(Debug, Clone)]
-struct Cholesky {
-    n: usize,
-    lower: Vec<f64>,
+/// 90 % of a normal variable lies within this many standard deviations.
+pub const INTERVAL_90: f64 = 1.644_853_6;
+/// Weight of slots around one when its mean and spread are learned: a normal curve of this width, in slots of 15 minutes.
+const SMOOTHING_SLOTS: f64 = 3.0;
+/// Calibration classes end at these parts of a day since a channel was last seen (half an hour, three hours); the last is open.
+const AGE_CLASSES: [f64; 2] = [2.0 / 96.0, 12.0 / 96.0];
+const FOLDS: usize = 7;
+
+/// Which measurements are lost over time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outage {
+    /// Every value on its own with this probability.
+    Random { share: f64 },
+    /// A share of neighbouring channels (those of one concentrator) for a run of slots, then all is well for as long.
+    Concentrator { share: f64, slots: usize },
 }
 
-impl Cholesky {
-    fn new(n: usize, matrix: &[f64]) -> Option<Self> {
-        let mut lower = matrix.to_vec();
-        for j in 0..n {
-            for k in 0..j {
-                let factor = lower[j * n + k];
-                for i in j..n {
-                    lower[i * n + j] -= lower[i * n + k] * factor;
+impl Outage {
+    /// Draws `slots` rows of `channels`: true where the value is lost.
+    pub fn draw(&self, slots: usize, channels: usize, draw: &mut Draw) -> Vec<bool> {
+        let mut lost = vec![false; slots * channels];
+        match *self {
+            Outage::Random { share } => lost.iter_mut().for_each(|l| *l = draw.uniform() < share),
+            Outage::Concentrator { share, slots: length } => {
+                let width = ((share * channels as f64).round() as usize).clamp(1, channels);
+                let mut at = 0;
+                while at < slots {
+                    let first = ((draw.uniform() * (channels - width + 1) as f64) as usize).min(channels - width);
+                    for row in at..(at + length).min(slots) {
+                        lost[row * channels + first..row * channels + first + width].fill(true);
+                    }
+                    at += 2 * length.max(1);
                 }
             }
-            let pivot = lower[j * n + j];
-            if pivot.is_nan() || pivot <= 0.0 {
-                return None;
-            }
-            let root = pivot.sqrt();
-            for i in j..n {
-                lower[i * n + j] /= root;
-            }
         }
-        Some(Self { n, lower })
+        lost
     }
+}
 
-    fn solve(&self, x: &mut [f64]) {
-        let n = self.n;
-        for i in 0..n {
-            for k in 0..i {
-                x[i] -= self.lower[i * n + k] * x[k];
-            }
-            x[i] /= self.lower[i * n + i];
-        }
-        for i in (0..n).rev() {
-            for k in i + 1..n {
-                x[i] -= self.lower[k * n + i] * x[k];
-            }
-            x[i] /= self.lower[i * n + i];
-        }
-    }
-
-    fn inverse(&self) -> Vec<f64> {
-        let n = self.n;
-        let mut out = vec![0.0; n * n];
-        let mut column = vec![0.0; n];
-        for j in 0..n {
-            column.fill(0.0);
-            column[j] = 1.0;
-            self.solve(&mut column);
-            for i in 0..n {
-                out[i * n + j] = column[i];
-            }
-        }
-        out
-    }
+/// Factors on standard deviations that make 90 % intervals hold 90 % of the errors, by age class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    pub single: [f64; 3],
+    pub total: [f64; 3],
 }
 
 /// What history says about a set of channels.
@@ -78,10 +68,13 @@ pub struct History {
     /// slot-major
     mean: Vec<f64>,
     spread: Vec<f64>,
-    /// inverse of the shrunk correlation matrix
-    precision: Vec<f64>,
+    /// covariance of the standardised deviations
+    stationary: Vec<f64>,
+    /// covariance of their innovations
+    innovation: Vec<f64>,
     /// correlation of a channel's deviation with its deviation one slot earlier
     lag_one: Vec<f64>,
+    calibration: Calibration,
 }
 
 /// Recovered values of the lost channels of one slot.
@@ -90,26 +83,27 @@ pub struct Recovered {
     /// The lost channels, in the order of `values` and `covariance`.
     pub channels: Vec<usize>,
     pub values: Vec<f64>,
-    /// Full covariance of the errors, row-major.
+    /// Full covariance of the errors, row-major, calibrated value by value.
     pub covariance: Vec<f64>,
+    total_sigma: f64,
 }
 
 impl Recovered {
-    /// Standard deviation of each recovered value.
+    /// Standard deviation of each recovered value; the value ± [`INTERVAL_90`] of it is the 90 % interval.
     pub fn sigmas(&self) -> Vec<f64> {
         let n = self.channels.len();
         (0..n).map(|i| self.covariance[i * n + i].max(0.0).sqrt()).collect()
     }
 
-    /// Sum of all recovered values and its standard deviation.
+    /// Sum of all recovered values and its calibrated standard deviation.
     pub fn total(&self) -> (f64, f64) {
-        (self.values.iter().sum(), self.covariance.iter().sum::<f64>().max(0.0).sqrt())
+        (self.values.iter().sum(), self.total_sigma)
     }
 }
 
 impl History {
     /// Learns from complete days: `values` row-major, one row per slot, `channels` columns, first row at the start of a day.
-    /// `shrinkage` in 0–1, about 0.05.
+    /// `shrinkage` in 0–1, about 0.05. Intervals are calibrated when there are seven days or more.
     ///
     /// # Errors
     /// Fewer than two days, a value that is not finite, or a shrinkage outside its range.
@@ -129,42 +123,42 @@ impl History {
         if !(0.0..=1.0).contains(&shrinkage) {
             return Err(GridError::element("shrinkage", format!("{shrinkage} is not between 0 and 1")));
         }
+        let mut history = Self::plain(values, channels, slots_per_day, shrinkage);
+        if values.len() / width >= FOLDS {
+            history.calibration = calibrate(values, channels, slots_per_day, shrinkage)?;
+        }
+        Ok(history)
+    }
+
+    /// Learns without calibration.
+    fn plain(values: &[f64], channels: usize, slots_per_day: usize, shrinkage: f64) -> Self {
+        let width = channels * slots_per_day;
         let (mean, spread) = daily_shape(values, channels, slots_per_day);
         let rows = values.len() / channels;
-        let mut deviation = vec![0.0; values.len()];
-        for (at, d) in deviation.iter_mut().enumerate() {
-            let shape = at % width;
-            *d = (values[at] - mean[shape]) / spread[shape];
-        }
-        let mut correlation = vec![0.0; channels * channels];
+        let deviation: Vec<f64> =
+            values.iter().enumerate().map(|(at, v)| (v - mean[at % width]) / spread[at % width]).collect();
         let mut lag_one = vec![0.0; channels];
-        for row in 0..rows {
-            let d = &deviation[row * channels..(row + 1) * channels];
-            for i in 0..channels {
-                for j in 0..=i {
-                    correlation[i * channels + j] += d[i] * d[j];
-                }
-            }
-            if row > 0 {
-                for (i, lag) in lag_one.iter_mut().enumerate() {
-                    *lag += d[i] * deviation[(row - 1) * channels + i];
-                }
-            }
+        let mut own = vec![f64::MIN_POSITIVE; channels];
+        for (at, d) in deviation.iter().enumerate().skip(channels) {
+            lag_one[at % channels] += d * deviation[at - channels];
+            own[at % channels] += d * d;
         }
-        for i in 0..channels {
-            let own = correlation[i * channels + i].max(f64::MIN_POSITIVE);
-            lag_one[i] = (lag_one[i] / own).clamp(-0.99, 0.99);
-            for j in 0..=i {
-                let scaled = correlation[i * channels + j] / rows as f64;
-                let shrunk = if i == j { scaled.max(1e-9) } else { (1.0 - shrinkage) * scaled };
-                correlation[i * channels + j] = shrunk;
-                correlation[j * channels + i] = shrunk;
-            }
+        for (lag, own) in lag_one.iter_mut().zip(&own) {
+            *lag = (*lag / own).clamp(-0.99, 0.99);
         }
-        let factor = Cholesky::new(channels, &correlation).ok_or_else(|| {
-            GridError::element("history", "its channels are linearly dependent: use more days or a larger shrinkage")
-        })?;
-        Ok(Self { channels, slots_per_day, mean, spread, precision: factor.inverse(), lag_one })
+        let innovations: Vec<f64> = (channels..deviation.len())
+            .map(|at| deviation[at] - lag_one[at % channels] * deviation[at - channels])
+            .collect();
+        Self {
+            channels,
+            slots_per_day,
+            mean,
+            spread,
+            stationary: shrunk_covariance(&deviation, channels, rows, shrinkage),
+            innovation: shrunk_covariance(&innovations, channels, rows - 1, shrinkage),
+            lag_one,
+            calibration: Calibration { single: [1.0; 3], total: [1.0; 3] },
+        }
     }
 
     /// Mean and standard deviation of a channel at a slot of the day.
@@ -173,96 +167,208 @@ impl History {
         (self.mean[at], self.spread[at])
     }
 
-    /// Estimates the channels that are `None` in `now`. `previous` holds the slot before, where known.
-    ///
-    /// # Errors
-    /// Slices of the wrong length, a value that is not finite.
-    pub fn recover(
-        &self,
-        slot_of_day: usize,
-        now: &[Option<f64>],
-        previous: Option<&[Option<f64>]>,
-    ) -> Result<Recovered, GridError> {
-        let n = self.channels;
-        for values in [Some(now), previous].into_iter().flatten() {
-            if values.len() != n {
-                return Err(GridError::Length { what: "the values of a slot", found: values.len(), expected: n });
-            }
-            if let Some(bad) = values.iter().position(|v| v.is_some_and(|v| !v.is_finite())) {
-                return Err(GridError::element(format!("channel {bad}"), "its value is not a finite number"));
-            }
-        }
-        let lost: Vec<usize> = (0..n).filter(|&i| now[i].is_none()).collect();
-        let m = lost.len();
-        let deviation = |i: usize, value: f64, slot: usize| {
-            let (mean, spread) = self.usual(i, slot);
-            (value - mean) / spread
-        };
-        // information form: P_ll x = -P_la d_a
-        let mut information = vec![0.0; m * m];
-        let mut x = vec![0.0; m];
-        for (r, &i) in lost.iter().enumerate() {
-            for (c, &j) in lost.iter().enumerate() {
-                information[r * m + c] = self.precision[i * n + j];
-            }
-            for (j, value) in now.iter().enumerate() {
-                if let Some(value) = value {
-                    x[r] -= self.precision[i * n + j] * deviation(j, *value, slot_of_day);
-                }
-            }
-            let before = previous.and_then(|p| p[i]);
-            if let Some(before) = before {
-                self.add_previous(
-                    &mut information,
-                    &mut x,
-                    m,
-                    r,
-                    i,
-                    deviation(i, before, slot_of_day + self.slots_per_day - 1),
-                );
-            }
-        }
-        let factor = Cholesky::new(m, &information)
-            .ok_or_else(|| GridError::element("history", "its precision matrix is not positive definite"))?;
-        factor.solve(&mut x);
-        let mut covariance = factor.inverse();
-        let spread: Vec<f64> = lost.iter().map(|&i| self.usual(i, slot_of_day).1).collect();
-        for r in 0..m {
-            for c in 0..m {
-                covariance[r * m + c] *= spread[r] * spread[c];
-            }
-        }
-        let values = lost.iter().zip(&x).map(|(&i, d)| {
-            let (mean, spread) = self.usual(i, slot_of_day);
-            mean + spread * d
-        });
-        Ok(Recovered { values: values.collect(), covariance, channels: lost })
+    /// The factors found by calibration.
+    pub fn calibration(&self) -> Calibration {
+        self.calibration
     }
 
-    /// Adds `d(t) = ρ d(t-1) + noise` as a further observation of a lost channel. What the previous value says beyond the
-    /// prior of variance 1 is the information ρ²/(1-ρ²) about d.
-    fn add_previous(&self, information: &mut [f64], x: &mut [f64], m: usize, r: usize, channel: usize, before: f64) {
-        let rho = self.lag_one[channel];
-        let weight = rho * rho / (1.0 - rho * rho);
-        information[r * m + r] += weight;
-        if rho.abs() > 1e-6 {
-            x[r] += weight * before / rho;
+    /// A filter that knows nothing but the history yet.
+    pub fn filter(&self) -> Filter<'_> {
+        Filter {
+            history: self,
+            deviation: vec![0.0; self.channels],
+            covariance: self.stationary.clone(),
+            age: vec![u32::MAX; self.channels],
+            started: false,
         }
     }
 }
 
-/// Mean and standard deviation by slot of the day; the spread is floored at a tenth of the channel's overall spread.
+/// Follows the channels slot by slot.
+#[derive(Debug, Clone)]
+pub struct Filter<'a> {
+    history: &'a History,
+    deviation: Vec<f64>,
+    /// of the deviations, given everything so far; zero where a channel was just seen
+    covariance: Vec<f64>,
+    /// slots since a channel was seen
+    age: Vec<u32>,
+    started: bool,
+}
+
+impl Filter<'_> {
+    /// Takes the next slot and estimates the channels that are `None` in it.
+    ///
+    /// # Errors
+    /// A slice of the wrong length, a value that is not finite; the filter is then as before.
+    pub fn step(&mut self, slot_of_day: usize, now: &[Option<f64>]) -> Result<Recovered, GridError> {
+        let n = self.history.channels;
+        if now.len() != n {
+            return Err(GridError::Length { what: "the values of a slot", found: now.len(), expected: n });
+        }
+        if let Some(bad) = now.iter().position(|v| v.is_some_and(|v| !v.is_finite())) {
+            return Err(GridError::element(format!("channel {bad}"), "its value is not a finite number"));
+        }
+        let order: Vec<usize> =
+            (0..n).filter(|&i| now[i].is_some()).chain((0..n).filter(|&i| now[i].is_none())).collect();
+        let known = now.iter().flatten().count();
+        let (lost, m) = (order[known..].to_vec(), n - known);
+        let (predicted, mut matrix) = self.predict(&order);
+        let mut gap = vec![0.0; n];
+        for (k, &i) in order[..known].iter().enumerate() {
+            let (mean, spread) = self.history.usual(i, slot_of_day);
+            self.deviation[i] = (now[i].unwrap_or(mean) - mean) / spread;
+            gap[k] = self.deviation[i] - predicted[i];
+            self.age[i] = 0;
+        }
+        condition(n, known, &mut matrix, &mut gap).ok_or_else(|| {
+            GridError::element("history", "its channels are linearly dependent: use more days or a larger shrinkage")
+        })?;
+        self.covariance.fill(0.0);
+        for r in 0..m {
+            let i = lost[r];
+            self.deviation[i] = predicted[i] + gap[known + r];
+            self.age[i] = self.age[i].saturating_add(1);
+            for c in r..m {
+                let value = matrix[(known + r) * n + known + c];
+                self.covariance[i * n + lost[c]] = value;
+                self.covariance[lost[c] * n + i] = value;
+            }
+        }
+        self.started = true;
+        Ok(self.recovered(slot_of_day, lost))
+    }
+
+    /// Predicted deviations by channel, and their covariance in the given order (upper triangle).
+    fn predict(&self, order: &[usize]) -> (Vec<f64>, Vec<f64>) {
+        let History { channels: n, innovation, lag_one, .. } = self.history;
+        let n = *n;
+        let mut matrix = vec![0.0; n * n];
+        for (r, &i) in order.iter().enumerate() {
+            for (c, &j) in order.iter().enumerate().skip(r) {
+                let at = i * n + j;
+                matrix[r * n + c] = if self.started {
+                    lag_one[i] * lag_one[j] * self.covariance[at] + innovation[at]
+                } else {
+                    self.covariance[at]
+                };
+            }
+        }
+        (self.deviation.iter().zip(lag_one).map(|(d, rho)| rho * d).collect(), matrix)
+    }
+
+    fn recovered(&self, slot_of_day: usize, lost: Vec<usize>) -> Recovered {
+        let (n, m) = (self.history.channels, lost.len());
+        let usual: Vec<(f64, f64)> = lost.iter().map(|&i| self.history.usual(i, slot_of_day)).collect();
+        let Calibration { single, total } = self.history.calibration;
+        let age = |i: usize| f64::from(self.age[i]) / self.history.slots_per_day as f64;
+        let mut covariance = vec![0.0; m * m];
+        let mut sum = 0.0;
+        for r in 0..m {
+            for c in 0..m {
+                let raw = self.covariance[lost[r] * n + lost[c]] * usual[r].1 * usual[c].1;
+                sum += raw;
+                covariance[r * m + c] = raw * single[age_class(age(lost[r]))] * single[age_class(age(lost[c]))];
+            }
+        }
+        let mean_age = lost.iter().map(|&i| age(i)).sum::<f64>() / m.max(1) as f64;
+        Recovered {
+            values: lost.iter().zip(&usual).map(|(&i, (mean, spread))| mean + spread * self.deviation[i]).collect(),
+            covariance,
+            total_sigma: sum.max(0.0).sqrt() * total[age_class(mean_age)],
+            channels: lost,
+        }
+    }
+}
+
+fn age_class(days: f64) -> usize {
+    AGE_CLASSES.iter().take_while(|end| days > **end).count()
+}
+
+/// Leaves out one block of days after the other, draws losses on it and compares the errors with what the filter claims.
+fn calibrate(values: &[f64], channels: usize, slots_per_day: usize, shrinkage: f64) -> Result<Calibration, GridError> {
+    let width = channels * slots_per_day;
+    let days = values.len() / width;
+    let mut draw = Draw::new(0x1057);
+    let (mut single, mut total): ([Vec<f64>; 3], [Vec<f64>; 3]) = Default::default();
+    for fold in 0..FOLDS {
+        let (from, to) = (fold * days / FOLDS * width, (fold + 1) * days / FOLDS * width);
+        let rest = [&values[..from], &values[to..]].concat();
+        let history = History::plain(&rest, channels, slots_per_day, shrinkage);
+        for outage in [
+            Outage::Random { share: 0.2 },
+            Outage::Concentrator { share: 0.25, slots: 4 },
+            Outage::Concentrator { share: 0.25, slots: slots_per_day },
+        ] {
+            let lost = outage.draw((to - from) / channels, channels, &mut draw);
+            let mut filter = history.filter();
+            for (row, (truth, lost)) in
+                values[from..to].chunks_exact(channels).zip(lost.chunks_exact(channels)).enumerate()
+            {
+                let now: Vec<Option<f64>> = truth.iter().zip(lost).map(|(v, l)| (!l).then_some(*v)).collect();
+                let found = filter.step(row % slots_per_day, &now)?;
+                if row == 0 || found.channels.is_empty() {
+                    continue;
+                }
+                let mut age = 0.0;
+                for ((&i, value), sigma) in found.channels.iter().zip(&found.values).zip(found.sigmas()) {
+                    let own = f64::from(filter.age[i]) / slots_per_day as f64;
+                    single[age_class(own)].push((value - truth[i]).abs() / sigma);
+                    age += own / found.channels.len() as f64;
+                }
+                let (sum, sigma) = found.total();
+                let wanted: f64 = found.channels.iter().map(|&i| truth[i]).sum();
+                total[age_class(age)].push((sum - wanted).abs() / sigma);
+            }
+        }
+    }
+    Ok(Calibration { single: single.map(factor_90), total: total.map(factor_90) })
+}
+
+/// The factor that makes 90 % of the standardised errors lie within [`INTERVAL_90`]; 1 for too few errors.
+fn factor_90(mut errors: Vec<f64>) -> f64 {
+    errors.retain(|e| e.is_finite());
+    if errors.len() < 50 {
+        return 1.0;
+    }
+    errors.sort_by(f64::total_cmp);
+    errors[errors.len() * 9 / 10] / INTERVAL_90
+}
+
+fn shrunk_covariance(deviation: &[f64], channels: usize, rows: usize, shrinkage: f64) -> Vec<f64> {
+    let mut out = vec![0.0; channels * channels];
+    for d in deviation.chunks_exact(channels) {
+        for (row, &own) in out.chunks_exact_mut(channels).zip(d) {
+            for (x, other) in row.iter_mut().zip(d) {
+                *x += own * other;
+            }
+        }
+    }
+    for (at, x) in out.iter_mut().enumerate() {
+        let share = if at / channels == at % channels { 1.0 } else { 1.0 - shrinkage };
+        *x *= share / rows as f64;
+        if at / channels == at % channels {
+            *x = x.max(1e-6);
+        }
+    }
+    out
+}
+
+/// Mean and standard deviation by slot of the day, smoothed around the day; the spread is floored at a tenth of the
+/// channel's overall spread.
 fn daily_shape(values: &[f64], channels: usize, slots_per_day: usize) -> (Vec<f64>, Vec<f64>) {
     let width = channels * slots_per_day;
     let days = (values.len() / width) as f64;
     let mut mean = vec![0.0; width];
-    let mut square = vec![0.0; width];
     for (at, v) in values.iter().enumerate() {
         mean[at % width] += v / days;
     }
+    let mean = smooth(&mean, channels, slots_per_day);
+    let mut square = vec![0.0; width];
     for (at, v) in values.iter().enumerate() {
         square[at % width] += (v - mean[at % width]).powi(2) / (days - 1.0);
     }
+    let square = smooth(&square, channels, slots_per_day);
     let mut floor = vec![0.0; channels];
     for (at, s) in square.iter().enumerate() {
         floor[at % channels] += s / slots_per_day as f64;
@@ -272,19 +378,39 @@ fn daily_shape(values: &[f64], channels: usize, slots_per_day: usize) -> (Vec<f6
     (mean, spread)
 }
 
+/// A weighted mean over neighbouring slots, around the clock; the width keeps its meaning in hours.
+fn smooth(values: &[f64], channels: usize, slots_per_day: usize) -> Vec<f64> {
+    let width = SMOOTHING_SLOTS * slots_per_day as f64 / 96.0;
+    let reach = ((3.0 * width) as usize).min(slots_per_day.saturating_sub(1) / 2);
+    let weights: Vec<f64> =
+        (0..=2 * reach).map(|k| (-0.5 * ((k as f64 - reach as f64) / width).powi(2)).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let mut out = vec![0.0; values.len()];
+    for slot in 0..slots_per_day {
+        for (k, w) in weights.iter().enumerate() {
+            let from = (slot + slots_per_day + k - reach) % slots_per_day * channels;
+            for c in 0..channels {
+                out[slot * channels + c] += w / sum * values[from + c];
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Draw;
 
-    /// Channels that share a weather-like factor, so that the arrived ones tell about the lost ones.
+    /// Channels that share a weather-like factor and keep some of their deviation from slot to slot.
     fn days(count: usize, draw: &mut Draw) -> Vec<f64> {
         let mut out = Vec::new();
+        let mut own = [0.0; 6];
         for slot in 0..count * 24 {
             let common = draw.normal();
-            for channel in 0..6 {
-                let shape = 2.0 + (slot % 24) as f64 / 24.0 + channel as f64;
-                out.push(shape + 0.8 * common + 0.3 * draw.normal());
+            for (channel, own) in own.iter_mut().enumerate() {
+                *own = 0.7 * *own + 0.3 * draw.normal();
+                let shape = 2.0 + (slot as f64 / 24.0 * std::f64::consts::TAU).sin() + channel as f64;
+                out.push(shape + 0.8 * common + *own);
             }
         }
         out
@@ -295,28 +421,56 @@ mod tests {
         let mut draw = Draw::new(11);
         let history = History::learn(&days(60, &mut draw), 6, 24, 0.05).expect("clean history");
         let test = days(60, &mut draw);
-        let (mut inside, mut total, mut squared, mut squared_mean) = (0, 0, 0.0, 0.0);
+        let mut filter = history.filter();
+        let (mut inside, mut total, mut squared, mut squared_mean) = (0u32, 0u32, 0.0, 0.0);
         for (row, truth) in test.chunks_exact(6).enumerate() {
             let now: Vec<Option<f64>> = truth.iter().enumerate().map(|(i, v)| (i > 1).then_some(*v)).collect();
-            let recovered = history.recover(row % 24, &now, None).expect("finite input");
+            let recovered = filter.step(row % 24, &now).expect("finite input");
             for ((&i, value), sigma) in recovered.channels.iter().zip(&recovered.values).zip(recovered.sigmas()) {
                 let error = value - truth[i];
                 squared += error * error;
                 squared_mean += (history.usual(i, row % 24).0 - truth[i]).powi(2);
-                inside += usize::from(error.abs() < 1.645 * sigma);
+                inside += u32::from(error.abs() < INTERVAL_90 * sigma);
                 total += 1;
             }
         }
-        assert!(squared < 0.35 * squared_mean, "{squared} against {squared_mean}");
-        let coverage = f64::from(inside as u32) / f64::from(total as u32);
-        assert!((0.86..0.94).contains(&coverage), "{coverage}");
+        assert!(squared < 0.5 * squared_mean, "{squared} against {squared_mean}");
+        let coverage = f64::from(inside) / f64::from(total);
+        assert!((0.87..0.93).contains(&coverage), "{coverage}");
+    }
+
+    #[test]
+    fn the_last_value_seen_helps_and_its_weight_fades() {
+        let mut draw = Draw::new(12);
+        let mut values = Vec::new();
+        let mut state = [0.0; 2];
+        for _ in 0..40 * 24 {
+            for s in &mut state {
+                *s = 0.9 * *s + draw.normal();
+                values.push(*s);
+            }
+        }
+        let history = History::learn(&values, 2, 24, 0.05).expect("clean history");
+        let mut filter = history.filter();
+        filter.step(0, &[Some(4.0), Some(0.0)]).expect("finite input");
+        let mut steps = Vec::new();
+        for slot in 1..24 {
+            let found = filter.step(slot, &[None, Some(0.0)]).expect("finite input");
+            steps.push((found.values[0] - history.usual(0, slot).0, found.sigmas()[0]));
+        }
+        let ((first, narrow), (last, wide)) = (steps[0], steps[22]);
+        assert!(first > 2.5 && last.abs() < 1.0, "{first} then {last}");
+        assert!(wide > 1.5 * narrow, "{narrow} then {wide}");
     }
 
     #[test]
     fn nothing_lost_is_nothing_recovered() {
         let mut draw = Draw::new(3);
         let history = History::learn(&days(10, &mut draw), 6, 24, 0.05).expect("clean history");
-        assert!(history.recover(0, &[Some(1.0); 6], None).expect("finite input").values.is_empty());
-        assert!(history.recover(0, &[Some(f64::NAN); 6], None).is_err());
+        let mut filter = history.filter();
+        assert!(filter.step(0, &[Some(1.0); 6]).expect("finite input").values.is_empty());
+        assert!(filter.step(0, &[Some(f64::NAN); 6]).is_err());
+        assert!(filter.step(0, &[None; 5]).is_err());
+        assert_eq!(filter.step(1, &[None; 6]).expect("all lost").values.len(), 6);
     }
 }

@@ -159,6 +159,17 @@ impl Model {
         i
     }
 
+    /// Whether two buses are joined without impedance.
+    pub fn same_node(&self, a: usize, b: usize) -> bool {
+        self.node_of_bus[a] == self.node_of_bus[b]
+    }
+
+    /// Power that the node of a bus injects at the voltages of all buses, pu; of all buses fused with it together.
+    pub fn node_injection(&self, bus: usize, v: &[C64]) -> C64 {
+        let nodes: Vec<C64> = self.buses_of_node.iter().map(|b| v[b[0]]).collect();
+        v[bus] * self.node_currents(&nodes)[self.node_of_bus[bus]].conj()
+    }
+
     /// Spreads node values over the buses.
     pub(crate) fn to_buses(&self, nodes: &[C64]) -> Vec<C64> {
         self.node_of_bus.iter().map(|&n| nodes[n]).collect()

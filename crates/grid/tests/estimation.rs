@@ -5,6 +5,7 @@ mod support;
 use grid::Complex64 as C64;
 use grid::bench::Draw;
 use grid::estimate::{Estimator, estimate};
+use grid::estimate_covariance::CorrelatedGroup;
 use grid::flow::{State, solve, solve_injections};
 use grid::measurement::{Measurement, Quantity, Side};
 use grid::model::Model;
@@ -57,6 +58,26 @@ fn case(seed: u64, buses: usize, chords: usize, noise: f64) -> (Network, Vec<Mea
     (network, measurements, zero)
 }
 
+/// Makes up to six injections a group with a random covariance; their sigmas follow it.
+fn correlated(seed: u64, measurements: &mut [Measurement]) -> CorrelatedGroup {
+    let mut draw = Draw::new(seed ^ 5);
+    let injections = (0..measurements.len()).filter(|&k| {
+        matches!(measurements[k].quantity, Quantity::ActiveInjection { .. } | Quantity::ReactiveInjection { .. })
+    });
+    let chosen: Vec<usize> = injections.take(6).collect();
+    let m = chosen.len();
+    let factors: Vec<f64> = (0..m * m).map(|_| 0.002 * draw.normal()).collect();
+    let mut covariance = vec![0.0; m * m];
+    for r in 0..m {
+        for c in 0..m {
+            covariance[r * m + c] = (0..m).map(|k| factors[r * m + k] * factors[c * m + k]).sum();
+        }
+        covariance[r * m + r] += 1e-6;
+        measurements[chosen[r]].sigma_pu = covariance[r * m + r].sqrt();
+    }
+    CorrelatedGroup { measurements: chosen, covariance }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -89,6 +110,54 @@ proptest! {
         }
         let [up, down] = [step, -step].map(|s| objective(&found.state.injection, found.state.v[slack] * (1.0 + s)));
         prop_assert!((up - down).abs() < 1e-3 * (up + down - 2.0 * base), "slope at the slack bus");
+    }
+
+    #[test]
+    fn correlated_injections_are_weighed_with_their_full_covariance(seed: u64, buses in 4usize..16) {
+        let (network, mut measurements, zero) = case(seed, buses, 1, 1.0);
+        let model = Model::new(&network).unwrap();
+        let group = correlated(seed, &mut measurements);
+        let m = group.measurements.len();
+        let estimator = Estimator::new(&model, &measurements, &zero).unwrap();
+        let found = estimator.estimate_correlated(&group).unwrap();
+        let slack = network.slack().unwrap();
+        let objective = |power: &[C64], v0: C64| {
+            let state = solve_injections(&model, power, v0).unwrap();
+            let residuals: Vec<f64> = measurements.iter().map(|m| m.value_pu - value(&state, m.quantity)).collect();
+            let outside = (0..residuals.len()).filter(|k| !group.measurements.contains(k));
+            let alone: f64 = outside.map(|k| (residuals[k] / measurements[k].sigma_pu).powi(2)).sum();
+            let own: Vec<C64> = group.measurements.iter().map(|&k| C64::new(residuals[k], 0.0)).collect();
+            let matrix = (0..m).map(|r| (0..m).map(|c| C64::new(group.covariance[r * m + c], 0.0)).collect()).collect();
+            let weighted = support::dense_solve(matrix, own.clone());
+            alone + own.iter().zip(&weighted).map(|(a, b)| a.re * b.re).sum::<f64>()
+        };
+        let state = &found.estimate.state;
+        let base = objective(&state.injection, state.v[slack]);
+        prop_assert!((base - found.estimate.objective).abs() < 1e-6 * base.max(1.0));
+        let step = 1e-5;
+        for bus in (0..buses).filter(|b| *b != slack && !zero.contains(b)) {
+            for direction in [C64::ONE, C64::I] {
+                let [up, down] = [step, -step].map(|s| {
+                    let mut power = state.injection.clone();
+                    power[bus] += direction * s;
+                    objective(&power, state.v[slack])
+                });
+                prop_assert!((up - down).abs() < 1e-3 * (up + down - 2.0 * base), "slope at bus {bus}");
+            }
+        }
+        // with its diagonal only, the group is what the plain estimator sees, and so are the uncertainties
+        let mut diagonal = group.clone();
+        (0..m * m).filter(|k| k / m != k % m).for_each(|k| diagonal.covariance[k] = 0.0);
+        let same = estimator.estimate_correlated(&diagonal).unwrap();
+        let plain = estimator.estimate().unwrap();
+        let sigmas = estimator.assess(&plain).unwrap().vm_sigma_pu;
+        for bus in 0..buses {
+            prop_assert!((same.estimate.state.v[bus] - plain.state.v[bus]).norm() < 1e-10);
+            prop_assert!((same.vm_sigma_pu[bus] - sigmas[bus]).abs() < 1e-6 * sigmas[bus]);
+        }
+        for k in 0..m {
+            prop_assert!(found.covariance[k * m + k] <= group.covariance[k * m + k] * (1.0 + 1e-9));
+        }
     }
 
     #[test]

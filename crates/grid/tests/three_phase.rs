@@ -1,6 +1,8 @@
 //! Three-phase power flow on hand-made networks.
 
 use grid::Complex64 as C64;
+use grid::threephase::dense_check::{distance_to_optimum, measurements_of};
+use grid::threephase::estimate::{PhaseEstimator, PhaseMeasurement, PhaseQuantity, SourceKnowledge};
 use grid::threephase::{PhaseLoad, PhaseLoadModel, PhaseNetwork, PhaseScenarios, PhaseSolver, PhaseVoltages};
 use grid::{GridError, Tolerance};
 
@@ -125,4 +127,79 @@ fn nonsense_is_named() {
     let mut bad = network(PhaseLoadModel::Power, false, [1.0; 3]);
     bad.source_a.fill(C64::ZERO);
     assert!(matches!(PhaseSolver::new(&bad), Err(GridError::NoSlack)));
+}
+
+#[test]
+fn exact_measurements_give_back_the_power_flow() {
+    for model in [PhaseLoadModel::Power, PhaseLoadModel::Current, PhaseLoadModel::Impedance] {
+        for delta in [false, true] {
+            let network = network(model, delta, [6000.0, 2000.0, 4000.0]);
+            let flow = PhaseSolver::new(&network).unwrap().solve().unwrap();
+            let measurements = measurements_of(&network, &flow.v, 0.0, 1);
+            let found =
+                PhaseEstimator::new(&network, &measurements, SourceKnowledge::default()).unwrap().estimate().unwrap();
+            for (a, b) in found.v.iter().zip(&flow.v) {
+                assert!((a - b).norm() < 1e-9, "{model:?} {delta}");
+            }
+            assert!(found.objective < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn noisy_measurements_give_the_dense_optimum() {
+    for seed in 0..12 {
+        let delta = seed % 2 == 1;
+        let network = network(PhaseLoadModel::Power, delta, [6000.0, 2000.0, 4000.0]);
+        let flow = PhaseSolver::new(&network).unwrap().solve().unwrap();
+        let source = SourceKnowledge { magnitude: 1.01, magnitude_sigma: 0.02, angle_sigma_rad: 0.01 };
+        let mut measurements = measurements_of(&network, &flow.v, 3.0, seed);
+        for (from, to) in [(0, None), (1, None), (2, None), (3, Some(4)), (5, None)] {
+            let d = flow.v[from] - to.map_or(C64::ZERO, |t: usize| flow.v[t]);
+            measurements.push(PhaseMeasurement {
+                quantity: PhaseQuantity::Voltage { from, to },
+                value: d.norm() + f64::from(from as u32) - 2.0,
+                sigma: 1.0,
+            });
+        }
+        let found = PhaseEstimator::new(&network, &measurements, source).unwrap().estimate().unwrap();
+        assert!(found.objective > 0.5, "noise was seen: {}", found.objective);
+        let distance = distance_to_optimum(&network, &measurements, source, &found).unwrap();
+        assert!(distance < 1e-9, "seed {seed}: {distance}");
+    }
+}
+
+#[test]
+fn a_gross_error_stands_out_and_what_is_not_seen_is_named() {
+    let network = network(PhaseLoadModel::Power, false, [6000.0, 2000.0, 4000.0]);
+    let flow = PhaseSolver::new(&network).unwrap().solve().unwrap();
+    let mut measurements = measurements_of(&network, &flow.v, 0.0, 1);
+    for from in 0..6 {
+        let value = flow.v[from].norm();
+        measurements.push(PhaseMeasurement { quantity: PhaseQuantity::Voltage { from, to: None }, value, sigma: 0.2 });
+    }
+    measurements.last_mut().unwrap().value += 3.0;
+    let found = PhaseEstimator::new(&network, &measurements, SourceKnowledge::default()).unwrap().estimate().unwrap();
+    let worst = (0..measurements.len()).max_by(|&a, &b| {
+        let size = |k: usize| found.normalised_residuals[k].unwrap_or(0.0);
+        size(a).total_cmp(&size(b))
+    });
+    assert_eq!(worst, Some(measurements.len() - 1));
+    assert!(found.p_value < 1e-3);
+    // without any measurement of load 2 and with no voltage near it, nothing tells about it
+    let blind: Vec<PhaseMeasurement> = measurements
+        .iter()
+        .filter(|m| {
+            !matches!(m.quantity, PhaseQuantity::ActivePower { load: 2 } | PhaseQuantity::ReactivePower { load: 2 })
+                && !matches!(m.quantity, PhaseQuantity::Voltage { .. })
+        })
+        .copied()
+        .collect();
+    let error = PhaseEstimator::new(&network, &blind, SourceKnowledge::default()).unwrap().estimate().unwrap_err();
+    assert!(error.to_string().contains("load 2"), "{error}");
+    let mut bad = measurements.clone();
+    bad[0].sigma = 0.0;
+    assert!(PhaseEstimator::new(&network, &bad, SourceKnowledge::default()).is_err());
+    bad[0] = PhaseMeasurement { quantity: PhaseQuantity::Voltage { from: 0, to: Some(3) }, value: 1.0, sigma: 1.0 };
+    assert!(PhaseEstimator::new(&network, &bad, SourceKnowledge::default()).is_err());
 }

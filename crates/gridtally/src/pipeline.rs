@@ -5,6 +5,7 @@
 //! | ingest | `ingest.rs` | validate, deduplicate, append durably, then acknowledge |
 //! | balance | `balance.rs` | zone × slot ▶ energy balance |
 //! | investigate | `investigate.rs` | balances, events, history ▶ evidence ▶ case; written policy ▶ control |
+//! | canary | `canary.rs` | each night, known thefts in copies of real zones ▶ live detection rate |
 //! | command | `command.rs` | approved control ▶ meter ▶ verified by reading back (`flight.rs`, `verify.rs` decide) |
 //!
 //! Ingest runs by itself. The others run one after the other in `Pipeline::tick`, at a time that is an argument; what a slot
@@ -12,11 +13,14 @@
 
 pub mod alarm_log;
 pub mod balance;
+pub mod canary;
 pub mod command;
+pub mod doubts;
 pub mod flight;
 pub mod history;
 pub mod ingest;
 pub mod investigate;
+pub mod recompute;
 pub mod tamper;
 pub mod verify;
 
@@ -206,6 +210,8 @@ impl Pipeline {
         let decided = self.investigator.slot(&self.topology, &results, end).await?;
         let mut blobs = self.balancer.documents()?;
         blobs.extend(decided.documents);
+        let alarmed = self.balancer.raised();
+        blobs.extend(canary::night(&self.store, &self.topology, &alarmed, self.balancer.alarms(), end).await?);
         self.store
             .commit_slot(SlotCommit {
                 processed_through: end,
@@ -214,6 +220,8 @@ impl Pipeline {
                 blobs,
                 cases: decided.cases,
                 controls: decided.controls,
+                bases: decided.bases,
+                findings: decided.findings,
                 control_changes: Vec::new(),
             })
             .await?;
@@ -234,6 +242,7 @@ impl Pipeline {
                 blobs: decided.documents,
                 cases: decided.cases,
                 controls: decided.controls,
+                bases: decided.bases,
                 ..SlotCommit::default()
             })
             .await?;

@@ -147,6 +147,13 @@ async fn walk(browser: &Client, base: &str, token: &str, store: &Store) -> Resul
 
     click(browser, "//dl//a[starts-with(@href, '/cases/')]").await?;
     shown(browser, "//section[@aria-label='Commands of this case']//*[.='Verified']").await?;
+    // The rule moved the case on, and the supply card follows the relay.
+    shown(browser, "//li[@aria-current='step'][.='review']").await?;
+    shown(browser, "//section[@aria-label='Supply']//a[contains(., 'Reconnect')]").await?;
+
+    click(browser, "//nav//a[@href='/suspects']").await?;
+    shown(browser, "//h1[.='Suspects']").await?;
+    shown(browser, &format!("//table//th/a[.='{USAGE_POINT}']")).await?;
     Ok(())
 }
 

@@ -43,6 +43,11 @@ impl Credentials {
         *self.write() = all.into_iter().collect();
     }
 
+    /// SHA-256 of a meter's secret, from which the key of its texts is made.
+    pub(crate) fn hash_of(&self, meter: MeterId) -> Option<[u8; 32]> {
+        self.hashes.read().unwrap_or_else(PoisonError::into_inner).get(&meter).copied()
+    }
+
     /// How many meters may connect.
     pub fn len(&self) -> usize {
         self.hashes.read().unwrap_or_else(PoisonError::into_inner).len()

@@ -16,6 +16,7 @@ mod log_once;
 mod mqtt;
 mod registry;
 mod shared;
+mod text;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -32,6 +33,7 @@ pub use credentials::Credentials;
 pub use delivery::{Batch, Delivery, FrameError, Outcome, read_frame};
 pub use http::{FRAMES_PER_POST_MAX, readings_router};
 pub use registry::{Presence, PresenceState, SendError};
+pub use text::{FILES_PER_PASS_MAX, InboxPass, TEXT_BOOT, TextOutcome, TextRefused};
 
 use listener::Places;
 use mqtt::session::End;

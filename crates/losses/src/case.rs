@@ -113,6 +113,9 @@ pub struct Outcome {
     pub reason: String,
     /// Energy found missing (confirmed) or explained (cleared), kWh; not negative.
     pub kwh: f64,
+    /// Of it, what is recovered: billed to whoever used it, kWh; not negative.
+    #[serde(default)]
+    pub recovered_kwh: f64,
 }
 
 /// What somebody does with a case.
@@ -150,6 +153,9 @@ pub enum CaseAction {
         /// Energy found missing or explained, kWh.
         #[serde(default)]
         kwh: f64,
+        /// Of it, what is recovered, kWh.
+        #[serde(default)]
+        recovered_kwh: f64,
     },
 }
 
@@ -177,6 +183,22 @@ pub enum HistoryWhat {
     ImbalanceEnded,
     /// The imbalance came back.
     ImbalanceReturned,
+    /// A file was attached.
+    Attached {
+        /// Its number.
+        attachment: u64,
+        /// Its name.
+        name: String,
+        /// SHA-256 of its content, hexadecimal.
+        sha256: String,
+    },
+    /// A written rule moved the case on.
+    MovedByRule {
+        /// The state reached.
+        to: CaseState,
+        /// The rule, in words.
+        rule: String,
+    },
 }
 
 /// One line of a case's history.
@@ -217,6 +239,14 @@ pub enum CaseError {
     /// An energy is negative or not a number.
     #[error("{0} kWh is not an energy: give zero or more")]
     Energy(f64),
+    /// More is recovered than was found.
+    #[error("{recovered} kWh cannot be recovered of {found} kWh found: correct one of the two")]
+    Recovered {
+        /// Energy found, kWh.
+        found: f64,
+        /// Energy recovered, kWh.
+        recovered: f64,
+    },
     /// The kind and the usage point do not fit together.
     #[error("a case of kind '{}' {}", .0.word(), if .0.names_a_usage_point() { "needs a usage point" } else { "names a zone only, not a usage point" })]
     UsagePoint(CaseKind),
@@ -234,13 +264,35 @@ fn permitted(from: CaseState) -> String {
     if words.is_empty() { "is nothing, it is closed".into() } else { format!("are {}", words.join(", ")) }
 }
 
-/// A usage point that may explain what is missing, as ranked when the case was last explained.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A usage point that may explain what is missing, as ranked when the case was last explained, with everything for and against it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankedSuspect {
     /// Who.
     pub usage_point: UsagePointId,
     /// The score it was ranked by; larger is more suspect.
     pub score: f64,
+    /// Whether it passed a gate of [`crate::explain::ExplainConfig`].
+    #[serde(default)]
+    pub named: bool,
+    /// Energy it may have caused to be missing since the onset, Wh.
+    #[serde(default)]
+    pub estimated_wh: f64,
+    /// Standard deviation of what is missing in its zone over that time: no estimate is better, Wh.
+    #[serde(default)]
+    pub sigma_wh: f64,
+    /// Over how long a time, hours; zero when not known.
+    #[serde(default)]
+    pub hours: f64,
+    /// Events of its meter, the behaviour of its load, and rivals: for and against in one list, strongest first.
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
+}
+
+impl RankedSuspect {
+    /// A suspect of whom only the score is known.
+    pub fn bare(usage_point: UsagePointId, score: f64) -> Self {
+        Self { usage_point, score, named: false, estimated_wh: 0.0, sigma_wh: 0.0, hours: 0.0, evidence: Vec::new() }
+    }
 }
 
 /// A case.
@@ -344,25 +396,30 @@ impl Case {
                 check_text(reason, "the reason")?;
                 self.state = CaseState::Visit;
             }
-            CaseAction::Conclude { verdict, reason, kwh } => self.conclude(*verdict, reason, *kwh)?,
+            CaseAction::Conclude { verdict, reason, kwh, recovered_kwh } => {
+                self.conclude(*verdict, reason, *kwh, *recovered_kwh)?;
+            }
         }
         self.history.push(HistoryEntry { at: now, by: by.into(), what: HistoryWhat::Acted(action) });
         Ok(())
     }
 
-    fn conclude(&mut self, verdict: Verdict, reason: &str, kwh: f64) -> Result<(), CaseError> {
+    fn conclude(&mut self, verdict: Verdict, reason: &str, kwh: f64, recovered_kwh: f64) -> Result<(), CaseError> {
         if self.state == CaseState::New {
             return Err(CaseError::NotReviewed);
         }
         check_text(reason, "the reason")?;
-        if !kwh.is_finite() || kwh < 0.0 {
-            return Err(CaseError::Energy(kwh));
+        if let Some(wrong) = [kwh, recovered_kwh].into_iter().find(|energy| !energy.is_finite() || *energy < 0.0) {
+            return Err(CaseError::Energy(wrong));
+        }
+        if recovered_kwh > kwh {
+            return Err(CaseError::Recovered { found: kwh, recovered: recovered_kwh });
         }
         self.state = match verdict {
             Verdict::Confirmed => CaseState::Confirmed,
             Verdict::Cleared => CaseState::Cleared,
         };
-        self.outcome = Some(Outcome { verdict, reason: reason.into(), kwh });
+        self.outcome = Some(Outcome { verdict, reason: reason.into(), kwh, recovered_kwh });
         Ok(())
     }
 
@@ -414,6 +471,39 @@ impl Case {
         if self.imbalance_ended.take().is_some() {
             self.note(HistoryWhat::ImbalanceReturned, by, now);
         }
+    }
+
+    /// Moves a case that nobody has looked at to review, because of a written rule; any other stays where it is.
+    pub fn review_by_rule(&mut self, rule: &str, by: &str, now: Timestamp) {
+        if self.state == CaseState::New {
+            self.state = CaseState::Review;
+            self.note(HistoryWhat::MovedByRule { to: CaseState::Review, rule: rule.into() }, by, now);
+        }
+    }
+
+    /// Notes that a file was attached; possible in every state, as reports come late.
+    ///
+    /// # Errors
+    /// [`CaseError::HistoryFull`].
+    pub fn attached(
+        &mut self,
+        attachment: u64,
+        name: &str,
+        sha256: &str,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(), CaseError> {
+        if self.history.len() >= HISTORY_MAX {
+            return Err(CaseError::HistoryFull);
+        }
+        self.note(HistoryWhat::Attached { attachment, name: name.into(), sha256: sha256.into() }, by, now);
+        Ok(())
+    }
+
+    /// Whether it is open past its due date.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        // Due until the end of the day.
+        !self.state.is_closed() && self.due.is_some_and(|due| now >= due.plus(86_400))
     }
 
     /// Sum of the signed weights of all evidence (nats): for ranking only.
@@ -473,7 +563,12 @@ mod tests {
             CaseAction::Assign { owner: Some("asha".into()), due },
             CaseAction::Move { to: CaseState::Review },
             CaseAction::AskVisit { reason: "supply still present after disconnection".into() },
-            CaseAction::Conclude { verdict: Verdict::Confirmed, reason: "wire around the meter".into(), kwh: 120.5 },
+            CaseAction::Conclude {
+                verdict: Verdict::Confirmed,
+                reason: "wire around the meter".into(),
+                kwh: 120.5,
+                recovered_kwh: 100.0,
+            },
         ] {
             case.apply(action, "asha", Timestamp(2_000)).expect("permitted");
         }
@@ -493,7 +588,12 @@ mod tests {
     fn illegal_moves_are_refused_with_words_and_change_nothing() {
         let mut case = case();
         let before = case.clone();
-        let conclude = |kwh| CaseAction::Conclude { verdict: Verdict::Cleared, reason: "vacant".into(), kwh };
+        let conclude = |kwh| CaseAction::Conclude {
+            verdict: Verdict::Cleared,
+            reason: "vacant".into(),
+            kwh,
+            recovered_kwh: if kwh > 100.0 { kwh + 1.0 } else { 0.0 },
+        };
         let refused = [
             (conclude(1.0), CaseError::NotReviewed),
             (
@@ -508,11 +608,28 @@ mod tests {
         assert_eq!(case, before);
         case.apply(CaseAction::Move { to: CaseState::Review }, "asha", Timestamp(2_000)).expect("permitted");
         assert_eq!(case.apply(conclude(-1.0), "asha", Timestamp(2_000)), Err(CaseError::Energy(-1.0)));
+        let more = Err(CaseError::Recovered { found: 200.0, recovered: 201.0 });
+        assert_eq!(case.apply(conclude(200.0), "asha", Timestamp(2_000)), more);
         let text = CaseError::IllegalMove { from: CaseState::Review, to: CaseState::New }.to_string();
         assert_eq!(
             text,
             "a case in state 'review' cannot move to 'new': permitted from here are visit, a conclusion (confirmed or cleared)"
         );
+    }
+
+    #[test]
+    fn a_rule_moves_new_cases_only_and_files_are_noted() {
+        let mut case = case();
+        case.review_by_rule("supply is off", "pipeline", Timestamp(2_000));
+        assert_eq!((case.state, case.history.len()), (CaseState::Review, 2));
+        case.apply(CaseAction::Move { to: CaseState::Visit }, "asha", Timestamp(2_000)).expect("permitted");
+        case.review_by_rule("supply is off", "pipeline", Timestamp(2_000));
+        assert_eq!((case.state, case.history.len()), (CaseState::Visit, 3));
+        case.attached(7, "seal.jpg", "00ff", "asha", Timestamp(3_000)).expect("noted");
+        assert!(matches!(&case.history[3].what, HistoryWhat::Attached { attachment: 7, .. }));
+        case.apply(CaseAction::Assign { owner: None, due: Some(Timestamp(86_400)) }, "asha", Timestamp(0))
+            .expect("set");
+        assert!(!case.is_overdue(Timestamp(2 * 86_400 - 1)) && case.is_overdue(Timestamp(2 * 86_400)));
     }
 
     #[test]

@@ -4,13 +4,16 @@
 
 pub mod alarm;
 pub mod balance;
+pub mod canary_log;
 pub mod case;
 pub mod evidence;
 pub mod explain;
 pub mod findings;
+pub mod fusion;
 pub mod hotspots;
 pub mod localise;
 pub mod pattern;
+pub mod ranking;
 pub mod study;
 pub mod tables;
 pub mod technical;

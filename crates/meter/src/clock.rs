@@ -1,4 +1,9 @@
-//! The meter's idea of the time: uptime plus an offset that the server (or a backed-up clock chip) sets.
+//! The meter's idea of the time: uptime plus an offset that the server (or a backed-up clock chip) sets, plus what is known of
+//! the oscillator's drift.
+//!
+//! Rules: the server's time has a resolution of one second, so a clock inside that second is right. Outside it, up to two seconds
+//! are slewed at 5 ms a second, silently and without ever going back; more is a step, which is an event and marks the interval.
+//! The drift is estimated over the whole time since the clock was first right, only as far as the resolution proves it.
 
 use metering::Timestamp;
 
@@ -6,18 +11,34 @@ use crate::inputs::Uptime;
 
 /// Largest difference that is corrected without an event, milliseconds.
 const SLEW_MS_MAX: i64 = 2_000;
+/// How fast it is corrected, millionths.
+const SLEW_PPM: i64 = 5_000;
+/// Resolution of the server's time, milliseconds: it is at most this much later than it says.
+const RESOLUTION_MS: i64 = 999;
+/// Shortest time over which the drift is judged, milliseconds.
+const BASELINE_MS_MIN: u64 = 3_600_000;
+/// Longest; then the baseline begins again.
+const BASELINE_MS_MAX: u64 = 90 * 86_400_000;
+/// An oscillator worse than this is broken, not drifting.
+const DRIFT_PPM_MAX: i64 = 500;
 
 /// A clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MeterClock {
+    /// Time at `base`, milliseconds, less `base`.
     offset_ms: i64,
+    base: Uptime,
+    slew_ms: i64,
+    drift_ppm: i32,
     set: bool,
+    /// Server's milliseconds and uptime when the baseline of the drift began.
+    reference: Option<(i64, Uptime)>,
 }
 
 /// How a time from the server was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeChange {
-    /// By at most two seconds: corrected silently.
+    /// By at most two seconds: corrected silently, and slowly.
     Slewed,
     /// By more, or for the first time: an event.
     Stepped,
@@ -26,12 +47,24 @@ pub enum TimeChange {
 impl MeterClock {
     /// A clock that was never set; times count from the start.
     pub const fn unset() -> Self {
-        Self { offset_ms: 0, set: false }
+        Self { offset_ms: 0, base: Uptime(0), slew_ms: 0, drift_ppm: 0, set: false, reference: None }
     }
 
     /// A clock chip with a backup battery that shows `now` (milliseconds since the epoch) at `uptime`.
     pub fn backed_up(now_ms: i64, uptime: Uptime) -> Self {
-        Self { offset_ms: now_ms.saturating_sub(signed(uptime.0)), set: true }
+        Self { offset_ms: now_ms.saturating_sub(signed(uptime.0)), base: uptime, set: true, ..Self::unset() }
+    }
+
+    /// The same clock with a drift known from before.
+    #[must_use]
+    pub fn with_drift(mut self, drift_ppm: i32) -> Self {
+        self.drift_ppm = drift_ppm;
+        self
+    }
+
+    /// How much the oscillator is slow, millionths; negative when it is fast.
+    pub const fn drift_ppm(&self) -> i32 {
+        self.drift_ppm
     }
 
     /// Whether it was ever set.
@@ -41,7 +74,10 @@ impl MeterClock {
 
     /// Milliseconds since the epoch (or since the start while unset).
     pub fn milliseconds(&self, uptime: Uptime) -> i64 {
-        signed(uptime.0).saturating_add(self.offset_ms)
+        let elapsed = signed(uptime.since(self.base));
+        let drift = elapsed.saturating_mul(i64::from(self.drift_ppm)) / 1_000_000;
+        let most = elapsed.saturating_mul(SLEW_PPM) / 1_000_000;
+        signed(uptime.0).saturating_add(self.offset_ms).saturating_add(drift + self.slew_ms.clamp(-most, most))
     }
 
     /// Whole seconds.
@@ -56,11 +92,40 @@ impl MeterClock {
 
     /// Takes the server's time.
     pub fn set(&mut self, now: Timestamp, uptime: Uptime) -> TimeChange {
-        let target = Self::backed_up(now.0.saturating_mul(1_000), uptime);
-        let difference = target.offset_ms.saturating_sub(self.offset_ms);
-        let small = self.set && difference.abs() <= SLEW_MS_MAX;
-        *self = target;
-        if small { TimeChange::Slewed } else { TimeChange::Stepped }
+        let server = now.0.saturating_mul(1_000);
+        let shown = self.milliseconds(uptime);
+        let wanted = shown.clamp(server, server.saturating_add(RESOLUTION_MS));
+        let difference = wanted.saturating_sub(shown);
+        if !self.set || difference.abs() > SLEW_MS_MAX {
+            let drift_ppm = self.drift_ppm;
+            *self = Self::backed_up(server, uptime).with_drift(drift_ppm);
+            self.reference = Some((server, uptime));
+            return TimeChange::Stepped;
+        }
+        (self.offset_ms, self.base) = (shown.saturating_sub(signed(uptime.0)), uptime);
+        self.slew_ms = difference;
+        self.estimate_drift(server, uptime);
+        TimeChange::Slewed
+    }
+
+    /// The drift is moved only as far as two times of this resolution prove it wrong.
+    fn estimate_drift(&mut self, server: i64, uptime: Uptime) {
+        let Some((server_then, uptime_then)) = self.reference else {
+            self.reference = Some((server, uptime));
+            return;
+        };
+        let elapsed = uptime.since(uptime_then);
+        if elapsed < BASELINE_MS_MIN {
+            return;
+        }
+        let gained = server.saturating_sub(server_then).saturating_sub(signed(elapsed));
+        let ppm = |ms: i64| ms.saturating_mul(1_000_000) / signed(elapsed);
+        let (least, most) = (ppm(gained.saturating_sub(RESOLUTION_MS)), ppm(gained.saturating_add(RESOLUTION_MS)));
+        let drift = i64::from(self.drift_ppm).clamp(least, most).clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
+        self.drift_ppm = i32::try_from(drift).unwrap_or(0);
+        if elapsed > BASELINE_MS_MAX {
+            self.reference = Some((server, uptime));
+        }
     }
 }
 
@@ -81,5 +146,45 @@ mod tests {
         assert_eq!(clock.set(Timestamp(1_000_003), Uptime(6_500)), TimeChange::Slewed);
         assert_eq!(clock.set(Timestamp(1_000_100), Uptime(6_500)), TimeChange::Stepped);
         assert_eq!(clock.now(Uptime(7_499)), Timestamp(1_000_100));
+    }
+
+    #[test]
+    fn a_slew_takes_its_time_and_never_goes_back() {
+        let mut clock = MeterClock::backed_up(1_000_000_000, Uptime(0));
+        assert_eq!(clock.set(Timestamp(999_998), Uptime(0)), TimeChange::Slewed);
+        let mut before = 0;
+        for ms in (0..400_000).step_by(100) {
+            let now = clock.milliseconds(Uptime(ms));
+            assert!(now >= before, "went back at {ms} ms");
+            before = now;
+        }
+        assert_eq!(clock.milliseconds(Uptime(100_000)), 1_000_099_500);
+        assert_eq!(clock.milliseconds(Uptime(1_000_000)), 1_000_998_999, "to the end of the second the server named");
+    }
+
+    #[test]
+    fn a_time_within_the_second_named_changes_nothing() {
+        let mut clock = MeterClock::backed_up(5_000_700, Uptime(0));
+        assert_eq!(clock.set(Timestamp(5_000), Uptime(0)), TimeChange::Slewed);
+        assert_eq!(clock.milliseconds(Uptime(90_000)), 5_090_700);
+    }
+
+    #[test]
+    fn a_slow_or_fast_oscillator_is_known_after_days_and_never_steps_the_clock() {
+        for ppm in [-100i64, -20, 20, 100] {
+            let mut clock = MeterClock::backed_up(0, Uptime(0));
+            let mut error = 0;
+            for day in 0..60i64 {
+                for quarter in 0..4i64 {
+                    let true_ms = (day * 4 + quarter) * 21_600_000 + 437;
+                    let uptime = Uptime(u64::try_from(true_ms - true_ms * ppm / 1_000_000).expect("positive"));
+                    error = (clock.milliseconds(uptime) - true_ms).abs();
+                    let change = clock.set(Timestamp(true_ms.div_euclid(1_000)), uptime);
+                    assert_eq!(change, TimeChange::Slewed, "{ppm} ppm, day {day}, {error} ms off");
+                }
+            }
+            assert!((i64::from(clock.drift_ppm()) - ppm).abs() <= 2, "{ppm} ppm taken for {}", clock.drift_ppm());
+            assert!(error < 1_100, "{error} ms off at {ppm} ppm");
+        }
     }
 }

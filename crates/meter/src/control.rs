@@ -7,14 +7,17 @@ use alloc::collections::VecDeque;
 
 use ed25519_dalek::VerifyingKey;
 use metering::{Control, MeterId, Timestamp, control::ReplyOutcome, frame::Reply};
+use minicbor::{Decode, Encode};
 
 /// Answers remembered for repeated controls.
 pub const REPLIES_MAX: usize = 16;
 
 /// What is remembered of controls, kept through power failures.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct ControlMemory {
+    #[n(0)]
     last_counter: Option<u64>,
+    #[n(1)]
     replies: VecDeque<Reply>,
 }
 

@@ -36,6 +36,12 @@ pub struct Inputs {
     pub cover_open: bool,
     /// The magnet sensor is above its threshold.
     pub magnet: bool,
+    /// How far the zero of the phase current sensor has moved, thousandths of its full scale.
+    pub zero_shift: PerMille,
+    /// Total harmonic distortion of the voltage, thousandths of the fundamental.
+    pub voltage_thd: PerMille,
+    /// Direct current in the phase current, thousandths of its rms.
+    pub current_dc: PerMille,
     /// The consumer's button is held down.
     pub button: bool,
     /// Position of the relay's contact; `None` when it is not sensed (then current and load voltage tell).
@@ -56,6 +62,9 @@ impl Default for Inputs {
             load_voltage: Some(Millivolts(230_000)),
             cover_open: false,
             magnet: false,
+            zero_shift: PerMille(0),
+            voltage_thd: PerMille(0),
+            current_dc: PerMille(0),
             button: false,
             contact_closed: Some(true),
         }

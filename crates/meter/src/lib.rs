@@ -15,15 +15,26 @@ pub mod settings;
 
 pub mod clock;
 pub mod control;
+pub mod display;
 pub mod event_log;
+pub mod flash;
 pub mod load_limit;
+pub mod local;
+pub mod measured;
+pub mod memory;
+pub mod modem;
+pub mod outages;
 pub mod profile;
 pub mod register;
+pub mod registration;
 pub mod relay;
 pub mod ring;
+pub mod serial;
 pub mod tamper;
+pub mod texts;
 
 pub use inputs::{Inputs, Uptime};
-pub use meter::{Action, Memory, Meter};
+pub use memory::Memory;
+pub use meter::{Action, Meter};
 pub use ring::{FrameId, Outgoing};
 pub use settings::{MeterConfig, Settings};

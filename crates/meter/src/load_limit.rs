@@ -58,6 +58,11 @@ impl LoadLimit {
         (self.above_ms, self.below_ms, self.tries) = (0, 0, 0);
     }
 
+    /// Milliseconds until it opens if the load stays as it is; `None` when the load is within the limit.
+    pub fn opens_in_ms(&self, rules: &LoadLimitRules) -> Option<u64> {
+        (self.above_ms > 0).then(|| rules.above_ms.saturating_sub(self.above_ms))
+    }
+
     /// One window. Gives the reason when it asks the relay to open.
     pub fn step(
         &mut self,

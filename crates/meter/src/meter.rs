@@ -3,23 +3,28 @@
 use alloc::{string::ToString, vec::Vec};
 
 use metering::{
-    Body, Control, ControlKind, Down, EventKind, Frame, MeterEvent, ProfileRecord, RecordFlags, Timestamp, WattHours,
+    Body, Control, ControlKind, Down, EventKind, Frame, MeterEvent, RecordFlags, Timestamp, WattHours,
     control::ReplyOutcome,
-    frame::{Hello, Now, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
+    frame::{Hello, Now, PowerQuality, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
+    sms::{TextBody, TextOrder},
+    topic::UpKind,
 };
 
 use crate::{
     clock::{MeterClock, TimeChange},
-    control::{ControlMemory, Verdict},
+    control::Verdict,
+    display::View,
     event_log::EventLog,
     inputs::{Inputs, Uptime},
     load_limit::LoadLimit,
+    memory::Memory,
     profile::Profile,
     register::Registers,
-    relay::{OpenReason, Pulse, Relay, RelayMemory},
+    registration::registered,
+    relay::{OpenReason, Pulse, Relay},
     ring::{FrameId, Outgoing, Ring, Stored},
     settings::{MeterConfig, Settings, SettingsChange},
-    tamper::TamperEngine,
+    texts::TextMemory,
 };
 
 /// Snapshots that may wait for their second.
@@ -32,50 +37,29 @@ const WINDOW_MS_MAX: u64 = 86_400_000;
 pub enum Action {
     /// Give the relay a pulse.
     Relay(Pulse),
-    /// Bring [`Meter::memory`] into non-volatile memory before anything else: something that must survive a power failure has
-    /// changed (relay, controls, settings, events, a profile record).
+    /// Bring [`Meter::memory`] into non-volatile memory (see [`FlashStore::save`](crate::flash::FlashStore::save)) before anything
+    /// else: something that must survive a power failure has changed (relay, controls, settings, events, a profile record).
+    /// Before that no frame may be sent.
     Save,
     /// Something new waits in the ring.
     FrameReady,
 }
 
-/// What survives a power failure.
-#[derive(Clone, Debug)]
-pub struct Memory {
-    registers: Registers,
-    profile: Profile,
-    records: Vec<ProfileRecord>,
-    ring: Ring,
-    relay: RelayMemory,
-    limit: Option<metering::Watts>,
-    controls: ControlMemory,
-    tamper: TamperEngine,
-    log: EventLog,
-    settings: Settings,
+/// What has become due in one call.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    save: bool,
+    pulse: Option<Pulse>,
+    frame: bool,
 }
 
-impl Memory {
-    /// The memory of a new meter with these settings.
-    pub fn new(config: &MeterConfig, settings: Settings) -> Self {
-        Self {
-            registers: Registers::default(),
-            profile: Profile::new(settings.profile),
-            records: Vec::new(),
-            ring: Ring::new(config.ring_frames_max),
-            relay: RelayMemory::default(),
-            limit: None,
-            controls: ControlMemory::default(),
-            tamper: TamperEngine::default(),
-            log: EventLog::default(),
-            settings,
-        }
-    }
-
-    /// The same memory with other registers, for a meter that was in use before.
-    #[must_use]
-    pub fn with_registers(mut self, registers: Registers) -> Self {
-        self.registers = registers;
-        self
+impl Due {
+    /// In the order in which it must be done: nothing moves and nothing is sent before it is remembered.
+    fn take(&mut self) -> impl Iterator<Item = Action> + use<> {
+        let due = core::mem::take(self);
+        let actions =
+            [due.save.then_some(Action::Save), due.pulse.map(Action::Relay), due.frame.then_some(Action::FrameReady)];
+        actions.into_iter().flatten()
     }
 }
 
@@ -96,7 +80,11 @@ pub struct Meter {
     snapshots: Vec<(u64, Timestamp)>,
     /// The control whose operation the relay is carrying out.
     operating: Option<u64>,
-    actions: Vec<Action>,
+    /// The last sign of tampering.
+    alarmed_at: Option<Uptime>,
+    /// The last acknowledgement by the server.
+    acknowledged_at: Option<Uptime>,
+    due: Due,
 }
 
 impl Meter {
@@ -109,18 +97,20 @@ impl Meter {
         Self {
             limit: LoadLimit::start(memory.limit, uptime),
             relay,
+            clock: clock.with_drift(memory.drift_ppm),
             config,
             memory,
             boot,
             seq: 0,
-            clock,
             inputs: Inputs::default(),
             uptime,
             greeted: false,
             now_due: None,
             snapshots: Vec::new(),
             operating: None,
-            actions: Vec::new(),
+            alarmed_at: None,
+            acknowledged_at: None,
+            due: Due::default(),
         }
     }
 
@@ -139,7 +129,34 @@ impl Meter {
         self.move_relay(elapsed);
         self.report_now();
         self.report_snapshots();
-        self.actions.drain(..)
+        self.due.take()
+    }
+
+    /// The supply fails and the hold-up begins: takes what was measured up to now, logs the failure and gives what is to be done.
+    /// After the save there may be time to send one frame, [`Meter::newest_frame`], out of turn.
+    pub fn last_gasp(&mut self, uptime: Uptime, inputs: &Inputs) -> impl Iterator<Item = Action> + '_ {
+        let elapsed = uptime.since(self.uptime);
+        let from = self.uptime;
+        self.uptime = self.uptime.max(uptime);
+        self.inputs = *inputs;
+        self.measure(from, elapsed);
+        if let Some(kind) = self.memory.tamper.power_fails() {
+            self.raise(kind);
+        }
+        self.due.save = true;
+        self.due.take()
+    }
+
+    /// The frame made last, to be sent out of turn with the last gasp. It stays in the ring until it is acknowledged.
+    pub fn newest_frame(&self) -> Option<Outgoing<'_>> {
+        self.memory.ring.newest()
+    }
+
+    /// Logs and sends an event that the shell has found (calibration changed, a message not delivered, a neighbourhood's sum
+    /// that does not match) and gives what is to be done.
+    pub fn note(&mut self, kind: EventKind) -> impl Iterator<Item = Action> + '_ {
+        self.raise(kind);
+        self.due.take()
     }
 
     /// Takes a frame from the server and gives what is to be done.
@@ -155,12 +172,12 @@ impl Meter {
                         self.memory.profile.set_length(self.memory.settings.profile);
                         self.raise(EventKind::ProfileIntervalSet);
                     }
-                    self.actions.push(Action::Save);
+                    self.due.save = true;
                 }
             },
             Down::Time(time) => self.take_time(*time),
         }
-        self.actions.drain(..)
+        self.due.take()
     }
 
     /// The next frame to send on this connection, if any.
@@ -170,6 +187,7 @@ impl Meter {
 
     /// The server has stored this frame for good: its slot is free. Tells whether it was waiting.
     pub fn acknowledge(&mut self, id: FrameId) -> bool {
+        self.acknowledged_at = Some(self.uptime);
         self.memory.ring.acknowledge(id)
     }
 
@@ -197,6 +215,11 @@ impl Meter {
             let minutes = self.memory.profile.length().minutes();
             self.send(Body::Profile(ProfileBody { minutes, records }));
         }
+    }
+
+    /// Sends the power-quality values of ten minutes; they come from the metrology, which the meter does not run itself.
+    pub fn report_quality(&mut self, values: PowerQuality) {
+        self.send(Body::Quality(values));
     }
 
     /// Sets how many profile records are gathered into one frame (1 to 192). Gathered ones stay until the frame is full. While
@@ -255,11 +278,89 @@ impl Meter {
         &self.memory.profile
     }
 
+    /// Everything display, buzzer and lights show.
+    pub fn view(&self) -> View {
+        View {
+            meter: self.config.meter,
+            at: self.time(),
+            inputs: self.inputs,
+            registers: self.memory.registers,
+            relay: self.relay_state(),
+            tamper: self.memory.tamper.present().collect(),
+            outages: self.memory.outages,
+            waiting: self.memory.ring.len(),
+            limit: self.limit.limit(),
+            limit_opens_in_ms: self.limit.opens_in_ms(&self.config.load_limit),
+            balance: None,
+            stepped_at: self.uptime,
+            alarmed_at: self.alarmed_at,
+            acknowledged_at: self.acknowledged_at,
+        }
+    }
+
+    /// What has become due since the last call.
+    pub(crate) fn due(&mut self) -> impl Iterator<Item = Action> + use<> {
+        self.due.take()
+    }
+
+    /// Counters of texts.
+    pub fn text_memory(&self) -> &TextMemory {
+        &self.memory.texts
+    }
+
+    pub(crate) fn set_text_memory(&mut self, texts: TextMemory) {
+        self.memory.texts = texts;
+        self.due.save = true;
+    }
+
+    /// How long the server has acknowledged nothing, ms; from the start, when it never did.
+    pub fn silence_ms(&self) -> u64 {
+        self.uptime.since(self.acknowledged_at.unwrap_or_default())
+    }
+
+    /// The last record of the load profile, for a text.
+    pub(crate) fn last_register(&self) -> Option<TextBody> {
+        let last = self.memory.profile.last()?;
+        let is_tampered = self.memory.tamper.is_active();
+        let flags = if is_tampered { RecordFlags::TAMPER } else { RecordFlags::default() };
+        Some(TextBody::Register {
+            end: last.end,
+            length: self.memory.profile.length(),
+            flags,
+            import_wh: last.import_wh,
+            export_wh: last.export_wh,
+        })
+    }
+
+    /// Carries out what may be ordered by text. A reconnect only ever arms.
+    pub(crate) fn obey_text(&mut self, order: TextOrder) -> ReplyOutcome {
+        let day = self.day();
+        let outcome = match (order, &mut self.relay) {
+            (TextOrder::Status, _) => ReplyOutcome::Done,
+            (_, None) => ReplyOutcome::Unsupported,
+            (TextOrder::LiftLimit, Some(_)) => {
+                self.limit.set(None);
+                ReplyOutcome::Done
+            }
+            (TextOrder::Reconnect, Some(relay)) => {
+                relay.reconnect(&self.inputs, day, false).unwrap_or(ReplyOutcome::Done)
+            }
+        };
+        match outcome {
+            ReplyOutcome::Armed => self.raise(EventKind::ReadyToReconnect),
+            ReplyOutcome::BackFeed => self.raise(EventKind::BackFeed),
+            _ => {}
+        }
+        self.due.save = true;
+        outcome
+    }
+
     fn keep(&mut self) {
         if let Some(relay) = &self.relay {
             self.memory.relay = relay.memory();
         }
         self.memory.limit = self.limit.limit();
+        self.memory.drift_ppm = self.clock.drift_ppm();
     }
 
     fn day(&self) -> i64 {
@@ -293,13 +394,16 @@ impl Meter {
         if self.memory.tamper.is_active() {
             flags = flags.with(RecordFlags::TAMPER);
         }
+        if self.memory.tamper.is_present(EventKind::PowerFail) {
+            flags = flags.with(RecordFlags::POWER_FAIL);
+        }
         if self.relay_state().is_some_and(|s| s != RelayState::Closed) {
             flags = flags.with(RecordFlags::DISCONNECTED);
         }
         if flags != RecordFlags::default() {
             self.memory.profile.mark(flags);
         }
-        let inputs = self.inputs;
+        let inputs = registered(&self.inputs, self.config.registration, &self.memory.tamper, &self.config.tamper);
         let shapeless = elapsed.saturating_sub(WINDOW_MS_MAX);
         if shapeless > 0 {
             let registers = &mut self.memory.registers;
@@ -311,7 +415,7 @@ impl Meter {
         let before = records.len();
         self.memory.profile.add(&mut self.memory.registers, (begin, end), &inputs, |record| records.push(record));
         if records.len() > before {
-            self.actions.push(Action::Save);
+            self.due.save = true;
             self.send_full_frames(flags);
         }
     }
@@ -341,8 +445,8 @@ impl Meter {
             None => {}
         }
         if let Some(pulse) = step.pulse {
-            self.actions.push(Action::Save);
-            self.actions.push(Action::Relay(pulse));
+            self.due.save = true;
+            self.due.pulse = Some(pulse);
         }
         if let Some(event) = step.event {
             self.raise(event);
@@ -372,7 +476,7 @@ impl Meter {
             }
             Verdict::CarryOut => self.carry_out(control),
         }
-        self.actions.push(Action::Save);
+        self.due.save = true;
     }
 
     fn carry_out(&mut self, control: &Control) {
@@ -462,7 +566,7 @@ impl Meter {
         let reply = self.reply(control, outcome);
         self.memory.controls.remember(&reply);
         self.send(Body::Reply(reply));
-        self.actions.push(Action::Save);
+        self.due.save = true;
     }
 
     fn reply(&self, control: u64, outcome: ReplyOutcome) -> Reply {
@@ -496,7 +600,16 @@ impl Meter {
     }
 
     /// Logs an event with what was measured and sends it.
-    fn raise(&mut self, kind: EventKind) {
+    pub(crate) fn raise(&mut self, kind: EventKind) {
+        let now = self.time();
+        match kind {
+            EventKind::PowerFail => self.memory.outages.begin(now),
+            EventKind::PowerRestore => {
+                self.memory.outages.end(now);
+            }
+            kind if kind.is_tamper() => self.alarmed_at = Some(self.uptime),
+            _ => {}
+        }
         let inputs = &self.inputs;
         let event = MeterEvent {
             at: self.clock.now(self.uptime),
@@ -509,7 +622,7 @@ impl Meter {
         };
         self.memory.log.add(event);
         self.send(Body::Event(event));
-        self.actions.push(Action::Save);
+        self.due.save = true;
     }
 
     fn send(&mut self, body: Body) {
@@ -517,7 +630,9 @@ impl Meter {
         let frame = Frame::new(self.config.meter, self.boot, self.seq, body);
         self.seq += 1;
         let stored = self.memory.ring.push(kind, frame.to_cbor());
-        self.actions.push(Action::FrameReady);
+        self.due.frame = true;
+        // an instantaneous value may be lost; everything else is remembered before it is sent
+        self.due.save |= kind != UpKind::Now;
         if stored == Stored::OverflowBegan {
             self.raise(EventKind::RingOverflow);
         }

@@ -1,29 +1,42 @@
 //! The load profile: splits what is measured at the ends of intervals and gives a record for each interval that ends.
 
+use minicbor::{Decode, Encode};
+
 use metering::{IntervalLength, Milliamps, Millivolts, ProfileRecord, RecordFlags, Timestamp, WattHours};
 
 use crate::{inputs::Inputs, register::Registers};
 
 /// The interval under way, kept through power failures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Profile {
+    #[n(0)]
+    #[cbor(with = "crate::settings::interval_minutes")]
     length: IntervalLength,
+    #[n(1)]
     flags: RecordFlags,
-    voltage_mv_ms: u128,
-    current_ma_ms: u128,
+    #[n(2)]
+    voltage_mv_ms: u64,
+    #[n(3)]
+    current_ma_ms: u64,
+    #[n(4)]
     weight_ms: u64,
+    #[n(5)]
     last: Option<LastRecord>,
+    #[n(6)]
     records: u64,
 }
 
 /// The last record given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct LastRecord {
     /// End of its interval.
+    #[n(0)]
     pub end: Timestamp,
     /// Import register then.
+    #[n(1)]
     pub import_wh: WattHours,
     /// Export register then.
+    #[n(2)]
     pub export_wh: WattHours,
 }
 
@@ -75,8 +88,9 @@ impl Profile {
             let to = boundary.min(to_ms);
             let elapsed = u64::try_from(to - from).unwrap_or(0);
             registers.add(inputs.active_mw, inputs.reactive_mvar, inputs.voltage.0, inputs.current.0, elapsed);
-            self.voltage_mv_ms += u128::from(inputs.voltage.0) * u128::from(elapsed);
-            self.current_ma_ms += u128::from(inputs.current.0) * u128::from(elapsed);
+            let weighted = |value: u32| u64::from(value).saturating_mul(elapsed);
+            self.voltage_mv_ms = self.voltage_mv_ms.saturating_add(weighted(inputs.voltage.0));
+            self.current_ma_ms = self.current_ma_ms.saturating_add(weighted(inputs.current.0));
             self.weight_ms = self.weight_ms.saturating_add(elapsed);
             let end = Timestamp(to.div_euclid(1_000));
             if to == boundary && self.last.is_none_or(|last| last.end < end) {
@@ -87,7 +101,7 @@ impl Profile {
     }
 
     fn close(&mut self, end: Timestamp, registers: &Registers) -> ProfileRecord {
-        let mean = |sum: u128| sum.checked_div(u128::from(self.weight_ms)).and_then(|m| u32::try_from(m).ok());
+        let mean = |sum: u64| sum.checked_div(self.weight_ms).and_then(|m| u32::try_from(m).ok());
         let record = ProfileRecord {
             end,
             flags: self.flags,

@@ -1,11 +1,14 @@
 //! Cumulative registers in whole units with an exact remainder: nothing floats, nothing is rounded away.
 
 use metering::WattHours;
+use minicbor::{Decode, Encode};
 
 /// A register of energy. Fed with an integer product of power and time, of which `PER_UNIT` make one unit on the display.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Register<const PER_UNIT: u64> {
+    #[n(0)]
     units: u64,
+    #[n(1)]
     remainder: u64,
 }
 
@@ -40,15 +43,19 @@ impl<const PER_UNIT: u64> Register<PER_UNIT> {
 }
 
 /// All registers of a meter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Registers {
     /// Active energy, import, Wh.
+    #[n(0)]
     pub import: ActiveRegister,
     /// Active energy, export, Wh.
+    #[n(1)]
     pub export: ActiveRegister,
     /// Reactive energy of quadrants I to IV, varh.
+    #[n(2)]
     pub reactive: [ActiveRegister; 4],
     /// Apparent energy, VAh.
+    #[n(3)]
     pub apparent: ApparentRegister,
 }
 

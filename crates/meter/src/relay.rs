@@ -5,6 +5,8 @@
 //! never refused, and cannot happen more often than closing plus one); after every operation the contact is checked, and one
 //! that does not follow is a fault that only a person clears.
 
+use minicbor::{Decode, Encode};
+
 use metering::{EventKind, Milliamps, Millivolts, control::ReplyOutcome, frame::RelayState};
 
 use crate::inputs::{Inputs, Uptime};
@@ -87,10 +89,13 @@ pub struct RelayStep {
 }
 
 /// The relay's memory, kept through power failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RelayMemory {
+    #[n(0)]
     state: RelayState,
+    #[n(1)]
     closings_today: u8,
+    #[n(2)]
     day: i64,
 }
 
@@ -158,12 +163,9 @@ impl Relay {
                 self.waiting = Some(Operation::Open(reason));
                 None
             }
-            _ if matches!(self.waiting.or(self.settling), Some(Operation::Close)) => {
-                self.waiting = Some(Operation::Open(reason));
-                None
-            }
-            // open already: a command outranks the limit and disarms
+            // open already: a closing that has not begun is taken back, a command outranks the limit and disarms
             _ => {
+                self.waiting = None;
                 if reason == OpenReason::Command || self.memory.state == RelayState::OpenLimit {
                     self.memory.state = reason.state();
                 }

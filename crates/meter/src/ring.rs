@@ -124,17 +124,66 @@ impl Ring {
         }
         let id = FrameId(self.next_id);
         self.next_id += 1;
-        let lane = match kind {
-            UpKind::Hello | UpKind::Event | UpKind::Reply | UpKind::Snapshot => &mut self.urgent,
-            UpKind::Profile | UpKind::Now | UpKind::Quality => &mut self.bulk,
-        };
-        lane.slots.push_back(Slot { id, kind, payload });
+        self.lane(kind).slots.push_back(Slot { id, kind, payload });
         let before = self.overflowing;
         self.overflowing |= full;
         match (full, before) {
             (false, _) => Stored::Waiting,
             (true, false) => Stored::OverflowBegan,
             (true, true) => Stored::StillOverflowing,
+        }
+    }
+
+    /// The ring as it was: what was read back from non-volatile memory, in any order. Nothing is on the way.
+    pub(crate) fn restore(
+        frames_max: usize,
+        next_id: u64,
+        dropped: u64,
+        mut frames: Vec<(FrameId, UpKind, Vec<u8>)>,
+    ) -> Self {
+        frames.sort_by_key(|frame| frame.0);
+        frames.dedup_by_key(|frame| frame.0);
+        let mut ring = Self { next_id, dropped, ..Self::new(frames_max) };
+        for (id, kind, payload) in frames {
+            ring.lane(kind).slots.push_back(Slot { id, kind, payload });
+        }
+        ring
+    }
+
+    /// Every frame that waits or is on the way, from this one on, in the order of their names.
+    pub(crate) fn since(&self, first: u64) -> Vec<Outgoing<'_>> {
+        let lanes = [&self.urgent, &self.bulk];
+        let mut frames: Vec<Outgoing<'_>> = lanes
+            .into_iter()
+            .flat_map(|lane| {
+                let at = lane.slots.partition_point(|slot| slot.id.0 < first);
+                lane.slots.range(at..)
+            })
+            .map(|slot| Outgoing { id: slot.id, kind: slot.kind, payload: &slot.payload })
+            .collect();
+        frames.sort_unstable_by_key(|frame| frame.id);
+        frames
+    }
+
+    /// The bytes of every frame that waits or is on the way.
+    pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
+        [&self.urgent, &self.bulk].into_iter().flat_map(|lane| &lane.slots).map(|slot| slot.payload.as_slice())
+    }
+
+    /// Whether a frame waits or is on the way.
+    pub fn holds(&self, id: FrameId) -> bool {
+        [&self.urgent, &self.bulk].iter().any(|lane| lane.slots.binary_search_by_key(&id, |slot| slot.id).is_ok())
+    }
+
+    /// The frame made last, whether or not it is on the way.
+    pub fn newest(&self) -> Option<Outgoing<'_>> {
+        self.since(self.next_id.checked_sub(1)?).pop()
+    }
+
+    fn lane(&mut self, kind: UpKind) -> &mut Lane {
+        match kind {
+            UpKind::Hello | UpKind::Event | UpKind::Reply | UpKind::Snapshot => &mut self.urgent,
+            UpKind::Profile | UpKind::Now | UpKind::Quality => &mut self.bulk,
         }
     }
 

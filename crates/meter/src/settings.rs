@@ -3,9 +3,11 @@
 use alloc::string::String;
 
 use ed25519_dalek::VerifyingKey;
+use minicbor::{Decode, Encode};
+
 use metering::{IntervalLength, MeterId, frame::Config};
 
-use crate::{load_limit::LoadLimitRules, relay::RelayRules, tamper::Thresholds};
+use crate::{load_limit::LoadLimitRules, registration::RegistrationPolicy, relay::RelayRules, tamper::Thresholds};
 
 /// Fixed at the factory or at installation.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct MeterConfig {
     pub load_limit: LoadLimitRules,
     /// Thresholds of the tamper rules.
     pub tamper: Thresholds,
+    /// What the registers count while a sign of tampering is present.
+    pub registration: RegistrationPolicy,
 }
 
 impl MeterConfig {
@@ -46,20 +50,26 @@ impl MeterConfig {
             relay: RelayRules::default(),
             load_limit: LoadLimitRules::default(),
             tamper: Thresholds::default(),
+            registration: RegistrationPolicy::default(),
         }
     }
 }
 
 /// Set by the server, kept through power failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Settings {
     /// Version of these settings; only a newer one is taken.
+    #[n(0)]
     pub version: u32,
     /// Length of profile intervals.
+    #[n(1)]
+    #[cbor(with = "interval_minutes")]
     pub profile: IntervalLength,
     /// Seconds between `now` frames; 0 = none.
+    #[n(2)]
     pub now_seconds: u32,
     /// Whether a reconnect closes by itself instead of waiting for the button.
+    #[n(3)]
     pub close_without_button: bool,
 }
 
@@ -100,5 +110,23 @@ impl Settings {
             close_without_button: config.close_without_button.unwrap_or(self.close_without_button),
         };
         if changed { SettingsChange::ProfileChanged } else { SettingsChange::Taken }
+    }
+}
+
+/// An interval length as its minutes, in non-volatile memory.
+pub(crate) mod interval_minutes {
+    use metering::IntervalLength;
+    use minicbor::{Decoder, Encoder};
+
+    pub(crate) fn encode<C, W: minicbor::encode::Write>(
+        length: &IntervalLength,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u16(length.minutes())?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<IntervalLength, minicbor::decode::Error> {
+        IntervalLength::try_from(d.u16()?).map_err(minicbor::decode::Error::message)
     }
 }

@@ -145,6 +145,30 @@ pub enum ReplyOutcome {
 }
 
 impl ReplyOutcome {
+    /// Every outcome, in the order of their codes.
+    pub const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Armed,
+        Self::Expired,
+        Self::Counter,
+        Self::Signature,
+        Self::BackFeed,
+        Self::RateLimit,
+        Self::Unsupported,
+        Self::ContactFault,
+        Self::ClockUnset,
+    ];
+
+    /// The number on the wire.
+    pub fn code(self) -> u8 {
+        Self::ALL.iter().zip(0..).find(|(outcome, _)| **outcome == self).map_or(u8::MAX, |(_, code)| code)
+    }
+
+    /// The outcome of a number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
     /// Whether the meter carried the control out or armed for it.
     pub const fn accepted(self) -> bool {
         matches!(self, Self::Done | Self::Armed)

@@ -126,6 +126,16 @@ events! {
     LoadLimitLockout = 1008, "load limit lock-out";
     /// Calibration was changed.
     CalibrationSet = 1009, "calibration changed";
+    /// The power drawn is above the sanctioned load.
+    Overload = 1011, "sanctioned load exceeded";
+    /// The power drawn is below the sanctioned load again.
+    OverloadEnd = 1012, "load within sanction";
+    /// The neighbours' sum does not reach what the observer measured; found by the meters themselves.
+    LocalDiscrepancy = 1013, "neighbourhood sum does not match";
+    /// The neighbours' sum matches the observer again.
+    LocalDiscrepancyEnd = 1014, "neighbourhood sum matches";
+    /// A text message could not be delivered after every try.
+    MessageFailed = 1015, "text message not delivered";
     /// A register was lower than before: raised by the server, never by a meter.
     RegisterStepBack = 1101, "register stepped back";
     /// One sequence number came with two contents: raised by the server.
@@ -180,6 +190,60 @@ impl<'b, C> Decode<'b, C> for EventKind {
     }
 }
 
+/// The compartments of a meter's event log (IS 15959: profiles 0.0.99.98.0.255 to 0.0.99.98.6.255), each a ring of its own, so
+/// that many events of one class push out none of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compartment {
+    /// Phases and voltages.
+    Voltage,
+    /// Currents.
+    Current,
+    /// Supply failed and restored.
+    Power,
+    /// Settings and clock changed.
+    Transaction,
+    /// Magnet, neutral, power factor, and our own kinds.
+    Other,
+    /// What is never overwritten: cover openings.
+    NonRollover,
+    /// Relay and controls.
+    Control,
+}
+
+impl Compartment {
+    /// All, in the order of their profiles.
+    pub const ALL: [Self; 7] =
+        [Self::Voltage, Self::Current, Self::Power, Self::Transaction, Self::Other, Self::NonRollover, Self::Control];
+
+    /// The number in the profile's code, 0.0.99.98.`n`.255, and the place in [`Compartment::ALL`].
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Voltage => 0,
+            Self::Current => 1,
+            Self::Power => 2,
+            Self::Transaction => 3,
+            Self::Other => 4,
+            Self::NonRollover => 5,
+            Self::Control => 6,
+        }
+    }
+}
+
+impl EventKind {
+    /// Where the meter logs it.
+    pub const fn compartment(self) -> Compartment {
+        match self.code() {
+            1..=50 => Compartment::Voltage,
+            51..=100 => Compartment::Current,
+            101..=150 => Compartment::Power,
+            151..=200 | 1009 => Compartment::Transaction,
+            251..=300 => Compartment::NonRollover,
+            301..=350 | 1002..=1005 | 1007 | 1008 => Compartment::Control,
+            _ => Compartment::Other,
+        }
+    }
+}
+
 /// An event with the quantities captured at its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[cbor(map)]
@@ -219,5 +283,26 @@ mod tests {
             assert!(EventKind::ALL[i + 1..].iter().all(|other| other.code() != kind.code()));
         }
         assert_eq!(EventKind::from_code(65_535).code(), 65_535);
+    }
+
+    #[test]
+    fn every_kind_has_the_compartment_of_the_companion() {
+        for (kind, compartment) in [
+            (EventKind::OverVoltage, Compartment::Voltage),
+            (EventKind::ReverseCurrentEnd, Compartment::Current),
+            (EventKind::PowerRestore, Compartment::Power),
+            (EventKind::ClockSet, Compartment::Transaction),
+            (EventKind::CalibrationSet, Compartment::Transaction),
+            (EventKind::Magnet, Compartment::Other),
+            (EventKind::CoverOpen, Compartment::NonRollover),
+            (EventKind::LoadConnected, Compartment::Control),
+            (EventKind::WeldedContact, Compartment::Control),
+            (EventKind::Boot, Compartment::Other),
+        ] {
+            assert_eq!(kind.compartment(), compartment, "{kind:?}");
+        }
+        for (n, compartment) in (0u8..).zip(Compartment::ALL) {
+            assert_eq!(compartment.number(), n);
+        }
     }
 }

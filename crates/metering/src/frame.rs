@@ -276,6 +276,30 @@ pub struct PowerQuality {
     #[serde(default)]
     #[cbor(default)]
     pub flagged: bool,
+    /// Current harmonics from order 1 (the fundamental) on, rms.
+    #[n(8)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cbor(default)]
+    pub current_harmonics_ma: Vec<Milliamps>,
+    /// One representative cycle.
+    #[n(9)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<Cycle>,
+}
+
+/// Most points of a [`Cycle`].
+pub const CYCLE_POINTS_MAX: usize = 256;
+
+/// One cycle of the mains at equal steps, from the rising zero crossing of the voltage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(map)]
+pub struct Cycle {
+    /// Voltage, tenths of a volt.
+    #[n(0)]
+    pub voltage_dv: Vec<i16>,
+    /// Current at the same instants, hundredths of an ampere.
+    #[n(1)]
+    pub current_ca: Vec<i16>,
 }
 
 /// A voltage dip, swell or interruption.
@@ -356,6 +380,8 @@ pub enum DecodeError {
     RecordCount(usize),
     /// A profile interval other than 1, 5, 15, 30 or 60 minutes.
     ProfileMinutes(u16),
+    /// More than [`CYCLE_POINTS_MAX`] points in a cycle, or voltage and current of unequal length.
+    CyclePoints,
     /// Bytes follow after the frame.
     TrailingBytes,
 }
@@ -372,6 +398,9 @@ impl fmt::Display for DecodeError {
             Self::RecordCount(n) => write!(f, "a profile frame holds 1 to {RECORDS_MAX} records, this one {n}"),
             Self::ProfileMinutes(m) => {
                 write!(f, "a profile interval of {m} minutes is not supported: 1, 5, 15, 30 or 60")
+            }
+            Self::CyclePoints => {
+                write!(f, "a cycle holds at most {CYCLE_POINTS_MAX} points, as many of the current as of the voltage")
             }
             Self::TrailingBytes => f.write_str("bytes follow after the frame"),
         }
@@ -415,6 +444,11 @@ impl Frame {
                 profile.minutes
             }
             Body::Hello(hello) => hello.profile_minutes,
+            Body::Quality(PowerQuality { cycle: Some(cycle), .. })
+                if cycle.voltage_dv.len() > CYCLE_POINTS_MAX || cycle.current_ca.len() != cycle.voltage_dv.len() =>
+            {
+                return Err(DecodeError::CyclePoints);
+            }
             _ => return Ok(self),
         };
         IntervalLength::try_from(minutes).map_err(|_| DecodeError::ProfileMinutes(minutes))?;

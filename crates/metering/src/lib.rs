@@ -12,15 +12,17 @@ pub mod control;
 pub mod event;
 pub mod frame;
 pub mod id;
+pub mod local;
 pub mod obis;
 pub mod reading;
+pub mod sms;
 pub mod time;
 pub mod topic;
 pub mod unit;
 pub mod validation;
 
 pub use control::{Approval, ApprovedControl, Approver, Control, ControlKind, ControlState};
-pub use event::{EventKind, MeterEvent};
+pub use event::{Compartment, EventKind, MeterEvent};
 pub use frame::{Body, DecodeError, Down, Frame};
 pub use id::{MeterId, UsagePointId, ZoneId};
 pub use obis::Obis;

@@ -39,6 +39,24 @@ impl UpKind {
     pub const ALL: [Self; 7] =
         [Self::Hello, Self::Profile, Self::Now, Self::Event, Self::Reply, Self::Quality, Self::Snapshot];
 
+    /// The number of the body on the wire and in storage.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Hello => 0,
+            Self::Profile => 1,
+            Self::Now => 2,
+            Self::Event => 3,
+            Self::Reply => 4,
+            Self::Quality => 5,
+            Self::Snapshot => 6,
+        }
+    }
+
+    /// The kind of a number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
     /// The level in the topic.
     pub const fn level(self) -> &'static str {
         match self {
@@ -112,6 +130,7 @@ mod tests {
     fn only_exact_topics_are_topics() {
         let meter = MeterId::new("M-1").expect("valid");
         for kind in UpKind::ALL {
+            assert_eq!(UpKind::from_code(kind.code()), Some(kind));
             let topic = Topic::Up(meter, kind);
             assert_eq!(Topic::parse(&topic.name()), Some(topic));
         }

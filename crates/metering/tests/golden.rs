@@ -6,7 +6,7 @@ use metering::{
     Body, Channel, Control, ControlKind, Down, EventKind, Frame, MeterEvent, MeterId, Milliamps, Millihertz,
     Millivolts, ProfileRecord, RecordFlags, Timestamp, Vars, WattHours, Watts,
     control::{ReplyOutcome, SignatureBytes},
-    frame::{Config, Dip, Hello, Now, PowerQuality, Profile, RelayState, Reply, TimeFrame},
+    frame::{Config, Cycle, Dip, Hello, Now, PowerQuality, Profile, RelayState, Reply, TimeFrame},
     reading::{ChannelValue, Masked},
     unit::PerMille,
 };
@@ -215,14 +215,16 @@ fn quality() {
         pst: Some(PerMille(400)),
         dips: vec![Dip { at: Timestamp(AT.0 - 60), duration_ms: 120, extreme: PerMille(640) }],
         flagged: true,
+        current_harmonics_ma: vec![Milliamps(5_400), Milliamps(0), Milliamps(1_900)],
+        cycle: Some(Cycle { voltage_dv: vec![0, 3_270, 0, -3_268], current_ca: vec![-12, 760, 14, -758] }),
     };
     check_frame(
         Body::Quality(body),
         expect![[r#"
-        a5000101634d2d3102182a030704820581a8001a6955b900011a000387200219c346031504820a1896051901900681a3
-        001a6955b8c40118780219028007f5
-        {"v":1,"meter":"M-1","boot":42,"seq":7,"quality":{"end":1767225600,"voltage_mv":231200,"frequency_mhz":49990,"thd":21,"harmonics":[10,150],"pst":400,"dips":[{"at":1767225540,"duration_ms":120,"extreme":640}],"flagged":true}}
-    "#]],
+            a5000101634d2d3102182a030704820581aa001a6955b900011a000387200219c346031504820a1896051901900681a3
+            001a6955b8c40118780219028007f508831915180019076c09a2008400190cc600390cc301842b1902f80e3902f5
+            {"v":1,"meter":"M-1","boot":42,"seq":7,"quality":{"end":1767225600,"voltage_mv":231200,"frequency_mhz":49990,"thd":21,"harmonics":[10,150],"pst":400,"dips":[{"at":1767225540,"duration_ms":120,"extreme":640}],"flagged":true,"current_harmonics_ma":[5400,0,1900],"cycle":{"voltage_dv":[0,3270,0,-3268],"current_ca":[-12,760,14,-758]}}}
+        "#]],
     );
 }
 

@@ -6,6 +6,7 @@ use crate::{
     error::SimError,
     profiles::Profiles,
     theft::{TheftKind, TheftPlan},
+    waveform::WaveformPlan,
 };
 
 /// 2026-03-02T00:00:00Z, a Monday: the first instant of the demonstration.
@@ -49,6 +50,8 @@ pub struct SimConfig {
     pub button_minutes: (u32, u32),
     /// The server's Ed25519 verifying key, which the meters demand a signature by; `None`: controls may be unsigned.
     pub verifying_key: Option<[u8; 32]>,
+    /// Homes that are driven at sample level; `None`: all meters are fed with the physics' quantities.
+    pub waveforms: Option<WaveformPlan>,
 }
 
 impl SimConfig {
@@ -66,6 +69,7 @@ impl SimConfig {
             now_seconds: 900,
             button_minutes: (3, 25),
             verifying_key: None,
+            waveforms: None,
         }
     }
 
@@ -109,6 +113,9 @@ impl SimConfig {
         }
         if self.button_minutes.0 > self.button_minutes.1 {
             return fail("the button is pressed between the first and the second number of minutes");
+        }
+        if let Some(waveforms) = &self.waveforms {
+            waveforms.check()?;
         }
         for plan in &self.thefts {
             if plan.transformer >= self.transformers || plan.home.is_some_and(|h| h >= self.homes_per_transformer) {

@@ -162,7 +162,17 @@ impl<P: FnMut(SimEvent) + Send> Field<P> {
             clock.wait(self.world.now().seconds_since(now)).await;
             status = self.synchronise(rest).await?;
         }
+        self.restore_links().await;
+        self.synchronise(rest).await?;
         Ok(())
+    }
+
+    /// Brings up every connection at the end, so that what a meter still holds is delivered and whatever the server lacks is lost.
+    async fn restore_links(&mut self) {
+        for port in self.ports.iter_mut().filter(|port| port.held) {
+            port.held = false;
+            port.link.hold(false).await;
+        }
     }
 
     /// Lets the physics run to `to`; connections that fail or come back are told so.

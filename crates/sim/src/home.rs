@@ -9,6 +9,7 @@ use crate::{
     profiles::{ProfileView, Profiles},
     random::{Random, Stream},
     theft::TheftKind,
+    waveform::{Bench, Flow},
 };
 
 /// Where a home's load comes from.
@@ -75,6 +76,8 @@ pub(crate) struct Home {
     today: Vec<f32>,
     today_is: i64,
     flow: HomeFlow,
+    /// Set for a home that is driven at sample level.
+    pub bench: Option<Bench>,
 }
 
 impl Home {
@@ -102,6 +105,7 @@ impl Home {
             today: Vec::new(),
             today_is: i64::MIN,
             flow: HomeFlow::default(),
+            bench: None,
         }
     }
 
@@ -170,8 +174,45 @@ impl Home {
         self.flow
     }
 
+    /// The minute that begins at `at` at sample level, in a home that is driven so.
+    pub(crate) fn sample_minute(&mut self, at: Timestamp) {
+        let flow = self.sampled_flow();
+        if let Some(values) = self.bench.as_mut().and_then(|bench| bench.minute(at, flow)) {
+            self.meter.report_quality(values);
+        }
+    }
+
+    /// The flow through the meter's sensors.
+    fn sampled_flow(&self) -> Flow {
+        let flow = &self.flow;
+        let watts = flow.registered_w * self.errors.gain;
+        let share = if flow.draw.watts > 0.0 { flow.registered_w / flow.draw.watts } else { 0.0 };
+        let around = matches!(self.theft.map(|t| t.kind), Some(TheftKind::Shunt { .. } | TheftKind::WireAround { .. }));
+        let ratio = if around && share > 0.01 { 1.0 / share } else { 1.0 };
+        let neutral_ratio = ratio * self.errors.neutral_gain / self.errors.gain;
+        Flow { volts: self.volts, watts, power_factor: self.power_factor, neutral_ratio }
+    }
+
     /// What the meter's sensors say about the flow.
     pub(crate) fn inputs(&self) -> Inputs {
+        let plain = self.plain_inputs();
+        let measured = self.bench.as_ref().and_then(|bench| bench.measured(self.sampled_flow()));
+        // a contact that has just moved: nothing has been sampled of what flows now
+        let Some(measured) = measured else { return plain };
+        Inputs {
+            voltage: measured.voltage,
+            current: measured.current,
+            active_mw: measured.active_mw,
+            reactive_mvar: measured.reactive_mvar,
+            power_factor: measured.power_factor,
+            frequency: measured.frequency,
+            neutral: Some(measured.neutral),
+            load_voltage: plain.load_voltage.map(|_| if self.is_live() { measured.voltage } else { Millivolts(0) }),
+            ..plain
+        }
+    }
+
+    fn plain_inputs(&self) -> Inputs {
         let flow = &self.flow;
         let share = if flow.draw.watts > 0.0 { flow.registered_w / flow.draw.watts } else { 0.0 };
         let phase = flow.draw.amperes * share;
@@ -196,6 +237,7 @@ impl Home {
             magnet: false,
             button: self.pressing,
             contact_closed: Some(self.contact_closed),
+            ..Inputs::default()
         }
     }
 

@@ -16,6 +16,7 @@ pub mod profiles;
 pub mod report;
 pub mod rest;
 pub mod theft;
+pub mod waveform;
 pub mod world;
 
 mod home;
@@ -29,4 +30,5 @@ pub use drive::{Pace, Target, drive};
 pub use error::SimError;
 pub use report::{MeterTruth, SimEvent, SimReport, TheftTruth, ZoneTruth};
 pub use theft::{TheftKind, TheftPlan};
+pub use waveform::WaveformPlan;
 pub use world::World;

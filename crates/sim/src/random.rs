@@ -11,6 +11,7 @@ pub(crate) enum Stream {
     Meters = 4,
     Thefts = 5,
     Actors = 6,
+    Waves = 7,
 }
 
 /// A stream of random numbers.

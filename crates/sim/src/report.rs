@@ -126,7 +126,7 @@ pub struct MeterTruth {
     pub records: u64,
     /// Energy that truly flowed to the home (stolen included) or through the observer, Wh.
     pub true_wh: u64,
-    /// Frames the meter has not got acknowledged (its link is down at the end).
+    /// Frames the meter has not got acknowledged: none, unless the simulation was broken off.
     pub unacknowledged: u64,
 }
 

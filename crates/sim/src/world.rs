@@ -17,6 +17,7 @@ use crate::{
     theft::TheftKind,
     topology::{names, topology_csv},
     truth::{self, TheftState, ZoneState},
+    waveform::Bench,
 };
 
 /// Length of a physics step, seconds.
@@ -113,6 +114,11 @@ impl World {
             csv,
         };
         world.thefts = truth::plan_thefts(&world)?;
+        if let Some(plan) = config.waveforms {
+            for home in world.homes.iter_mut().take(usize::from(plan.homes)) {
+                home.bench = Some(Bench::new(config.seed, home.index, plan)?);
+            }
+        }
         Ok(world)
     }
 
@@ -370,6 +376,10 @@ impl World {
     /// Every meter feels the minute that has passed; relays follow their pulses.
     fn feel(&mut self) {
         self.feel_observers();
+        let minute = self.now.plus(-STEP_SECONDS);
+        for home in self.homes.iter_mut().filter(|home| home.bench.is_some()) {
+            home.sample_minute(minute);
+        }
         for home in 0..self.homes.len() {
             let before = self.contact(home);
             self.press_button(home);

@@ -92,7 +92,7 @@ pub(crate) async fn write(tx: &mut SqliteConnection, balances: &[(ZoneId, Energy
     Ok(())
 }
 
-fn pack<'a>(day: i64, balances: impl Iterator<Item = &'a EnergyBalance>) -> Vec<u8> {
+pub(crate) fn pack<'a>(day: i64, balances: impl Iterator<Item = &'a EnergyBalance>) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     for b in balances {
         let offset = u32::try_from(b.end.0 - day * 86_400).unwrap_or_default();
@@ -113,7 +113,7 @@ fn pack<'a>(day: i64, balances: impl Iterator<Item = &'a EnergyBalance>) -> Vec<
     bytes
 }
 
-fn unpack(zone: ZoneId, day: i64, body: &[u8]) -> Result<Vec<EnergyBalance>, StoreError> {
+pub(crate) fn unpack(zone: ZoneId, day: i64, body: &[u8]) -> Result<Vec<EnergyBalance>, StoreError> {
     let damaged = || StoreError::damaged(format!("the balances of zone {zone}, day {day}"));
     let Some((&VERSION, records)) = body.split_first() else { return Err(damaged()) };
     if records.len() % RECORD_BYTES != 0 {

@@ -26,6 +26,8 @@ pub struct CaseFilter {
     pub state: Option<CaseState>,
     /// Only those that have not ended.
     pub open_only: bool,
+    /// Only those that have ended.
+    pub ended_only: bool,
     /// Most rows, newest first; 0 = 1000.
     pub limit: u32,
 }
@@ -66,6 +68,8 @@ pub enum CaseStep {
     ImbalanceEnded,
     /// See [`Case::imbalance_returned`].
     ImbalanceReturned,
+    /// See [`Case::review_by_rule`].
+    ReviewByRule(String),
 }
 
 impl Store {
@@ -78,7 +82,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT id, body FROM case_file
              WHERE ($1 IS NULL OR zone = $1) AND ($2 IS NULL OR usage_point = $2)
-               AND ($3 IS NULL OR state = $3) AND is_open >= $4
+               AND ($3 IS NULL OR state = $3) AND is_open >= $4 AND is_open <= $6
              ORDER BY id DESC LIMIT $5",
         )
         .bind(filter.zone.as_ref().map(ZoneId::as_str))
@@ -86,6 +90,7 @@ impl Store {
         .bind(filter.state.map(CaseState::word))
         .bind(i64::from(filter.open_only))
         .bind(i64::from(limit))
+        .bind(i64::from(!filter.ended_only))
         .fetch_all(&self.inner.main_read)
         .await?;
         rows.iter().map(|row| case_out(row.get(0), row.get(1))).collect()
@@ -127,7 +132,7 @@ fn case_out(id: i64, body: &str) -> Result<Case, StoreError> {
     Ok(case)
 }
 
-async fn read(tx: &mut SqliteConnection, id: u64) -> Result<Case, StoreError> {
+pub(crate) async fn read(tx: &mut SqliteConnection, id: u64) -> Result<Case, StoreError> {
     let body: String = sqlx::query_scalar("SELECT body FROM case_file WHERE id = $1")
         .bind(id_in(id))
         .fetch_optional(tx)
@@ -136,7 +141,7 @@ async fn read(tx: &mut SqliteConnection, id: u64) -> Result<Case, StoreError> {
     case_out(id_in(id), &body)
 }
 
-async fn write(tx: &mut SqliteConnection, case: &Case) -> Result<(), StoreError> {
+pub(crate) async fn write(tx: &mut SqliteConnection, case: &Case) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE case_file SET kind = $2, zone = $3, usage_point = $4, state = $5, is_open = $6, owner = $7, body = $8
          WHERE id = $1",
@@ -194,6 +199,7 @@ fn take(case: &mut Case, step: CaseStep, by: &str, at: Timestamp) -> Result<(), 
         CaseStep::Suspects(ranking) => case.suspects = ranking,
         CaseStep::ImbalanceEnded => case.imbalance_ended(by, at),
         CaseStep::ImbalanceReturned => case.imbalance_returned(by, at),
+        CaseStep::ReviewByRule(rule) => case.review_by_rule(&rule, by, at),
     }
     Ok(())
 }

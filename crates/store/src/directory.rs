@@ -21,7 +21,8 @@ use crate::{change::Change, error::StoreError, hot::Memory, intake::Intake, seal
 const SIMULATION_AHEAD_SECONDS_MAX: i64 = 2 * 86_400;
 /// Changes a slow receiver may lag behind.
 const CHANGES_HELD: usize = 16 * 1024;
-const MAIN_SCHEMA: &[&str] = &[include_str!("schema/main_1.sql")];
+const MAIN_SCHEMA: &[&str] =
+    &[include_str!("schema/main_1.sql"), include_str!("schema/main_2.sql"), include_str!("schema/main_3.sql")];
 const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
 
@@ -90,6 +91,7 @@ impl Store {
         migrate(&log, LOG_SCHEMA).await?;
         let months = Months::open(dir)?;
         let (mut intake, memory) = crate::rebuild::rebuild(&log, &months).await?;
+        crate::baseline::apply(&main, &mut intake).await?;
         if simulation {
             intake.limits.ahead_seconds_max = SIMULATION_AHEAD_SECONDS_MAX;
         }

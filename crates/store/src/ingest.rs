@@ -66,7 +66,8 @@ impl Store {
     async fn ingest_batch(&self, frames: Vec<Incoming>) -> Result<Vec<Accepted>, StoreError> {
         let mut intake = self.inner.intake.lock().await;
         if intake.stale {
-            let (rebuilt, mut memory) = crate::rebuild::rebuild(&self.inner.log, &self.inner.months).await?;
+            let (mut rebuilt, mut memory) = crate::rebuild::rebuild(&self.inner.log, &self.inner.months).await?;
+            crate::baseline::apply(&self.inner.main_read, &mut rebuilt).await?;
             let mut held = self.inner.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             memory.sealing = held.sealing.take();
             (*held, *intake) = (memory, Intake { limits: intake.limits, ..rebuilt });

@@ -7,8 +7,11 @@
 //!
 //! It is not: a message broker, a place for decisions (the cores decide), or a clock: every time is an argument.
 
+mod attachment;
 mod audit;
 mod balance;
+mod baseline;
+mod basis;
 mod block;
 mod case;
 mod change;
@@ -16,12 +19,14 @@ mod control;
 mod directory;
 mod error;
 mod event;
+mod finding;
 mod hot;
 mod import;
 mod ingest;
 mod intake;
 mod log;
 mod master;
+mod network;
 mod people;
 mod pipeline;
 mod query;
@@ -33,7 +38,10 @@ mod topology;
 mod window;
 mod write;
 
+pub use attachment::{ATTACHMENT_BYTES_MAX, AttachedFile, Attachment, NewAttachment};
 pub use audit::AuditRow;
+pub use baseline::{Baseline, SuspectReadings};
+pub use basis::{CaseBasis, NewBasis};
 pub use case::{CaseChange, CaseFilter, CaseStep};
 pub use change::Change;
 pub use control::{
@@ -42,7 +50,9 @@ pub use control::{
 pub use directory::{OpenOptions, Store};
 pub use error::StoreError;
 pub use event::{EventFilter, StoredEvent, StoredReply};
+pub use finding::{FindingDecision, FindingFilter, FindingState, StoredFinding};
 pub use master::{Enrolment, MeterRow};
+pub use network::NetworkVersion;
 pub use people::{NewUser, OneTime, Role, Token, User};
 pub use pipeline::{Committed, PipelineState, SlotCommit};
 pub use reading::{Accepted, Counts, Incoming, Latest, Quarantined, StoredQuality, StoredRecord};

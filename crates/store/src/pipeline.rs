@@ -8,11 +8,13 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::{
     balance,
+    basis::{self, NewBasis},
     case::{self, CaseChange},
     change::Change,
     control::{self, ControlChange, NewControl},
     directory::Store,
     error::StoreError,
+    finding,
 };
 
 /// Key under which the position is kept among the pipeline's documents.
@@ -42,6 +44,10 @@ pub struct SlotCommit {
     pub cases: Vec<CaseChange>,
     /// Controls to make.
     pub controls: Vec<NewControl>,
+    /// Findings seen.
+    pub findings: Vec<losses::findings::Finding>,
+    /// What evidence of cases was computed from.
+    pub bases: Vec<NewBasis>,
     /// Steps of controls. An illegal one fails the whole commit: it is a defect of the caller.
     pub control_changes: Vec<ControlChange>,
 }
@@ -75,6 +81,18 @@ impl Store {
         Ok(state)
     }
 
+    /// One document of the pipeline.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pipeline_document(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = sqlx::query_scalar("SELECT value FROM pipeline_blob WHERE key = $1")
+            .bind(key)
+            .fetch_optional(&self.inner.main_read)
+            .await?;
+        Ok(found)
+    }
+
     /// Writes everything decided about a slot in one transaction.
     ///
     /// # Errors
@@ -99,6 +117,14 @@ impl Store {
             announced.push(Change::Control { id: control });
             committed.control_ids.push(control);
         }
+        let found = !commit.findings.is_empty();
+        for finding in commit.findings {
+            finding::seen(&mut tx, finding, at).await?;
+        }
+        for new in &commit.bases {
+            let id = new.case_of(&committed.case_ids)?;
+            basis::write(&mut tx, id, new).await?;
+        }
         for change in &commit.control_changes {
             if control::change(&mut tx, change).await? {
                 announced.push(Change::Control { id: change.id });
@@ -110,6 +136,9 @@ impl Store {
         }
         write_blob(&mut tx, PROCESSED_THROUGH, &at.0.to_le_bytes()).await?;
         tx.commit().await?;
+        if found {
+            announced.push(Change::Topology);
+        }
         announced.push(Change::Slot { processed_through: at });
         announced.into_iter().for_each(|change| self.announce(change));
         Ok(committed)

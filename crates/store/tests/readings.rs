@@ -260,3 +260,30 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn an_accepted_baseline_makes_later_readings_plausible_also_after_a_restart() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open(dir.path()).await;
+        let m = meter(1);
+        for (seq, record) in [record(1, 900_000), record(2, 0), record(3, 250)].into_iter().enumerate() {
+            store.ingest(vec![incoming(&profile(m, 1, seq as u64, vec![record]), 3_700)]).await.expect("stored");
+        }
+        let now = T0.plus(3_700);
+        let found = store.suspect_readings(m, now).await.expect("read").expect("suspect");
+        assert_eq!((found.count, found.newest.record.import_wh.0), (2, 250));
+        assert_eq!(found.why, [EventKind::RegisterStepBack]);
+        assert!(store.accept_baseline(m, " ", "ada", now).await.is_err(), "no reason");
+        let baseline = store.accept_baseline(m, "meter reprogrammed", "ada", now).await.expect("accepted");
+        assert_eq!(baseline.import_wh, 250);
+        store.close().await.expect("closed");
+        let store = open(dir.path()).await;
+        store.ingest(vec![incoming(&profile(m, 1, 7, vec![record(4, 500)]), 3_700)]).await.expect("stored");
+        let held = store.profile(m, T0, T0.plus(DAY)).await.expect("read");
+        let marks: Vec<Quality> = held.iter().map(|r| r.quality).collect();
+        assert_eq!(marks, [Quality::Measured, Quality::Suspect, Quality::Suspect, Quality::Measured]);
+        assert_eq!(store.suspect_readings(m, T0.plus(3_700)).await.expect("read"), None);
+        assert!(store.accept_baseline(m, "again", "ada", T0.plus(3_700)).await.is_err(), "nothing to accept");
+    });
+}

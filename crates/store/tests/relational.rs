@@ -214,12 +214,11 @@ fn a_slot_is_written_whole_or_not_at_all() {
         let forbidden = ControlRequest { expires: T0.plus(2_000), ..forbidden };
         let commit = SlotCommit {
             processed_through: T0.plus(900),
-            decided_at: None,
             balances: vec![(zone("T-1"), balance(900, 1.0)), (zone("T-1"), balance(DAY + 900, 2.0))],
             blobs: vec![("monitor".to_owned(), vec![1, 2, 3])],
             cases: vec![CaseChange::Open(Box::new(case.expect("opens")))],
             controls: vec![NewControl { request: forbidden, opened_case: Some(0) }],
-            control_changes: vec![],
+            ..SlotCommit::default()
         };
         let committed = store.commit_slot(commit).await.expect("written");
         let (case, control) = (committed.case_ids[0], committed.control_ids[0]);
@@ -269,8 +268,12 @@ fn people_work_on_cases_and_the_rules_of_the_case_hold() {
         let case = Case::open(CaseKind::MissingEnergy, zone("T-1"), None, T0, "balance", vec![]).expect("opens");
         let commit = SlotCommit { cases: vec![CaseChange::Open(Box::new(case))], ..SlotCommit::default() };
         let id = store.commit_slot(commit).await.expect("written").case_ids[0];
-        let conclude =
-            CaseAction::Conclude { verdict: Verdict::Confirmed, reason: "hook on the line".to_owned(), kwh: 12.0 };
+        let conclude = CaseAction::Conclude {
+            verdict: Verdict::Confirmed,
+            reason: "hook on the line".to_owned(),
+            kwh: 12.0,
+            recovered_kwh: 9.0,
+        };
         assert!(refused(store.case_action(id, conclude.clone(), "asha", T0).await).contains("review"));
         store.case_action(id, CaseAction::Move { to: CaseState::Review }, "asha", T0).await.expect("moves");
         let open_cases = CaseFilter { open_only: true, zone: Some(zone("T-1")), ..CaseFilter::default() };
@@ -378,4 +381,31 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn files_of_a_case_come_back_as_they_went_in() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open(dir.path()).await;
+        network(&store).await;
+        let case = Case::open(CaseKind::MissingEnergy, zone("T-1"), None, T0, "balance", vec![]).expect("opens");
+        let commit = SlotCommit {
+            processed_through: T0.plus(900),
+            cases: vec![CaseChange::Open(Box::new(case))],
+            ..SlotCommit::default()
+        };
+        let id = store.commit_slot(commit).await.expect("written").case_ids[0];
+        let body = b"%PDF-1.7 a report".to_vec();
+        let new = store::NewAttachment { name: "../visit report.pdf".to_owned(), body: body.clone() };
+        let made = store.attach(id, new, "ada", T0.plus(1_000)).await.expect("attached");
+        assert_eq!((made.name.as_str(), made.content_type.as_str()), ("visit report.pdf", "application/pdf"));
+        let found = store.attachment(id, made.id).await.expect("read").expect("there");
+        assert_eq!((found.body, &found.attachment), (body, &made));
+        assert_eq!(store.attachment(id + 1, made.id).await.expect("read"), None, "another case's file");
+        let program = store::NewAttachment { name: "x.exe".to_owned(), body: b"MZ\x90\x00".to_vec() };
+        assert!(store.attach(id, program, "ada", T0).await.is_err());
+        let case = store.case(id).await.expect("read").expect("there");
+        assert_eq!(case.history.len(), 2, "opened, attached");
+    });
 }

@@ -20,6 +20,8 @@ pub enum Section {
     Overview,
     /// Meters.
     Meters,
+    /// Suspects.
+    Suspects,
     /// Cases.
     Cases,
     /// Controls.
@@ -117,6 +119,7 @@ impl Frame {
                 @if self.caller.is_staff() {
                     nav aria-label="Main" {
                         (entry(Section::Overview, "/", "Overview"))
+                        (entry(Section::Suspects, "/suspects", "Suspects"))
                         a href="/cases" aria-current=[(section == Section::Cases).then_some("page")] {
                             "Cases" span.count data-k="open-cases" data-zero=[(self.open_cases == 0).then_some("")] { (self.open_cases) }
                         }

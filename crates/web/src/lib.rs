@@ -10,14 +10,18 @@
 pub mod api;
 pub mod assets;
 pub mod auth;
+pub mod bundle;
+mod compress;
 mod csv;
 mod drawing;
 mod error;
 pub mod format;
 mod layout;
 mod live;
+mod multipart;
 pub mod pages;
 mod password;
+pub mod ranking;
 pub mod routes;
 mod security;
 mod sign_in;

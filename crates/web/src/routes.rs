@@ -15,10 +15,13 @@ use tower_http::timeout::TimeoutLayer;
 use crate::{
     api::{
         cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, people as api_people,
-        policy as api_policy, system, zones,
+        policy as api_policy, suspects as api_suspects, system, zones,
     },
-    assets, error, live,
-    pages::{audit, case, cases, controls, enrolment, find, meter, meters, overview, own_meter, people, policy, zone},
+    assets, compress, error, live,
+    pages::{
+        audit, case, case_files, cases, controls, enrolment, find, findings, meter, meters, overview, own_meter,
+        people, policy, quality, suspects, zone,
+    },
     security, sign_in,
     state::AppState,
 };
@@ -38,11 +41,21 @@ pub fn pages() -> Routes {
         ("/zones/{id}/balances.csv", get(zone::csv)),
         ("/meters", get(meters::page)),
         ("/meters/{id}", get(meter::page)),
+        ("/meters/{id}/quality", get(quality::page)),
         ("/meters/{id}/profile.csv", get(meter::csv)),
         ("/meters/{id}/control", get(controls::form).post(controls::send)),
+        ("/meters/{id}/baseline", post(meter::accept_baseline)),
+        ("/suspects", get(suspects::page)),
+        ("/suspects/settings", post(suspects::settings)),
+        ("/findings", get(findings::page)),
+        ("/findings/{id}", post(findings::decide)),
         ("/cases", get(cases::page)),
         ("/cases.csv", get(cases::csv)),
         ("/cases/{id}", get(case::page).post(case::act)),
+        ("/cases/{id}/files", post(case_files::attach).layer(case_files::body_limit())),
+        ("/cases/{id}/files/{file}", get(case_files::download)),
+        ("/cases/{id}/evidence.json", get(case_files::json)),
+        ("/cases/{id}/evidence.pdf", get(case_files::pdf)),
         ("/controls", get(controls::page)),
         ("/controls/{id}", get(controls::detail)),
         ("/controls/{id}/approve", post(controls::approve)),
@@ -80,6 +93,9 @@ pub fn api() -> Routes {
         ("/api/v1/cases", get(api_cases::list)),
         ("/api/v1/cases/{id}", get(api_cases::one)),
         ("/api/v1/cases/{id}/actions", post(api_cases::act)),
+        ("/api/v1/suspects", get(api_suspects::list)),
+        ("/api/v1/findings", get(api_suspects::findings)),
+        ("/api/v1/findings/{id}", put(api_suspects::decide)),
         ("/api/v1/controls", get(api_controls::list).post(api_controls::request)),
         ("/api/v1/controls/{id}", get(api_controls::one)),
         ("/api/v1/controls/{id}/approve", post(api_controls::approve)),
@@ -109,6 +125,7 @@ pub fn router(state: AppState) -> Router {
         .merge(slow)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(security::refuse_foreign))
+        .layer(middleware::from_fn(compress::gzip))
         .layer(middleware::from_fn(error::render))
         .layer(middleware::from_fn_with_state(state.clone(), security::set_headers))
         .with_state(state)

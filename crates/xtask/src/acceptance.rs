@@ -2,9 +2,14 @@
 
 mod clients;
 mod demo;
+mod emulated;
 mod grid;
 mod localisation;
+mod meter;
 mod metrology;
+mod properties;
+
+pub use properties::{PROPERTY_SEED, TESTS};
 
 /// One proof.
 pub struct Check {
@@ -35,6 +40,17 @@ pub const IN_CI: &[Check] = &[
 /// Long proofs.
 const LONG: &[Check] = &[
     Check {
+        name: "emulated",
+        about: "a meter on an emulated microcontroller and the real server: kills, cuts, damage; every record once",
+        run: emulated::run,
+    },
+    Check { name: "relay", about: "1,000,000 random sequences: no rule of the relay is broken", run: meter::relay },
+    Check {
+        name: "powercut",
+        about: "power cut 10,000 times inside flash writes: nothing safe is lost, nothing doubled",
+        run: meter::power_cut,
+    },
+    Check {
         name: "metrology",
         about: "the vectors, a sweep of 1,000 random signals, the speed of the host side",
         run: metrology::sweep,
@@ -48,6 +64,21 @@ const LONG: &[Check] = &[
         name: "localisation",
         about: "theft localised on the shared trials at 7 and 30 days, against their truth and the targets",
         run: localisation::trials,
+    },
+    Check {
+        name: "grid-lost",
+        about: "lost measurements recovered on simbench-lv-rural2 and ukgds95: voltages, sums, coverage",
+        run: grid::lost,
+    },
+    Check {
+        name: "grid-speed",
+        about: "time per bus from 100 to 10,000 buses, and what the second thread gives",
+        run: grid::speed,
+    },
+    Check {
+        name: "properties",
+        about: "all tests again with other random seeds (how many: 10, or the number given)",
+        run: properties::run,
     },
     Check {
         name: "kill",

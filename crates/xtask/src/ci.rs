@@ -1,6 +1,10 @@
 //! Everything continuous integration does, in the order in which a failure is cheapest to learn.
 
-use crate::{acceptance, qemu, run::step, run::step_with, tidy, tools};
+use crate::{
+    acceptance, firmware, qemu,
+    run::{step, step_with},
+    tidy, tools,
+};
 
 /// Runs all checks; the first failure ends it.
 pub fn run() -> Result<(), String> {
@@ -16,7 +20,8 @@ pub fn run() -> Result<(), String> {
     )?;
     // All targets: the tests' dependencies choose features too, and nothing shall be compiled twice.
     step("build", "cargo", &["build", "--release", "--workspace", "--all-targets", "--locked"])?;
-    step("test", "cargo", &["test", "--release", "--workspace", "--locked"])?;
+    // One seed, so that a change is judged by the change; `acceptance properties` draws other ones.
+    step_with("test", "cargo", acceptance::TESTS, &[(acceptance::PROPERTY_SEED, "1")])?;
     step_with(
         "documentation",
         "cargo",
@@ -41,5 +46,6 @@ fn firmware() -> Result<(), String> {
         return Ok(());
     }
     println!("── qemu");
-    qemu::run().map_err(|why| format!("qemu: {why}"))
+    qemu::run().map_err(|why| format!("qemu: {why}"))?;
+    firmware::run_where_possible().map_err(|why| format!("firmware: {why}"))
 }

@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod ci;
+mod firmware;
 mod peers;
 mod qemu;
 mod run;
@@ -20,6 +21,7 @@ cargo xtask tidy                  layers, sizes, names and banned calls
 cargo xtask acceptance [NAME]     long proofs; without a name, lists them
 cargo xtask peers grid|losses     speed and quality beside other programs on the same data; installs them from PyPI
 cargo xtask qemu                  the firmware on an emulated microcontroller: equal to the host, within its instruction budget
+cargo xtask firmware [c6|c3]      the firmware of an ESP32 as an image for its flash
 cargo xtask screenshots           the pictures of the README, from the running demo
 ";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["acceptance", name, rest @ ..] => acceptance::run(name, rest),
         ["peers", name] => peers::run(name),
         ["qemu"] => qemu::run(),
+        ["firmware", rest @ ..] => firmware::run(rest),
         ["screenshots"] => {
             run::step("build", "cargo", &["build", "--release", "--locked"]).and_then(|()| screenshots::take())
         }

@@ -20,7 +20,7 @@ const LIMITS: [(&str, u64); 4] = [
 
 /// Builds, runs and compares.
 pub fn run() -> Result<(), String> {
-    let image = build()?;
+    let image = image("firmware-qemu")?;
     let image_path = image.to_string_lossy().into_owned();
     let emulated = run::output(
         "qemu-system-riscv32",
@@ -87,7 +87,7 @@ fn hold(counts: &[(String, u64)]) -> Result<(), String> {
 }
 
 /// Text and read-only data of the image, from its section headers (32-bit little-endian ELF).
-fn flash_bytes(image: &Path) -> Result<u64, String> {
+pub fn flash_bytes(image: &Path) -> Result<u64, String> {
     let bytes = std::fs::read(image).map_err(|e| format!("cannot read {}: {e}", image.display()))?;
     let number = |at: usize, length: usize| -> Option<u64> {
         let part = bytes.get(at..at + length)?;
@@ -108,8 +108,8 @@ fn flash_bytes(image: &Path) -> Result<u64, String> {
     total().ok_or_else(|| format!("{} is not a 32-bit ELF image", image.display()))
 }
 
-/// Builds with the rustup target where it is installed, otherwise with Debian's compiler and its library sources.
-fn build() -> Result<PathBuf, String> {
+/// Builds the images and names one: with the rustup target where it is installed, otherwise with Debian's compiler and its library sources.
+pub fn image(name: &str) -> Result<PathBuf, String> {
     let firmware = run::root().join("firmware");
     let target_dir = firmware.join("target");
     let mut cargo = Command::new("cargo");
@@ -133,5 +133,5 @@ fn build() -> Result<PathBuf, String> {
     if !status.success() {
         return Err(format!("the firmware does not build ({status})"));
     }
-    Ok(target_dir.join(TARGET).join("release/firmware-qemu"))
+    Ok(target_dir.join(TARGET).join("release").join(name))
 }

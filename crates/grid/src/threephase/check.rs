@@ -20,6 +20,7 @@ pub(crate) fn check_folder(dir: &Path, tolerance: f64) -> Result<Vec<CheckItem>,
     let mut worst = Worst::new("three-phase power flow: Kirchhoff residual, pu of the largest load current");
     residual(&solver, &state.v, &mut worst);
     items.push(worst.item(tolerance));
+    items.extend(super::dense_check::check_estimation(&solver, &state.v, tolerance)?);
     let profiles = dir.join("profiles_1min_kw.parquet");
     if profiles.exists() {
         items.extend(check_day(dir, &profiles, &solver, tolerance)?);

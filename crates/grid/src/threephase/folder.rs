@@ -4,6 +4,7 @@
 //!
 //! The matrix is the network here; the reference voltages are read by the check only.
 
+use super::estimate::{PhaseMeasurement, PhaseQuantity, SourceKnowledge};
 use super::{PhaseLoad, PhaseLoadModel, PhaseNetwork};
 use crate::error::GridError;
 use crate::folder::{Row, Table, read_name};
@@ -162,4 +163,60 @@ fn read_loads(path: &Path, index: &HashMap<String, usize>) -> Result<Vec<PhaseLo
         }
     }
     Ok(loads)
+}
+
+/// Reads measurements of a three-phase network: CSV with `type,at,value,sigma`. `v` at a node (`671.2`) or between two nodes
+/// of one bus (`671.1-671.2`), V; `p` and `q` at a load, W and var consumed, where a load of several phases is named with the
+/// phase counted from one (`671/2`). One row `source` gives the expected magnitude of the sources over the folder's and its
+/// sigma.
+///
+/// # Errors
+/// The line that names an unknown type, node or load, or holds no number.
+pub fn read_phase_measurements(
+    path: &Path,
+    network: &PhaseNetwork,
+) -> Result<(Vec<PhaseMeasurement>, SourceKnowledge), GridError> {
+    let table = Table::read(path)?;
+    table.require(&["type", "at", "value", "sigma"])?;
+    let nodes: HashMap<String, usize> =
+        network.nodes.iter().enumerate().map(|(i, n)| (n.to_ascii_lowercase(), i)).collect();
+    let mut loads: HashMap<String, usize> = HashMap::new();
+    let mut parts: HashMap<&str, usize> = HashMap::new();
+    for (k, load) in network.loads.iter().enumerate() {
+        let part = parts.entry(&load.name).or_default();
+        *part += 1;
+        loads.insert(format!("{}/{part}", load.name).to_ascii_lowercase(), k);
+    }
+    for (k, load) in network.loads.iter().enumerate().filter(|(_, l)| parts[l.name.as_str()] == 1) {
+        loads.insert(load.name.to_ascii_lowercase(), k);
+    }
+    let (mut out, mut source) = (Vec::new(), SourceKnowledge::default());
+    for row in table.rows() {
+        let at = row.text("at");
+        let (value, sigma) = (row.number("value")?, row.number("sigma")?);
+        let load = || {
+            let found = loads.get(&at.to_ascii_lowercase()).copied();
+            found.ok_or_else(|| {
+                row.error(format!("there is no load '{at}' (one of several phases is NAME/1, NAME/2 …)"))
+            })
+        };
+        let quantity = match row.text("type") {
+            "source" => {
+                (source.magnitude, source.magnitude_sigma) = (value, sigma);
+                continue;
+            }
+            "v" => match at.split_once('-') {
+                Some((a, b)) => PhaseQuantity::Voltage {
+                    from: node_index(&row, &nodes, a)?,
+                    to: Some(node_index(&row, &nodes, b)?),
+                },
+                None => PhaseQuantity::Voltage { from: node_index(&row, &nodes, at)?, to: None },
+            },
+            "p" => PhaseQuantity::ActivePower { load: load()? },
+            "q" => PhaseQuantity::ReactivePower { load: load()? },
+            other => return Err(row.error(format!("type '{other}' is none of v, p, q, source"))),
+        };
+        out.push(PhaseMeasurement { quantity, value, sigma });
+    }
+    Ok((out, source))
 }

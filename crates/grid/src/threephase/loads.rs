@@ -37,6 +37,11 @@ impl PhaseLoad {
         v[self.from] - self.to.map_or(C64::ZERO, |t| v[t])
     }
 
+    /// The nodes the load hangs on, with the sign of the current injected there.
+    pub(super) fn ends(&self) -> Vec<(usize, f64)> {
+        std::iter::once((self.from, 1.0)).chain(self.to.map(|t| (t, -1.0))).collect()
+    }
+
     /// Entries of the incidence of the load: sign, row, column.
     pub(super) fn incidence(&self) -> Vec<(f64, usize, usize)> {
         match self.to {
@@ -48,7 +53,7 @@ impl PhaseLoad {
     }
 
     /// φ of P and Q and their derivatives by m.
-    fn shape(&self, m: f64) -> [(f64, f64); 2] {
+    pub(super) fn shape(&self, m: f64) -> [(f64, f64); 2] {
         let rated = self.rated_v;
         let (low, high) = ((LOW * rated).powi(2), (HIGH * rated).powi(2));
         let inside = m > low && m < high;
@@ -69,6 +74,12 @@ impl PhaseLoad {
     pub(super) fn current(&self, s: C64, d: C64) -> C64 {
         let [(p, _), (q, _)] = self.shape(d.norm_sqr());
         -C64::new(s.re * p, -s.im * q) * d
+    }
+
+    /// Power injected at node voltages `v`.
+    pub(super) fn injected(&self, s: C64, v: &[C64]) -> C64 {
+        let d = self.voltage(v);
+        d * self.current(s, d).conj()
     }
 
     pub(super) fn term(&self, s: C64, d: C64) -> LoadTerm {

@@ -5,7 +5,10 @@
 //! 0.95–1.05 of the rated voltage every load becomes the impedance that it is at that limit. Why a matrix and not a device
 //! list: the admittances are what the equations need, and what test feeders publish for comparison.
 
+pub mod build;
 pub(crate) mod check;
+pub mod dense_check;
+pub mod estimate;
 pub mod folder;
 mod loads;
 
@@ -209,7 +212,9 @@ impl PhaseNetwork {
             if !step.is_finite() {
                 break;
             }
-            if iteration > 1 && (step < 1e-13 || (step < 1e-10 && step >= previous)) {
+            // closed switches beside long lines can leave rounding above 1e-10 for ever
+            let rounding = if iteration > 8 { 1e-8 } else { 1e-10 };
+            if iteration > 1 && (step < 1e-13 || (step < rounding && step >= previous)) {
                 return Ok((v, terms, iteration));
             }
             previous = step;

@@ -13,7 +13,7 @@ use std::{
 
 use clap::Args;
 use metering::{EventKind, Timestamp};
-use sim::{LoadSource, Pace, SimConfig, Target, World};
+use sim::{LoadSource, Pace, SimConfig, Target, WaveformPlan, World};
 use store::{NewUser, OneTime, Role, Store, SupplyPolicy};
 
 use super::CommandError;
@@ -77,12 +77,33 @@ pub struct DemoArguments {
     /// Everything random follows from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    waveform: WaveformArguments,
     /// Print one JSON object at the end; everything else goes to standard error
     #[arg(long)]
     json: bool,
     /// Keep the data in this directory instead of a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+/// Homes at sample level.
+#[derive(Debug, Args)]
+pub struct WaveformArguments {
+    /// Drive the first N homes at sample level (2 without a number): synthesised waveforms, a 12-bit converter and the real
+    /// metrology engine, which also sends power-quality values
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
+    waveform: Option<u16>,
+    /// Milliseconds of every minute that are sampled; 60000 is gapless and gives flicker, at 300 times the cost
+    #[arg(long, value_name = "MS", default_value_t = 200, requires = "waveform", value_parser = clap::value_parser!(u32).range(200..=60_000))]
+    waveform_ms: u32,
+}
+
+impl WaveformArguments {
+    /// The plan, if any home shall be driven so.
+    pub fn plan(&self) -> Option<WaveformPlan> {
+        self.waveform.map(|homes| WaveformPlan { homes, ms_per_minute: self.waveform_ms })
+    }
 }
 
 /// Reads measured profiles, if any were named.
@@ -107,6 +128,7 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
 
     let mut config = SimConfig::demo(arguments.seed, HISTORY_DAYS);
     config.loads = load_source(arguments.profiles.as_deref())?;
+    config.waveforms = arguments.waveform.plan();
     config.verifying_key = Some(server.verifying_key);
     let days = arguments.days.unwrap_or(3_650);
     let until = config.start.plus(i64::from(days) * 86_400);

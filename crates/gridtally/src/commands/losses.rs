@@ -30,6 +30,10 @@ pub enum LossesCommand {
     Localise(LocaliseArguments),
     /// Simulate thefts on a network and show how often they are found, by kind.
     Study(StudyArguments),
+    /// Compute every number of a case's evidence again from stored readings; fails when one differs.
+    Explain(super::case_evidence::ExplainArguments),
+    /// Write the evidence of a case to a JSON or PDF file.
+    Export(super::case_evidence::ExportArguments),
 }
 
 /// Arguments of `losses train`.
@@ -94,6 +98,7 @@ pub fn run(command: LossesCommand) -> Result<(), Box<dyn Error>> {
         LossesCommand::Score(arguments) => score(&arguments),
         LossesCommand::Localise(arguments) => localisation::find(&arguments),
         LossesCommand::Study(arguments) => localisation::study(&arguments),
+        LossesCommand::Explain(_) | LossesCommand::Export(_) => Err("this command reads a data directory".into()),
     }
 }
 

@@ -34,7 +34,7 @@ pub enum MetrologyCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Draw waveform, spectrum against limits and display of a signal as SVG.
+    /// Draw waveform, spectrum against limits and display of a signal as SVG and PNG.
     Demo {
         /// A vector file; without one, a built-in household with a distorted current.
         file: Option<PathBuf>,
@@ -128,9 +128,11 @@ fn draw(
     std::fs::create_dir_all(directory).map_err(|e| format!("cannot create {}: {e}", directory.display()))?;
     let mut written = Vec::new();
     for (name, picture) in demo::pictures(&vector, &run)? {
-        let path = directory.join(name);
-        std::fs::write(&path, picture).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        written.push(path.display().to_string());
+        for (ending, bytes) in [("svg", picture.svg().into_bytes()), ("png", picture.png())] {
+            let path = directory.join(format!("{name}.{ending}"));
+            std::fs::write(&path, bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            written.push(path.display().to_string());
+        }
     }
     let mut out = std::io::stdout().lock();
     if as_json {

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod bench;
 pub mod bench_ingest;
+pub mod case_evidence;
 pub mod demo;
 pub mod grid;
 pub mod losses;
@@ -60,6 +61,12 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
         Command::Simulate(arguments) => runtime()?.block_on(simulate::run(arguments)),
         Command::Admin(command) => runtime()?.block_on(admin::run(command)),
         Command::Grid(command) => grid::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
+        Command::Losses(losses::LossesCommand::Explain(arguments)) => {
+            runtime()?.block_on(case_evidence::explain(arguments))
+        }
+        Command::Losses(losses::LossesCommand::Export(arguments)) => {
+            runtime()?.block_on(case_evidence::export(arguments))
+        }
         Command::Losses(command) => losses::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
         Command::Metrology(command) => metrology::run(command).map_err(told),
         Command::Bench(command) => runtime()?.block_on(bench::run(command)),

@@ -109,6 +109,11 @@ impl Balancer {
         Ok(())
     }
 
+    /// The budget of the alarms.
+    pub fn alarms(&self) -> AlarmConfig {
+        self.alarms
+    }
+
     /// The monitors as documents.
     pub fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.monitors
@@ -127,7 +132,8 @@ impl Balancer {
     }
 }
 
-fn zone_config(topology: &Topology, zone: &TopologyZone, alarms: AlarmConfig) -> ZoneConfig {
+/// What a zone's monitor starts with.
+pub fn zone_config(topology: &Topology, zone: &TopologyZone, alarms: AlarmConfig) -> ZoneConfig {
     let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone)).count();
     let below = |point: ZoneId| topology.feeder_of(point) == Some(zone.zone) || point == zone.zone;
     let usage_points = topology.usage_points.iter().filter(|point| below(point.zone)).count();

@@ -13,7 +13,7 @@ use losses::{
     evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
 };
 use metering::{
-    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp,
+    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp, ZoneId,
     frame::{Now, Reply},
 };
 use store::{
@@ -163,17 +163,23 @@ impl Commander {
         topology: &Topology,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let failed = matches!(to, ControlState::Failed(_)) && control.kind == ControlKind::Disconnect;
         let zone = topology.usage_point_of(control.meter).map(|point| point.zone);
-        let mut cases = Vec::new();
-        if let (true, Some(id), Some(zone)) = (failed, control.case, zone) {
-            let readings = vec![ReadingRange { meter: control.meter, from: control.requested_at, to: now }];
-            let words = format!("{} was told to disconnect, and then: {note}", control.meter);
-            let evidence = Evidence::new(EvidenceKind::SupplyStillPresent, Direction::For, 5.0, words, zone, readings);
-            let visit = CaseAction::AskVisit { reason: format!("disconnection failed: {note}") };
-            let steps = vec![CaseStep::AddEvidence(vec![evidence]), CaseStep::Act(visit)];
-            cases.push(CaseChange::Edit { id, by: "pipeline".into(), at: now, steps });
-        }
+        let cases = match (control.case, zone, &to) {
+            _ if control.kind != ControlKind::Disconnect => Vec::new(),
+            (Some(id), Some(zone), ControlState::Failed(_)) => {
+                let steps = vec![
+                    CaseStep::AddEvidence(vec![still_present(control.meter, zone, control.requested_at, now, &note)]),
+                    CaseStep::Act(CaseAction::AskVisit { reason: format!("disconnection failed: {note}") }),
+                ];
+                vec![CaseChange::Edit { id, by: "pipeline".into(), at: now, steps }]
+            }
+            (Some(id), _, ControlState::Verified) => {
+                // Somebody is without supply: a person looks at it, whether or not a policy decided.
+                let steps = vec![CaseStep::ReviewByRule("the supply was switched off and verified".into())];
+                vec![CaseChange::Edit { id, by: "pipeline".into(), at: now, steps }]
+            }
+            _ => Vec::new(),
+        };
         let control_changes = vec![ControlChange { id: control.id, to, at: now, note }];
         let processed_through = self.store.pipeline_state().await?.processed_through.unwrap_or(now);
         self.store
@@ -266,6 +272,13 @@ impl Commander {
         }
         self.awaited.clear();
     }
+}
+
+/// Evidence that a disconnection did not take: requested at `from`, judged at `to` with these words.
+pub fn still_present(meter: MeterId, zone: ZoneId, from: Timestamp, to: Timestamp, note: &str) -> Evidence {
+    let readings = vec![ReadingRange { meter, from, to }];
+    let words = format!("{meter} was told to disconnect, and then: {note}");
+    Evidence::new(EvidenceKind::SupplyStillPresent, Direction::For, 5.0, words, zone, readings)
 }
 
 /// What the abort switch stops.

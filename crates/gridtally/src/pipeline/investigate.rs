@@ -8,20 +8,24 @@ use std::collections::BTreeMap;
 use losses::{
     alarm::{AlarmChange, AlarmKind, Chart},
     balance::ZoneVerdict,
+    balance::{EnergyBalance, MemberId},
     case::{Case, CaseKind, RankedSuspect},
     evidence::Evidence,
-    explain::{self, Explanation},
+    explain::{self, Explanation, Localisation, ZoneHistory},
+    findings::Finding,
+    fusion,
 };
-use metering::{Approver, ControlKind, EventKind, Timestamp, UsagePointId, ZoneId};
+use metering::{Approver, ControlKind, EventKind, MeterId, Timestamp, UsagePointId, ZoneId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use store::{
-    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, EventFilter, NewControl, Store,
-    StoreError, StoredEvent, SupplyPolicy, Topology,
+    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, EventFilter, NewBasis, NewControl,
+    Store, StoreError, StoredEvent, SupplyPolicy, Topology,
 };
 
 use super::{
     alarm_log::{self, AlarmEntry, AlarmReason},
     balance::SlotResults,
+    doubts,
     history::{self, Cause},
     tamper::{self, Signs},
 };
@@ -46,6 +50,10 @@ pub struct Decided {
     pub cases: Vec<CaseChange>,
     /// Controls to make.
     pub controls: Vec<NewControl>,
+    /// What evidence was computed from.
+    pub bases: Vec<NewBasis>,
+    /// Honest faults that explain an imbalance.
+    pub findings: Vec<Finding>,
     /// Documents to replace.
     pub documents: Vec<(String, Vec<u8>)>,
 }
@@ -178,8 +186,11 @@ impl Investigator {
     ) -> Result<(), StoreError> {
         let Some(standing) = self.memory.standing.get(&zone).copied() else { return Ok(()) };
         let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
-        let Some(history) = history::read(&self.store, topology, zone, cause, end).await? else { return Ok(()) };
-        let explanation = explain::explain(&history);
+        let Some((history, mut basis)) = history::read(&self.store, topology, zone, cause, end).await? else {
+            return Ok(());
+        };
+        basis.withheld = doubts::first(&self.store, topology, &history, decided).await?;
+        let (explanation, suspects) = explained(&history, &basis.withheld);
         let kind = explanation.kind;
         let usage_point = explanation.named_usage_point();
         let same = self.open.values().find(|case| case.zone == zone && belongs(case, kind, usage_point, standing));
@@ -195,16 +206,18 @@ impl Investigator {
                 }
                 if news || better {
                     steps.push(CaseStep::AddEvidence(explanation.case_evidence()));
-                    steps.push(CaseStep::Suspects(ranking(&explanation)));
                 }
-                if !steps.is_empty() {
-                    decided.cases.push(edit(case.id, end, steps));
-                }
+                steps.push(CaseStep::Suspects(suspects));
+                decided.cases.push(edit(case.id, end, steps));
+                let carries_evidence = news || better;
+                decided.bases.push(NewBasis { case: Some(case.id), opened_case: None, carries_evidence, basis });
             }
             None if news || usage_point.is_some() => {
                 let mut case = open_case(kind, zone, usage_point, end, explanation.case_evidence())?;
                 case.onset = Some(standing.onset);
-                case.suspects = ranking(&explanation);
+                case.suspects = suspects;
+                let opened_case = Some(decided.cases.len());
+                decided.bases.push(NewBasis { case: None, opened_case, carries_evidence: true, basis });
                 decided.cases.push(CaseChange::Open(Box::new(case)));
             }
             None => {}
@@ -344,8 +357,31 @@ fn belongs(case: &Case, kind: CaseKind, usage_point: Option<UsagePointId>, stand
     }
 }
 
-fn ranking(explanation: &Explanation) -> Vec<RankedSuspect> {
-    explanation.suspects.iter().map(|s| RankedSuspect { usage_point: s.usage_point, score: s.weight }).collect()
+/// Explains a history, and ranks its suspects with one list of evidence each. Everything that a case says of a zone's imbalance comes
+/// from here, when it is written and when it is computed again. `withheld`: meters with an open finding, which are not named.
+pub fn explained(history: &ZoneHistory, withheld: &[MeterId]) -> (Explanation, Vec<RankedSuspect>) {
+    let mut explanation = explain::explain(history);
+    withhold(&mut explanation, withheld);
+    let after: Vec<EnergyBalance> = history.balances.iter().filter(|b| b.end > history.onset).copied().collect();
+    let sigma_wh = EnergyBalance::total(&after).map_or(0.0, |total| total.sigma_wh());
+    let hours = after.iter().map(|b| f64::from(b.minutes) / 60.0).sum();
+    let members = history.members.iter().filter(|m| matches!(m.id, MemberId::UsagePoint(_))).count();
+    let suspects = fusion::ranked(&explanation, members, sigma_wh, hours);
+    (explanation, suspects)
+}
+
+/// Rules ourselves out first: a meter whose readings or mapping are in doubt is not named until that is settled.
+fn withhold(explanation: &mut Explanation, withheld: &[MeterId]) {
+    let mut doubted = false;
+    for suspect in explanation.suspects.iter_mut().filter(|s| withheld.contains(&s.meter)) {
+        doubted |= explanation.localisation == Localisation::UsagePoint { usage_point: suspect.usage_point };
+        suspect.named = false;
+    }
+    if doubted {
+        let reason = "a finding about the meter that explains it is open: settle that first".to_owned();
+        explanation.localisation = Localisation::NotLocalised { reason };
+        explanation.kind = CaseKind::MissingEnergy;
+    }
 }
 
 fn edit(id: u64, at: Timestamp, steps: Vec<CaseStep>) -> CaseChange {

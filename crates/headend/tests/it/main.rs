@@ -8,4 +8,5 @@ mod http;
 mod limits;
 mod publish;
 mod support;
+mod text;
 mod tls;

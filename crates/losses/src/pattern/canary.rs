@@ -104,9 +104,16 @@ pub fn tamper(kwh: &[f64], kind: Tampering, dice: &mut Dice) -> Canary {
     let last = kwh.iter().rposition(|v| !v.is_nan()).unwrap_or(0);
     let span = last + 1 - first;
     let onset = if dice.unit() < 0.25 { first } else { first + (dice.between(0.10, 0.85) * span as f64) as usize };
-    let level = mean(&kwh[onset..]).max(0.0);
     let mut falsified = kwh.to_vec();
-    let after = &mut falsified[onset..=last.max(onset)];
+    falsify(&mut falsified[onset..=last.max(onset)], kind, 1, dice);
+    let stolen_kwh = kwh.iter().zip(&falsified).map(|(a, b)| a - b).filter(|d| !d.is_nan()).sum::<f64>();
+    Canary { kwh: falsified, stolen_kwh, onset }
+}
+
+/// Writes a theft of `kind` into all of `after` (kWh per slot, `slots_per_day` of them a day; gaps stay gaps).
+pub fn falsify(after: &mut [f64], kind: Tampering, slots_per_day: usize, dice: &mut Dice) {
+    let level = mean(after).max(0.0);
+    let day = slots_per_day.max(1);
     match kind {
         Tampering::Scale => {
             let share = dice.between(0.1, 0.8);
@@ -116,7 +123,7 @@ pub fn tamper(kwh: &[f64], kind: Tampering, dice: &mut Dice) -> Canary {
             let amount = dice.between(0.3, 0.9) * level;
             after.iter_mut().for_each(|v| *v = (*v - amount).max(0.03 * *v));
         }
-        Tampering::Spells => spells(after, dice),
+        Tampering::Spells => spells(after, day, dice),
         Tampering::Ramp => {
             let floor = dice.between(0.2, 0.7);
             let length = after.len().max(2) as f64 - 1.0;
@@ -124,16 +131,17 @@ pub fn tamper(kwh: &[f64], kind: Tampering, dice: &mut Dice) -> Canary {
                 *v *= 1.0 - (1.0 - floor) * t as f64 / length;
             }
         }
-        Tampering::RandomScale => after.iter_mut().for_each(|v| *v *= dice.between(0.1, 0.8)),
+        Tampering::RandomScale => after.chunks_mut(day).for_each(|slots| {
+            let share = dice.between(0.1, 0.8);
+            slots.iter_mut().for_each(|v| *v *= share);
+        }),
         Tampering::RandomMean => after.iter_mut().for_each(|v| replace(v, dice.between(0.1, 0.8) * level)),
         Tampering::FlatMean => {
             let share = dice.between(0.4, 1.0);
             after.iter_mut().for_each(|v| replace(v, share * level));
         }
-        Tampering::Reverse => after.chunks_exact_mut(28).for_each(<[f64]>::reverse),
+        Tampering::Reverse => after.chunks_exact_mut(28 * day).for_each(<[f64]>::reverse),
     }
-    let stolen_kwh = kwh.iter().zip(&falsified).map(|(a, b)| a - b).filter(|d| !d.is_nan()).sum::<f64>();
-    Canary { kwh: falsified, stolen_kwh, onset }
 }
 
 fn replace(value: &mut f64, by: f64) {
@@ -142,15 +150,15 @@ fn replace(value: &mut f64, by: f64) {
     }
 }
 
-fn spells(after: &mut [f64], dice: &mut Dice) {
+fn spells(after: &mut [f64], slots_per_day: usize, dice: &mut Dice) {
     let share = [0.0, 0.1, 0.3][dice.below(3)];
-    let mut day = 0;
-    while day < after.len() {
-        let length = 3 + dice.below(28);
-        let pause = 5 + dice.below(40);
-        let end = (day + length).min(after.len());
-        after[day..end].iter_mut().for_each(|v| *v *= share);
-        day = end + pause;
+    let mut slot = 0;
+    while slot < after.len() {
+        let length = (3 + dice.below(28)) * slots_per_day;
+        let pause = (5 + dice.below(40)) * slots_per_day;
+        let end = (slot + length).min(after.len());
+        after[slot..end].iter_mut().for_each(|v| *v *= share);
+        slot = end + pause;
     }
 }
 

@@ -31,6 +31,7 @@ pub mod assemble;
 pub mod blend;
 pub mod calibration;
 pub mod canary;
+pub mod canary_watch;
 pub mod drift;
 pub mod model;
 pub mod observer;

@@ -1,11 +1,9 @@
 //! Pictures of a measured signal: waveform, spectrum against the EN 50160 limits, and the meter's display.
 //!
-//! SVG as text; colours follow the reader's light or dark setting. Everything drawn comes out of the real core, except
-//! the waveform, which is the signal that went in.
-
-use core::fmt::Write;
+//! Everything drawn comes out of the real core, except the waveform, which is the signal that went in.
 
 use crate::host::limits;
+use crate::host::picture::{Anchor, Ink, Picture};
 use crate::host::synthesis::{Line, Wave};
 use crate::host::vectors::{Measurement, Vector, VectorError};
 
@@ -14,11 +12,6 @@ const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 56.0;
 const BOTTOM: f64 = 36.0;
 const TOP: f64 = 34.0;
-const STYLE: &str = "<style>svg{font:12px system-ui,sans-serif;background:#fff;color:#1c2733}text{fill:currentColor}\
-.v{fill:none;stroke:#0b6bcb;stroke-width:2}.i{fill:none;stroke:#c2410c;stroke-width:2}.g{stroke:#8884;fill:none}\
-.bv{fill:#0b6bcb}.bi{fill:#c2410c}.lim{stroke:#b91c1c;stroke-width:1.5;fill:none}\
-@media(prefers-color-scheme:dark){svg{background:#11181f;color:#e6edf3}.v{stroke:#6cb6ff}.bv{fill:#6cb6ff}\
-.i{stroke:#ff9a5c}.bi{fill:#ff9a5c}.lim{stroke:#ff7b72}}</style>";
 
 /// A household with LED lamps and switched supplies on a slightly distorted network.
 pub fn household() -> Vector {
@@ -40,17 +33,10 @@ pub fn household() -> Vector {
     }
 }
 
-fn open(title: &str, description: &str) -> String {
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
-         aria-label=\"{title}: {description}\"><title>{title}</title>{STYLE}\
-         <text x=\"{LEFT}\" y=\"20\" font-weight=\"600\">{title}</text>"
-    )
-}
-
-/// Text made safe for SVG.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+fn sheet(title: &str, description: &str) -> Picture {
+    let mut picture = Picture::new(WIDTH as u32, HEIGHT as u32, title, description);
+    picture.text((LEFT, 20.0), title, Ink::Text, Anchor::Start, 1);
+    picture
 }
 
 fn value_at(lines: &[(f64, f64, f64)], dc: f64, f: f64, t: f64) -> f64 {
@@ -63,45 +49,34 @@ fn value_at(lines: &[(f64, f64, f64)], dc: f64, f: f64, t: f64) -> f64 {
     dc + lines.iter().map(line).sum::<f64>()
 }
 
-fn waveform(vector: &Vector) -> String {
-    let mut svg = open("Waveform", "two cycles of voltage and current");
+fn waveform(vector: &Vector) -> Picture {
+    let mut picture = sheet("Waveform", "two cycles of voltage and current");
     let span = 2.0 / vector.f_hz;
     let plot = (WIDTH - 2.0 * LEFT, HEIGHT - TOP - BOTTOM);
     let middle = TOP + plot.1 / 2.0;
-    let mut curve = |class: &str, lines: &[(f64, f64, f64)], dc: f64, unit: &str, x_label: f64, anchor: &str| {
+    picture.curve(vec![(LEFT, middle), (WIDTH - LEFT, middle)], Ink::Grid, 1.0);
+    let mut curve = |ink: Ink, lines: &[(f64, f64, f64)], dc: f64, unit: &str, label: f64| {
         let lines_of = |l: &(f64, f64, f64)| Line { hertz: l.0 * vector.f_hz, rms: l.1, degrees: l.2 };
         let wave = Wave { dc, lines: lines.iter().map(lines_of).collect(), noise: 0.0 };
         let peak = wave.peak().max(1e-9);
-        let mut points = String::new();
-        for k in 0..=400 {
-            let t = span * f64::from(k) / 400.0;
-            let x = LEFT + plot.0 * f64::from(k) / 400.0;
-            let y = middle - value_at(lines, dc, vector.f_hz, t) / peak * plot.1 / 2.0;
-            let _ = write!(points, "{x:.1},{y:.1} ");
-        }
-        let _ = write!(
-            svg,
-            "<polyline class=\"{class}\" points=\"{points}\"/><text x=\"{x_label}\" y=\"{:.0}\" \
-             text-anchor=\"{anchor}\">±{peak:.1} {unit}</text>",
-            TOP - 4.0
-        );
+        let point = |k: u32| {
+            let share = f64::from(k) / 400.0;
+            let value = value_at(lines, dc, vector.f_hz, span * share);
+            (LEFT + plot.0 * share, middle - value / peak * plot.1 / 2.0)
+        };
+        picture.curve((0..=400).map(point).collect(), ink, 2.0);
+        picture.text((label, 20.0), format!("to {peak:.1} {unit}"), ink, Anchor::End, 1);
     };
-    curve("v", &vector.v_harm, vector.v_dc, "V (blue)", WIDTH - LEFT - 140.0, "end");
-    curve("i", &vector.i_harm, vector.i_dc, "A (orange)", WIDTH - LEFT, "end");
-    let _ = write!(
-        svg,
-        "<path class=\"g\" d=\"M{LEFT},{middle}H{}\"/><text x=\"{}\" y=\"{}\" text-anchor=\"end\">{:.1} ms</text></svg>",
-        WIDTH - LEFT,
-        WIDTH - LEFT,
-        HEIGHT - 12.0,
-        span * 1000.0
-    );
-    svg
+    curve(Ink::Voltage, &vector.v_harm, vector.v_dc, "V", WIDTH - LEFT - 110.0);
+    curve(Ink::Current, &vector.i_harm, vector.i_dc, "A", WIDTH - LEFT);
+    picture.text((LEFT, HEIGHT - 12.0), "0 ms", Ink::Text, Anchor::Start, 1);
+    picture.text((WIDTH - LEFT, HEIGHT - 12.0), format!("{:.1} ms", span * 1000.0), Ink::Text, Anchor::End, 1);
+    picture
 }
 
-fn spectrum(run: &Measurement) -> String {
-    let mut svg = open("Harmonics", "orders 2 to 25 in percent of the fundamental, with the EN 50160 limits");
-    let Some(window) = run.windows.last() else { return svg + "</svg>" };
+fn spectrum(run: &Measurement) -> Picture {
+    let mut picture = sheet("Harmonics", "orders 2 to 25 in percent of the fundamental, with the EN 50160 limits");
+    let Some(window) = run.windows.last() else { return picture };
     let limits = limits::en50160();
     let share = |groups: &[u32], order: usize| {
         if groups[0] == 0 { 0.0 } else { f64::from(groups[order - 1]) / f64::from(groups[0]) * 100.0 }
@@ -111,38 +86,26 @@ fn spectrum(run: &Measurement) -> String {
     let top_v = (2..=25).map(|h| share(v, h)).fold(8.0, f64::max);
     let top_i = (2..=25).map(|h| share(i, h)).fold(10.0, f64::max);
     let slot = plot.0 / 24.0;
+    let base = TOP + plot.1;
+    picture.curve(vec![(LEFT, base), (WIDTH - LEFT, base)], Ink::Grid, 1.0);
     for order in 2..=25usize {
         let x = LEFT + slot * (order - 2) as f64;
-        let base = TOP + plot.1;
-        let mut bar = |class: &str, dx: f64, height: f64| {
-            let _ = write!(
-                svg,
-                "<rect class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>",
-                x + dx,
-                base - height,
-                slot * 0.38
-            );
+        let mut bar = |ink: Ink, dx: f64, height: f64| {
+            picture.fill((x + dx, base - height), (slot * 0.38, height), ink);
         };
-        bar("bv", slot * 0.08, share(v, order) / top_v * plot.1);
-        bar("bi", slot * 0.50, share(i, order) / top_i * plot.1);
+        bar(Ink::Voltage, slot * 0.08, share(v, order) / top_v * plot.1);
+        bar(Ink::Current, slot * 0.50, share(i, order) / top_i * plot.1);
         if let Some(limit) = limits.harmonic_pct(order) {
             let y = base - (limit / top_v).min(1.0) * plot.1;
-            let _ = write!(svg, "<path class=\"lim\" d=\"M{:.1},{y:.1}h{:.1}\"/>", x + slot * 0.04, slot * 0.46);
+            picture.curve(vec![(x + slot * 0.04, y), (x + slot * 0.5, y)], Ink::Limit, 2.0);
         }
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{order}</text>",
-            x + slot / 2.0,
-            HEIGHT - 14.0
-        );
+        picture.text((x + slot / 2.0, HEIGHT - 14.0), order.to_string(), Ink::Text, Anchor::Middle, 1);
     }
-    let _ = write!(
-        svg,
-        "<text x=\"{:.1}\" y=\"20\" text-anchor=\"end\">voltage to {top_v:.0} % (blue), current to {top_i:.0} % (orange), \
-         limit EN 50160 (red)</text></svg>",
-        WIDTH - LEFT
-    );
-    svg
+    let (voltage, current) = (format!("voltage to {top_v:.0} %"), format!("current to {top_i:.0} %"));
+    picture.text((WIDTH - LEFT - 290.0, 20.0), voltage, Ink::Voltage, Anchor::End, 1);
+    picture.text((WIDTH - LEFT - 145.0, 20.0), current, Ink::Current, Anchor::End, 1);
+    picture.text((WIDTH - LEFT, 20.0), "limit EN 50160", Ink::Limit, Anchor::End, 1);
+    picture
 }
 
 /// The two lines of a 16-character display for each page.
@@ -161,37 +124,28 @@ fn display_pages(run: &Measurement) -> Vec<[String; 2]> {
     ]
 }
 
-fn display(run: &Measurement) -> String {
+fn display(run: &Measurement) -> Picture {
     let pages = display_pages(run);
-    let mut svg = open("Display", "pages of the meter's 16 by 2 display");
+    let mut picture = sheet("Display", "pages of the meter's 16 by 2 display");
     for (k, page) in pages.iter().enumerate() {
-        let x = LEFT + (k % 3) as f64 * 220.0;
+        let x = LEFT - 10.0 + (k % 3) as f64 * 226.0;
         let y = TOP + 12.0 + (k / 3) as f64 * 120.0;
-        let _ = write!(
-            svg,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"206\" height=\"84\" rx=\"6\" fill=\"#7fa33a\" stroke=\"#3d4f1c\" \
-             stroke-width=\"5\"/>"
-        );
+        picture.fill((x, y), (214.0, 84.0), Ink::Frame);
+        picture.fill((x + 6.0, y + 6.0), (202.0, 72.0), Ink::Glass);
         for (line, text) in page.iter().enumerate() {
-            let _ = write!(
-                svg,
-                "<text x=\"{}\" y=\"{}\" xml:space=\"preserve\" textLength=\"180\" lengthAdjust=\"spacingAndGlyphs\" \
-                 style=\"font:18px ui-monospace,monospace;fill:#1a2408\">{}</text>",
-                x + 13.0,
-                y + 35.0 + line as f64 * 28.0,
-                escape(&format!("{text:<16}"))
-            );
+            let at = (x + 12.0, y + 34.0 + line as f64 * 30.0);
+            picture.text(at, format!("{text:<16}"), Ink::Dots, Anchor::Start, 2);
         }
     }
-    svg + "</svg>"
+    picture
 }
 
-/// File names and pictures of a measured vector.
-pub fn pictures(vector: &Vector, run: &Measurement) -> Result<[(&'static str, String); 3], VectorError> {
+/// Names (without ending) and pictures of a measured vector.
+pub fn pictures(vector: &Vector, run: &Measurement) -> Result<[(&'static str, Picture); 3], VectorError> {
     if run.windows.is_empty() {
         return Err(VectorError::Signal(vector.id.clone(), "too short for one window"));
     }
-    Ok([("waveform.svg", waveform(vector)), ("spectrum.svg", spectrum(run)), ("display.svg", display(run))])
+    Ok([("waveform", waveform(vector)), ("spectrum", spectrum(run)), ("display", display(run))])
 }
 
 #[cfg(test)]
@@ -203,8 +157,9 @@ mod tests {
         let vector = household();
         let run = crate::host::vectors::run(&vector, 230.0).unwrap_or_else(|e| panic!("{e}"));
         let pictures = pictures(&vector, &run).unwrap_or_else(|e| panic!("{e}"));
-        assert!(pictures.iter().all(|(_, svg)| svg.starts_with("<svg") && svg.ends_with("</svg>")));
-        assert!(pictures[2].1.contains("49.97"));
-        assert!(pictures[2].1.contains("231.3"));
+        let svg: Vec<String> = pictures.iter().map(|(_, picture)| picture.svg()).collect();
+        assert!(svg.iter().all(|svg| svg.starts_with("<svg") && svg.ends_with("</svg>")));
+        assert!(svg[2].contains("49.97") && svg[2].contains("231.3"));
+        assert!(pictures.iter().all(|(_, picture)| picture.png().len() > 100_000));
     }
 }

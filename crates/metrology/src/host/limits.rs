@@ -10,6 +10,8 @@ use serde::Deserialize;
 /// Voltage characteristics of public low-voltage networks.
 #[derive(Clone, Debug, Deserialize)]
 pub struct En50160 {
+    /// Name of the standard.
+    pub name: String,
     /// Edition of the standard.
     pub edition: String,
     /// Date of the table.
@@ -42,6 +44,11 @@ pub struct En50160 {
 }
 
 impl En50160 {
+    /// Name, edition and date of the table, for reports.
+    pub fn name_and_edition(&self) -> String {
+        format!("{}, {} (table of {})", self.name, self.edition, self.dated)
+    }
+
     /// Limit of a harmonic order in percent of the fundamental; nothing where the standard has none.
     pub fn harmonic_pct(&self, order: usize) -> Option<f64> {
         self.harmonics_pct.get(&order).copied()

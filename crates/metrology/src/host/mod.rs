@@ -7,6 +7,7 @@ pub mod files;
 pub mod flicker;
 pub mod flicker_tests;
 pub mod limits;
+pub mod picture;
 pub mod spectrum;
 pub mod sweep;
 pub mod synthesis;

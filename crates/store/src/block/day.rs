@@ -211,6 +211,6 @@ impl Day {
 }
 
 /// Which version of one end is valid: the newest plausible one, or the newest if none is.
-fn winner(versions: &[Interval]) -> usize {
+pub(crate) fn winner(versions: &[Interval]) -> usize {
     versions.iter().rposition(Interval::is_plausible).unwrap_or(versions.len().saturating_sub(1))
 }

@@ -56,7 +56,7 @@ pub async fn one(State(state): State<AppState>, Staff(_): Staff, Path(id): Path<
 }
 
 /// Does something with a case: `{"action": "assign" | "move" | "comment" | "ask_visit" | "conclude", …}`; answers with the case.
-#[utoipa::path(post, path = "/api/v1/cases/{id}/actions", tag = "cases", params(("id" = u64, Path)), request_body(content = Object, description = "assign {owner, due}, move {to}, comment {text}, ask_visit {reason}, conclude {verdict, reason, kwh}"), responses((status = 200, body = Object), (status = 400, body = crate::error::Problem), (status = 409, body = crate::error::Problem)))]
+#[utoipa::path(post, path = "/api/v1/cases/{id}/actions", tag = "cases", params(("id" = u64, Path)), request_body(content = Object, description = "assign {owner, due}, move {to}, comment {text}, ask_visit {reason}, conclude {verdict, reason, kwh, recovered_kwh}"), responses((status = 200, body = Object), (status = 400, body = crate::error::Problem), (status = 409, body = crate::error::Problem)))]
 pub async fn act(
     State(state): State<AppState>,
     Staff(caller): Staff,

@@ -7,6 +7,7 @@ pub mod meters;
 pub mod openapi;
 pub mod people;
 pub mod policy;
+pub mod suspects;
 pub mod system;
 pub mod zones;
 

@@ -6,7 +6,7 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{cases, controls, master, meters, people, policy, system, zones};
+use super::{cases, controls, master, meters, people, policy, suspects, system, zones};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,6 +15,7 @@ use super::{cases, controls, master, meters, people, policy, system, zones};
         zones::list, zones::balances,
         meters::list, meters::enrol, meters::one, meters::profile, meters::events, meters::my, meters::my_profile, meters::my_events,
         cases::list, cases::one, cases::act,
+        suspects::list, suspects::findings, suspects::decide,
         controls::list, controls::request, controls::one, controls::approve,
         master::read, master::import,
         people::list, people::create, people::disable,

@@ -11,11 +11,11 @@ use losses::{
     evidence::{Direction, Evidence},
 };
 use maud::{Markup, html};
-use metering::{ControlKind, Timestamp};
+use metering::{ControlKind, MeterId, Timestamp, frame::RelayState};
 use serde::Deserialize;
 use store::{ControlFilter, StoredControl, Topology};
 
-use super::{cases, controls};
+use super::{case_files, cases, controls, meter};
 use crate::{
     auth::Staff,
     drawing,
@@ -45,11 +45,20 @@ pub async fn page(
         users.iter().filter(|u| !u.disabled && u.usage_point.is_none()).map(|u| u.name.as_str()).collect();
     let title = cases::title(&case);
     let path = format!("/cases/{id}");
-    let (to, topics) = (frame.caller().is_operator(), "cases,controls");
+    let files = state.store.attachments(id).await?;
+    let operator = frame.caller().is_operator();
+    let meter = meter_of(&case, &topology);
+    let relay = meter.and_then(|meter| state.store.latest(meter)).and_then(|latest| latest.relay);
+    let supply_topics = meter.map_or_else(|| "controls".to_owned(), |meter| format!("controls cases meter:{meter}"));
+    let topics = meter.map_or_else(|| "cases,controls".to_owned(), |meter| format!("cases,controls,meter:{meter}"));
     let body = html! {
         div.crumbs { a href="/cases" { "Cases" } " › C-" (id) }
         div.head {
-            div { h1 { (title) } div.sub { "A score is a reason to look, never an accusation." } }
+            (layout::refreshed("case-title", "cases", &path, html! { div { h1 { (title) } div.sub { "A score is a reason to look, never an accusation." } } }))
+            div.actions {
+                a.button href={ (path) "/evidence.pdf" } { "Evidence as PDF" }
+                a.button href={ (path) "/evidence.json" } { "JSON" }
+            }
         }
         div.cols.two {
             (layout::refreshed("case-facts", "cases controls", &path, html! {
@@ -61,7 +70,7 @@ pub async fn page(
                 (timeline(&case))
             }))
             div.stack {
-                (supply_card(&case, &topology, to))
+                (layout::refreshed("case-supply", &supply_topics, &path, supply_card(&case, &topology, relay, operator)))
                 @if case.state.is_closed() {
                     section.card { h2 { "Closed" } p.dim { "Nothing more can be done with this case. A new reason opens a new one." } }
                 } @else {
@@ -70,10 +79,16 @@ pub async fn page(
                     (conclude_form(&case))
                     (comment_form(&case))
                 }
+                (case_files::card(id, &files))
             }
         }
     };
-    Ok(frame.page(Page { title: &title, section: Section::Cases, topics, charts: false, body }))
+    Ok(frame.page(Page { title: &title, section: Section::Cases, topics: &topics, charts: false, body }))
+}
+
+fn meter_of(case: &Case, topology: &Topology) -> Option<MeterId> {
+    let point = case.usage_point.and_then(|point| topology.usage_point(point))?;
+    point.installation.as_ref().map(|installation| installation.meter)
 }
 
 fn facts(case: &Case, now: Timestamp) -> Markup {
@@ -83,6 +98,7 @@ fn facts(case: &Case, now: Timestamp) -> Markup {
             matches!(&entry.what,
             HistoryWhat::Acted(CaseAction::Move { to }) if *to == state)
                 || state == CaseState::Visit && matches!(&entry.what, HistoryWhat::Acted(CaseAction::AskVisit { .. }))
+                || matches!(&entry.what, HistoryWhat::MovedByRule { to, .. } if *to == state)
         }),
         CaseState::Confirmed | CaseState::Cleared => case.state == state,
     };
@@ -116,7 +132,7 @@ fn facts(case: &Case, now: Timestamp) -> Markup {
                 dt { "Began" } dd { @match case.onset { Some(at) => { "about " (layout::time(at, &format::date_minute(at))) }, None => { span.none { "not known" } } } }
                 @if let Some(at) = case.imbalance_ended { dt { "Imbalance ended" } dd { (layout::time(at, &format::date_minute(at))) } }
                 dt { "Owner" } dd { @match &case.owner { Some(owner) => { (owner) }, None => { span.none { "nobody" } } } }
-                dt { "Due" } dd { @match case.due { Some(due) => { (format::date(due)) }, None => { span.none { "–" } } } }
+                dt { "Due" } dd { @match case.due { Some(due) => { (format::date(due)) @if case.is_overdue(now) { " " span.badge.warn { "overdue" } } }, None => { span.none { "–" } } } }
             }
         }
     }
@@ -127,7 +143,7 @@ fn outcome_card(outcome: &Outcome) -> Markup {
         Verdict::Confirmed => ("banner bad", "Confirmed"),
         Verdict::Cleared => ("banner good", "Cleared"),
     };
-    html! { div class=(class) { h2 { (word) " · " (format::number(outcome.kwh, 1)) " kWh" } p { (outcome.reason) } } }
+    html! { div class=(class) { h2 { (word) " · " (format::number(outcome.kwh, 1)) " kWh" } p { (outcome.reason) } p { (format::number(outcome.recovered_kwh, 1)) " kWh recovered" } } }
 }
 
 fn evidence_card(case: &Case, direction: Direction) -> Markup {
@@ -192,7 +208,8 @@ fn timeline(case: &Case) -> Markup {
     }
 }
 
-fn history_words(entry: &HistoryEntry) -> String {
+/// What an entry of the history says, in words.
+pub fn history_words(entry: &HistoryEntry) -> String {
     match &entry.what {
         HistoryWhat::Opened => "opened the case".to_owned(),
         HistoryWhat::EvidenceAdded { pieces } => format!("evidence added or replaced: {pieces} pieces"),
@@ -202,6 +219,10 @@ fn history_words(entry: &HistoryEntry) -> String {
         }
         HistoryWhat::ImbalanceEnded => "the imbalance ended".to_owned(),
         HistoryWhat::ImbalanceReturned => "the imbalance came back".to_owned(),
+        HistoryWhat::Attached { name, sha256, .. } => {
+            format!("attached {name} (SHA-256 {}…)", sha256.get(..12).unwrap_or_default())
+        }
+        HistoryWhat::MovedByRule { to, rule } => format!("moved to {}: {rule}", to.word()),
         HistoryWhat::Acted(action) => match action {
             CaseAction::Assign { owner, due } => {
                 let owner = owner.as_deref().unwrap_or("nobody");
@@ -211,17 +232,22 @@ fn history_words(entry: &HistoryEntry) -> String {
             CaseAction::Move { to } => format!("moved to {}", to.word()),
             CaseAction::Comment { text } => format!("“{text}”"),
             CaseAction::AskVisit { reason } => format!("asks for a visit: {reason}"),
-            CaseAction::Conclude { verdict, reason, kwh } => {
+            CaseAction::Conclude { verdict, reason, kwh, recovered_kwh } => {
                 let word = if *verdict == Verdict::Confirmed { "confirmed" } else { "cleared" };
-                format!("{word} with {} kWh: {reason}", format::number(*kwh, 1))
+                let (found, recovered) = (format::number(*kwh, 1), format::number(*recovered_kwh, 1));
+                format!("{word} with {found} kWh, {recovered} kWh recovered: {reason}")
             }
         },
     }
 }
 
-fn supply_card(case: &Case, topology: &Topology, operator: bool) -> Markup {
+fn supply_card(case: &Case, topology: &Topology, relay: Option<RelayState>, operator: bool) -> Markup {
     let point = case.usage_point.and_then(|point| topology.usage_point(point));
-    let meter = point.and_then(|point| point.installation.as_ref()).map(|installation| installation.meter);
+    let meter = meter_of(case, topology);
+    let is_off = relay.is_some_and(|relay| relay != RelayState::Closed && relay != RelayState::Fault);
+    let command = |meter: MeterId, kind: ControlKind, words: &str| {
+        html! { p { a.button href={ "/meters/" (meter) "/control?kind=" (kind.word()) "&case=" (case.id) } { (words) } } }
+    };
     html! {
         @if let (Some(point), Some(meter)) = (point, meter) {
             section.card aria-label="Supply" {
@@ -229,11 +255,11 @@ fn supply_card(case: &Case, topology: &Topology, operator: bool) -> Markup {
                 dl.facts {
                     dt { "Usage point" } dd { (point.usage_point) }
                     dt { "Meter" } dd { a href={ "/meters/" (meter) } { (meter) } }
+                    dt { "Relay" } dd { (meter::relay_badge(relay)) }
                 }
-                @if point.never_disconnect { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
-                @else if operator {
-                    p { a.button href={ "/meters/" (meter) "/control?kind=" (ControlKind::Disconnect.word()) "&case=" (case.id) } { "Disconnect…" } }
-                }
+                @if operator && is_off { (command(meter, ControlKind::Reconnect, "Reconnect…")) }
+                @else if point.never_disconnect { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
+                @else if operator { (command(meter, ControlKind::Disconnect, "Disconnect…")) }
             }
         }
     }
@@ -283,6 +309,7 @@ fn conclude_form(case: &Case) -> Markup {
                 }
                 div.field { label for="reason" { "What was found" } textarea #reason name="reason" maxlength="4000" required {} }
                 div.field { label for="kwh" { "Energy found missing or explained, kWh" } input #kwh name="kwh" type="number" min="0" step="0.001" value="0" required; }
+                div.field { label for="recovered" { "Of it recovered, kWh" } input #recovered name="recovered_kwh" type="number" min="0" step="0.001" value="0" required; }
                 button.primary { "Conclude the case" }
             }
         } }
@@ -318,6 +345,8 @@ pub struct CaseForm {
     reason: String,
     #[serde(default)]
     kwh: String,
+    #[serde(default)]
+    recovered_kwh: String,
 }
 
 impl CaseForm {
@@ -346,6 +375,10 @@ impl CaseForm {
                 },
                 reason: self.reason,
                 kwh: self.kwh.trim().parse().map_err(|_| invalid("the energy is a number of kWh"))?,
+                recovered_kwh: match self.recovered_kwh.trim() {
+                    "" => 0.0,
+                    text => text.parse().map_err(|_| invalid("the recovered energy is a number of kWh"))?,
+                },
             },
             _ => return Err(invalid("an action is assign, move, comment or conclude")),
         })

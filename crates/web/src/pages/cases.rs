@@ -276,6 +276,7 @@ pub async fn csv(
         "verdict",
         "outcome_reason",
         "outcome_kwh",
+        "recovered_kwh",
     ]);
     let or_empty = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
     for case in &cases {
@@ -295,6 +296,7 @@ pub async fn csv(
             if outcome.is_some() { case.state.word().to_owned() } else { String::new() },
             outcome.map(|outcome| outcome.reason.clone()).unwrap_or_default(),
             outcome.map(|outcome| format!("{:.3}", outcome.kwh)).unwrap_or_default(),
+            outcome.map(|outcome| format!("{:.3}", outcome.recovered_kwh)).unwrap_or_default(),
         ]);
     }
     Ok(csv.download("cases.csv"))

@@ -297,11 +297,15 @@ pub async fn send(
     Ok(Redirect::to(&format!("/controls/{control}")))
 }
 
-fn confirm(typed: &str, meter: MeterId) -> Result<(), WebError> {
+/// Whether the meter's name was typed.
+///
+/// # Errors
+/// When it was not.
+pub fn confirm(typed: &str, meter: MeterId) -> Result<(), WebError> {
     if typed.trim() == meter.as_str() {
         Ok(())
     } else {
-        Err(WebError::Invalid(format!("the typed name is not {meter}: nothing was sent")))
+        Err(WebError::Invalid(format!("the typed name is not {meter}: nothing was done, nothing was sent")))
     }
 }
 

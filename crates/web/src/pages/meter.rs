@@ -1,17 +1,19 @@
 //! `GET /meters/{id}`: what the meter shows and measures now, its load, its events, its supply.
 
 use axum::{
+    Form,
     extract::{Path, Query, State},
     http::HeaderMap,
-    response::Response,
+    response::{Redirect, Response},
 };
 use maud::{Markup, html};
 use metering::{EventKind, MeterId, Quality, Timestamp, frame::RelayState};
-use store::{ControlFilter, EventFilter, Latest, StoredEvent, StoredRecord, Topology};
+use serde::Deserialize;
+use store::{ControlFilter, EventFilter, Latest, StoredEvent, StoredRecord, SuspectReadings, Topology};
 
 use super::{controls, zone::PeriodQuery};
 use crate::{
-    auth::Staff,
+    auth::{Operator, Staff},
     csv::Csv,
     drawing::Lcd,
     error::WebError,
@@ -99,8 +101,10 @@ pub async fn page(
     let refresh_path = format!("{path}?{}", query.query(&period));
     let url = format!("/api/v1/meters/{id}/profile?{}", query.query(&period));
     let operator = frame.caller().is_operator();
+    let suspect = state.store.suspect_readings(id, now).await?;
     let body = html! {
         (head(&topology, id, &query, &period, &path))
+        @if let Some(suspect) = &suspect { (baseline_banner(id, suspect, operator)) }
         (figures(&values))
         div.cols.wide-right {
             div.stack {
@@ -159,9 +163,57 @@ fn head(topology: &Topology, id: MeterId, query: &PeriodQuery, period: &super::z
                 h1 { "Meter " (id) }
                 div.sub { "Last heard " span data-k="heard" { "–" } " UTC · period " (format::date_minute(period.after)) " to " (format::date_minute(period.to)) " UTC" }
             }
-            div.actions { (query.picker(path)) a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
+            div.actions { (query.picker(path)) a.button href={ (path) "/quality" } { "Power quality" } a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
         }
     }
+}
+
+fn baseline_banner(id: MeterId, suspect: &SuspectReadings, operator: bool) -> Markup {
+    let (first, newest) = (&suspect.first.record, &suspect.newest.record);
+    let why: Vec<&str> = suspect.why.iter().map(|kind| kind.word()).collect();
+    html! {
+        section.banner.warn aria-labelledby="baseline" {
+            h2 #baseline { "Its readings are held for suspect since " (format::date_minute(first.end)) }
+            p {
+                (format::count(u64::try_from(suspect.count).unwrap_or(u64::MAX))) " readings"
+                @if !why.is_empty() { ": " (why.join(", ")) }
+                ". Import register "
+                @match &suspect.trusted { Some(trusted) => { (format::register_kwh(trusted.record.import_wh.0)) " kWh at " (format::date_minute(trusted.record.end)) }, None => { "unknown before" } }
+                ", then " (format::register_kwh(first.import_wh.0)) " kWh, now " (format::register_kwh(newest.import_wh.0)) " kWh. They are not billed and not balanced."
+            }
+            @if operator {
+                p { "Was the register reset or the meter reprogrammed by us? Then accept the newest reading as its new baseline; earlier ones keep their mark." }
+                form.fields method="post" action={ "/meters/" (id) "/baseline" } {
+                    div.field { label for="baseline-reason" { "Reason, kept in the audit" } input #baseline-reason name="reason" maxlength="500" size="40" required; }
+                    div.field { label for="baseline-confirm" { "Type the meter's name to confirm: " strong { (id) } } input #baseline-confirm name="confirm" autocomplete="off" data-expect=(id) required; }
+                    button data-guarded { "Accept the new baseline" }
+                }
+            } @else { p { "An operator can accept a new baseline after a legitimate reset." } }
+        }
+    }
+}
+
+/// Body of the baseline form.
+#[derive(Debug, Deserialize)]
+pub struct BaselineForm {
+    reason: String,
+    confirm: String,
+}
+
+/// `POST /meters/{id}/baseline`: the newest suspect reading becomes the start of the register.
+///
+/// # Errors
+/// When the caller is no operator, the typed name differs, or the newest reading is trusted.
+pub async fn accept_baseline(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+    Form(form): Form<BaselineForm>,
+) -> Result<Redirect, WebError> {
+    let meter = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    controls::confirm(&form.confirm, meter)?;
+    state.store.accept_baseline(meter, &form.reason, &caller.name, state.now()).await?;
+    Ok(Redirect::to(&format!("/meters/{meter}")))
 }
 
 fn figures(values: &Values) -> Markup {

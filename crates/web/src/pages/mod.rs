@@ -2,10 +2,12 @@
 
 pub mod audit;
 pub mod case;
+pub mod case_files;
 pub mod cases;
 pub mod controls;
 pub mod enrolment;
 pub mod find;
+pub mod findings;
 pub mod meter;
 pub mod meters;
 mod one_line;
@@ -13,4 +15,6 @@ pub mod overview;
 pub mod own_meter;
 pub mod people;
 pub mod policy;
+pub mod quality;
+pub mod suspects;
 pub mod zone;

@@ -245,7 +245,7 @@ pub async fn page(
                 (one_line::draw(&views, &values, &alarmed))
             }
             section.card aria-labelledby="inbox" {
-                header { h2 #inbox { "Open cases" } a.more href="/cases" { "All cases" } }
+                header { h2 #inbox { "Open cases" } a.more href="/suspects" { "Suspects by value" } a href="/cases" class="small" { "All cases" } }
                 (layout::refreshed("inbox-list", "cases", "/", inbox(&open, now)))
             }
         }

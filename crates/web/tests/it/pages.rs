@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Path, and texts that must be in it for staff.
-const STAFF_PAGES: [(&str, &[&str]); 16] = [
+const STAFF_PAGES: [(&str, &[&str]); 21] = [
     (
         "/",
         &[
@@ -39,6 +39,21 @@ const STAFF_PAGES: [(&str, &[&str]); 16] = [
     ("/meters", &["M-101", "observer", "silent"]),
     ("/meters/M-103", &["cover opened", "display: 000", "1.8.0", "open", "Disconnect", "GT-1P"]),
     ("/meters/M-201?from=1768305600&to=1768392000", &["Meter M-201", "2026-01-13 12:00"]),
+    (
+        "/meters/M-101/quality?to=1768478400",
+        &[
+            "Power quality of M-101",
+            "provisional",
+            "harmonic 5, 95 % value",
+            "not measured",
+            "one cycle: voltage to 326 V",
+            "momentary sag",
+            "may stop",
+            "from 40 %",
+            "strictest row",
+        ],
+    ),
+    ("/meters/M-102/quality", &["Power quality of M-102", "No power-quality values"]),
     ("/meters/M-101/profile.csv", &["import_wh", "M-101,2026-01-15T12:00:00Z,15,"]),
     ("/cases", &["C-2 · Suspected theft · UP-302", "C-3 · Tamper suspected · UP-103", "Export CSV"]),
     ("/cases?state=all&sort=weight&kind=&zone=&owner=", &["C-1 · Missing energy · zone T2", "cleared"]),
@@ -54,6 +69,15 @@ const STAFF_PAGES: [(&str, &[&str]); 16] = [
             "To visit",
             "New heat pump",
         ],
+    ),
+    (
+        "/suspects",
+        &["Whom to check", "UP-302", "Chance %", "Visits before the next night", "Detection rate, canaries", "INR"],
+    ),
+    ("/findings", &["Nothing to decide", "nobody it is about is named"]),
+    (
+        "/cases/2/evidence.json",
+        &["gridtally evidence 1", "1.68 ± 0.12 kW are missing", "import_wh", "losses explain 2"],
     ),
     ("/controls", &["Disconnect", "Verified", "M-103"]),
     ("/controls/1", &["handed to the connection", "inflow fell by 0.5 kW", "cover opened; contact sensor"]),
@@ -277,4 +301,48 @@ async fn signing_out_ends_the_session_and_barring_ends_all() {
     );
     let program = app.program(Role::Engineer).await;
     assert_eq!(program.get("/api/v1/people").await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn files_are_attached_by_a_form_and_only_ever_downloaded() {
+    let app = App::new().await;
+    let ben = app.person("ben").await;
+    let form = |content: &str| {
+        format!(
+            "--b0\r\nContent-Disposition: form-data; name=\"file\"; filename=\"seal <1>.txt\"\r\n\
+             Content-Type: text/html\r\n\r\n{content}\r\n--b0--\r\n"
+        )
+    };
+    let kind = "multipart/form-data; boundary=b0";
+    let done = ben.send("POST", "/cases/3/files", Some(kind), form("<b>seal broken</b>")).await;
+    assert_eq!((done.status, done.header("location")), (StatusCode::SEE_OTHER, "/cases/3"), "{}", done.body);
+    let page = ben.get("/cases/3").await.body;
+    assert!(page.contains("seal _1_.txt") && page.contains("/cases/3/files/1"), "{page}");
+    let file = ben.get("/cases/3/files/1").await;
+    assert_eq!((file.status, file.body.as_str()), (StatusCode::OK, "<b>seal broken</b>"));
+    assert_eq!(file.header("content-type"), "text/plain; charset=utf-8");
+    assert!(file.header("content-disposition").starts_with("attachment; filename=\"seal _1_.txt\""));
+    assert_eq!(file.header("x-content-type-options"), "nosniff");
+    assert_eq!(ben.get("/cases/2/files/1").await.status, StatusCode::NOT_FOUND);
+    let large = ben.send("POST", "/cases/3/files", Some(kind), form(&"x".repeat(6 * 1024 * 1024))).await;
+    assert!(large.status.is_client_error(), "{}", large.status);
+    let empty = ben.send("POST", "/cases/3/files", Some(kind), String::new()).await;
+    assert_eq!(empty.status, StatusCode::BAD_REQUEST);
+    let json = ben.get("/cases/2/evidence.json").await;
+    assert!(json.header("content-disposition").contains("case-2-evidence.json"));
+    assert_eq!(json.body, ben.get("/cases/2/evidence.json").await.body, "nothing of the moment is in it");
+}
+
+#[tokio::test]
+async fn what_a_visit_is_worth_is_a_setting() {
+    let app = App::new().await;
+    let (anna, ben) = (app.person("anna").await, app.person("ben").await);
+    let body = "currency=EUR&tariff=0.32&visit_cost=90.5&visits=3&random_percent=5&back_days=365&ahead_days=30";
+    assert_eq!(ben.form("/suspects/settings", body).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(anna.form("/suspects/settings", body).await.status, StatusCode::SEE_OTHER);
+    let saved: losses::ranking::RecoverySettings =
+        app.store.setting(web::ranking::SETTING).await.expect("read").expect("set");
+    assert_eq!((saved.tariff_minor_per_kwh, saved.visit_cost_minor, saved.visits_per_night), (32, 9_050, 3));
+    assert!(anna.get("/suspects").await.body.contains("EUR"));
+    assert_eq!(anna.form("/suspects/settings", &body.replace("0.32", "-1")).await.status, StatusCode::BAD_REQUEST);
 }

@@ -11,7 +11,7 @@ use losses::{
 use metering::{
     Approver, ControlKind, ControlState, EventKind, Frame, MeterEvent, MeterId, ProfileRecord, Timestamp, UsagePointId,
     WattHours, ZoneId,
-    frame::{Body, Hello, Now, Profile, RelayState},
+    frame::{Body, Cycle, Dip, Hello, Now, PowerQuality, Profile, RelayState},
     reading::RecordFlags,
     unit::{Milliamps, Millihertz, Millivolts, PerMille, Watts},
 };
@@ -253,8 +253,39 @@ pub async fn seed(store: &Store, size: &Size) {
         import_wh: None,
     };
     store.ingest(vec![incoming(meter(1, 3), 9_001, Body::Event(event), NOW.plus(-5 * 3_600))]).await.expect("event");
+    store.ingest(power_quality()).await.expect("quality");
     commit_cases(store, slots.balances).await;
     work_on_cases(store).await;
+}
+
+/// A day of ten-minute values of M-101 with one dip and a cycle at the end.
+fn power_quality() -> Vec<Incoming> {
+    let begin = NOW.plus(-86_400);
+    let sine =
+        |peak: f64| (0..64).map(|k| (peak * (f64::from(k) * std::f64::consts::TAU / 64.0).sin()) as i16).collect();
+    let value = |k: u16| {
+        let end = begin.plus(600 * i64::from(k + 1)).floor_to(600);
+        let dip = Dip { at: end.plus(-200), duration_ms: 700, extreme: PerMille(620) };
+        PowerQuality {
+            end,
+            voltage_mv: Millivolts(229_000 + u32::from(k) * 20),
+            frequency_mhz: Some(Millihertz(50_010)),
+            thd: Some(PerMille(28)),
+            harmonics: vec![8, 90, 4, 240 + k, 3, 130],
+            pst: None,
+            dips: if k == 70 { vec![dip] } else { Vec::new() },
+            flagged: k == 70,
+            current_harmonics_ma: vec![Milliamps(4_000), Milliamps(20), Milliamps(900)],
+            cycle: (k == 143).then(|| Cycle { voltage_dv: sine(3_260.0), current_ca: sine(560.0) }),
+        }
+    };
+    (0..144_u16)
+        .map(|k| (9_100 + u64::from(k), value(k)))
+        .map(|(seq, values)| {
+            let end = values.end;
+            incoming(meter(1, 1), seq, Body::Quality(values), end)
+        })
+        .collect()
 }
 
 async fn commit_cases(store: &Store, balances: Vec<(ZoneId, EnergyBalance)>) {
@@ -347,7 +378,13 @@ async fn work_on_cases(store: &Store) {
     };
     act(1, CaseAction::Move { to: CaseState::Review }, "ben", NOW.plus(-40 * 3_600)).await;
     let reason = "The silent meter explains it; its radio was replaced.".to_owned();
-    act(1, CaseAction::Conclude { verdict: Verdict::Cleared, reason, kwh: 1.3 }, "ben", NOW.plus(-39 * 3_600)).await;
+    act(
+        1,
+        CaseAction::Conclude { verdict: Verdict::Cleared, reason, kwh: 1.3, recovered_kwh: 0.0 },
+        "ben",
+        NOW.plus(-39 * 3_600),
+    )
+    .await;
     act(
         2,
         CaseAction::Assign { owner: Some("ben".to_owned()), due: Some(NOW.plus(2 * 86_400)) },

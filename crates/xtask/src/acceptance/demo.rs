@@ -34,6 +34,7 @@ pub fn seeds(arguments: &[&str]) -> Result<(), String> {
     };
     let mut complaints = Vec::new();
     let (mut zone_months, mut false_alarms, mut accusations) = (0.0, 0, 0);
+    let mut reports = Vec::new();
     for seed in &seeds {
         let seed_text = seed.to_string();
         let mut words = vec!["demo", "--days", "30", "--speed", "max", "--seed", &seed_text, "--json"];
@@ -46,7 +47,9 @@ pub fn seeds(arguments: &[&str]) -> Result<(), String> {
         zone_months += zones as f64 * report["days"].as_f64().unwrap_or(0.0) / 30.0;
         false_alarms += zones_with_false_alarm(&report);
         accusations += report["false_accusations"].as_u64().unwrap_or(0);
+        reports.push((*seed, report));
     }
+    precision_and_delays(&reports);
     println!(
         "   {false_alarms} false alarms in {zone_months:.1} zone-months (stated: at most 1 in 100); {accusations} false accusations"
     );
@@ -59,6 +62,44 @@ pub fn seeds(arguments: &[&str]) -> Result<(), String> {
         complaints.push(format!("{accusations} honest usage points were named first"));
     }
     finish(complaints)
+}
+
+/// One row a seed: precision of the first five, and the hours until each theft was alarmed / its thief named (a dash: not within the run).
+fn precision_and_delays(reports: &[(u64, Value)]) {
+    println!(
+        "   seed  first five  stole  precision  canaries seen  hours to alarm/name by theft (kind, share of its zone)"
+    );
+    let (mut hits, mut listed, mut to_alarm, mut to_name) = (0, 0, Vec::new(), Vec::new());
+    for (seed, report) in reports {
+        let (stole, of) = (report["hits_at_5"].as_u64().unwrap_or(0), report["listed_at_5"].as_u64().unwrap_or(0));
+        (hits, listed) = (hits + stole, listed + of);
+        let precision = report["precision_at_5"].as_f64().map_or("–".to_owned(), |p| format!("{p:.2}"));
+        let canaries = match (report["canaries"]["detected"].as_u64(), report["canaries"]["canaries"].as_u64()) {
+            (Some(seen), Some(all)) => format!("{seen}/{all}"),
+            _ => "–".to_owned(),
+        };
+        let mut cells = Vec::new();
+        for theft in report["thefts"].as_array().into_iter().flatten() {
+            let (alarm, named) = (theft["alarm_hours"].as_f64(), theft["named_hours"].as_f64());
+            to_alarm.extend(alarm);
+            to_name.extend(named);
+            let hours = |hours: Option<f64>| hours.map_or("–".to_owned(), |h| format!("{h:.0}"));
+            let share = 100.0 * theft["zone_share"].as_f64().unwrap_or(0.0);
+            let kind = theft["kind"].as_str().unwrap_or("?");
+            cells.push(format!("{}/{} ({kind}, {share:.0} %)", hours(alarm), hours(named)));
+        }
+        println!("   {seed:>4}  {of:>10}  {stole:>5}  {precision:>9}  {canaries:>13}  {}", cells.join(", "));
+    }
+    println!(
+        "   precision of the first five over all seeds: {hits} of {listed}; median hours to the alarm {}, to the name {}",
+        median(to_alarm),
+        median(to_name)
+    );
+}
+
+fn median(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).map_or("–".to_owned(), |value| format!("{value:.0}"))
 }
 
 /// Chance of more than `n` events at mean `mean`.

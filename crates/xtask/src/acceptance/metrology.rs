@@ -21,7 +21,28 @@ pub fn vectors(_: &[&str]) -> Result<(), String> {
 pub fn sweep(_: &[&str]) -> Result<(), String> {
     vectors(&[])?;
     example("sweep", &["1", "1000"])?;
-    example("speed", &[])
+    example("speed", &[])?;
+    scipy()
+}
+
+/// SciPy's batched transform of 256 windows of 2,048 points, shortest of fifty runs; the whole of our window analysis
+/// (interpolation, transform, 50 subgroups, powers) is measured in the run before it.
+const BATCHED: &str = "
+import numpy, scipy.fft, time
+for kind in (numpy.float32, numpy.float64):
+    windows = numpy.random.default_rng(1).standard_normal((256, 2048)).astype(kind)
+    best = 1e9
+    for _ in range(50):
+        start = time.perf_counter()
+        scipy.fft.rfft(windows, axis=1)
+        best = min(best, time.perf_counter() - start)
+    print(f'scipy_batched_rfft_us_per_channel {kind.__name__} {best / 256 * 1e6:.2f}')
+";
+
+/// The bare transform of SciPy beside our whole analysis.
+fn scipy() -> Result<(), String> {
+    let Some(python) = crate::tools::python_with(&["numpy", "scipy"]) else { return Ok(()) };
+    run::step("scipy", &python.to_string_lossy(), &["-c", BATCHED])
 }
 
 fn example(name: &str, arguments: &[&str]) -> Result<(), String> {

@@ -243,8 +243,10 @@ pub fn compare(ours: &Path, prefix: &[&str], python: &Path, networks: &Path) -> 
             theirs("se_sparse_newton", sparse),
         );
     }
-    let pandapower = checked(Command::new(python).args(["-c", PANDAPOWER]))?;
-    println!("pandapower, case33bw, one power flow: {} µs", pandapower.trim());
+    match checked(Command::new(python).args(["-c", PANDAPOWER])) {
+        Ok(time) => println!("pandapower, case33bw, one power flow: {} µs", time.trim()),
+        Err(why) => println!("pandapower gave no figure: {}", why.lines().last().unwrap_or_default()),
+    }
     compare_three_phase(ours, prefix, python, &networks.join("ieee-eu-lv"))
 }
 

@@ -1,0 +1,239 @@
+//! Each night, known thefts in copies of real zones' readings, seen through the detector in use: the zone's monitor with its alarm, and the
+//! explanation that names. What it sees, and when, is kept in [`CanaryLog`] and shown beside the ranking.
+//!
+//! The copy's monitor starts afresh with the copied days, while the zone's own has learnt for longer: what is measured here is the lower end
+//! of what the live detection does.
+
+use losses::{
+    alarm::{AlarmChange, AlarmConfig, AlarmKind},
+    balance::{EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot},
+    canary_log::{self, CanaryLog},
+    explain::{MemberHistory, ZoneHistory},
+    pattern::canary_watch::{self, Alarm, Feeder, Member, Options, Target},
+};
+use metering::{MeterId, Timestamp, UsagePointId, WattHours, ZoneId};
+use store::{Store, StoreError, Topology, TopologyZone};
+
+use super::{
+    SLOT,
+    balance::{flow, innermost_observed, zone_config},
+    investigate::explained,
+};
+
+/// When, seconds of the day UTC.
+const AT_SECONDS: i64 = 2 * 3_600;
+/// Days copied.
+const DAYS: i64 = 14;
+/// Zones looked at in one night; each has its turn.
+const ZONES_PER_NIGHT: usize = 4;
+/// After an alarm the copy is explained again after so many slots: a day.
+const EXPLAIN_EVERY: usize = 96;
+const OPTIONS: Options = Options { seed: 0, per_feeder: 1, settled_days: 9, observed_days: 4 };
+
+/// A zone's copied readings with what the detector must know of it.
+struct Copied {
+    feeder: Feeder,
+    config: ZoneConfig,
+    observer: MeterId,
+    members: Vec<(UsagePointId, MeterId)>,
+    first_end: Timestamp,
+}
+
+/// The night's canaries, when it is time: the document to keep. Zones in `alarmed` are left out: something happens there already.
+pub async fn night(
+    store: &Store,
+    topology: &Topology,
+    alarmed: &[ZoneId],
+    alarms: AlarmConfig,
+    end: Timestamp,
+) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+    if end.0.rem_euclid(86_400) != AT_SECONDS {
+        return Ok(None);
+    }
+    let holds_homes = |zone: &&TopologyZone| {
+        zone.observer.is_some()
+            && !alarmed.contains(&zone.zone)
+            && topology.usage_points.iter().any(|point| innermost_observed(topology, point.zone) == Some(zone.zone))
+    };
+    let zones: Vec<&TopologyZone> = topology.zones.iter().filter(holds_homes).collect();
+    if zones.is_empty() {
+        return Ok(None);
+    }
+    let day = end.day();
+    let turn = usize::try_from(day.unsigned_abs()).unwrap_or(0) * ZONES_PER_NIGHT;
+    let mut copies = Vec::new();
+    for index in 0..ZONES_PER_NIGHT.min(zones.len()) {
+        copies.extend(copy(store, topology, zones[(turn + index) % zones.len()], alarms, end).await?);
+    }
+    let watched = tokio::task::spawn_blocking(move || {
+        let feeders: Vec<Feeder> = copies.iter().map(|copy| copy.feeder.clone()).collect();
+        let options = Options { seed: day.unsigned_abs(), ..OPTIONS };
+        canary_watch::watch(&feeders, options, |feeder| {
+            let copy = copies.iter().find(|copy| copy.feeder.name == feeder.name);
+            Ok::<_, std::convert::Infallible>(copy.map(|copy| detect(copy, feeder)).unwrap_or_default())
+        })
+    });
+    let report = match watched.await {
+        Ok(Ok(report)) => report,
+        Ok(Err(never)) => match never {},
+        Err(error) => {
+            tracing::error!(%error, "the canaries of this night were not watched");
+            return Ok(None);
+        }
+    };
+    let kept = store.pipeline_document(canary_log::KEY).await?;
+    let mut log: CanaryLog = kept.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default();
+    log.add(day, report);
+    Ok(Some((canary_log::KEY.to_owned(), serde_json::to_vec(&log)?)))
+}
+
+/// The last days of a zone; `None` when they are not all there.
+async fn copy(
+    store: &Store,
+    topology: &Topology,
+    zone: &TopologyZone,
+    alarms: AlarmConfig,
+    end: Timestamp,
+) -> Result<Option<Copied>, StoreError> {
+    let Some(observer) = zone.observer.as_ref() else { return Ok(None) };
+    // Whole days, so that the hours of a night are where the canary looks for them.
+    let last = end.floor_to(86_400);
+    let first = last.plus(-DAYS * 86_400);
+    let points: Vec<_> = topology
+        .usage_points
+        .iter()
+        .filter(|point| innermost_observed(topology, point.zone) == Some(zone.zone))
+        .filter_map(|point| Some((point.usage_point, point.installation.as_ref()?)))
+        .collect();
+    let supplied = energies(store, observer.meter, observer.ct_ratio, first, last).await?;
+    if supplied.first().is_none_or(|first| first.is_nan()) {
+        return Ok(None);
+    }
+    let (mut members, mut ids) = (Vec::new(), Vec::new());
+    for (usage_point, installation) in points {
+        let kwh = energies(store, installation.meter, installation.ct_ratio, first, last).await?;
+        members.push(Member { usage_point: usage_point.to_string(), kwh });
+        ids.push((usage_point, installation.meter));
+    }
+    let feeder = Feeder {
+        name: zone.zone.to_string(),
+        slots_per_day: usize::try_from(86_400 / SLOT.seconds()).unwrap_or(96),
+        members,
+        supplied_kwh: supplied,
+    };
+    let config = zone_config(topology, zone, alarms);
+    let first_end = first.plus(SLOT.seconds());
+    Ok(Some(Copied { feeder, config, observer: observer.meter, members: ids, first_end }))
+}
+
+/// Net energy of every slot of the days, kWh at the primary side; NaN where a reading is missing.
+async fn energies(
+    store: &Store,
+    meter: MeterId,
+    ct_ratio: f64,
+    first: Timestamp,
+    last: Timestamp,
+) -> Result<Vec<f64>, StoreError> {
+    let records = store.profile(meter, first.plus(-1), last).await?;
+    let slots = last.seconds_since(first) / SLOT.seconds();
+    Ok((1..=slots)
+        .map(|slot| {
+            let end = first.plus(slot * SLOT.seconds());
+            let begin = end.plus(-SLOT.seconds());
+            let from = records.partition_point(|r| r.record.end < begin);
+            let to = records.partition_point(|r| r.record.end <= end);
+            flow(&records[from..to], begin, end).map_or(f64::NAN, |flow| net(flow) * ct_ratio / 1_000.0)
+        })
+        .collect())
+}
+
+fn net(flow: Flow) -> f64 {
+    // Energies of a slot are far below 2^53 Wh.
+    #[allow(clippy::cast_precision_loss)]
+    let net = flow.import_wh.0 as f64 - flow.export_wh.0 as f64;
+    net
+}
+
+/// The energy as a meter would have counted it; `None` where it is missing.
+fn counted(kwh: f64) -> Option<Flow> {
+    if !kwh.is_finite() {
+        return None;
+    }
+    // `as` saturates; a slot's energy is far below the limit.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let wh = (kwh.abs() * 1_000.0).round() as u64;
+    let (import_wh, export_wh) = if kwh >= 0.0 { (wh, 0) } else { (0, wh) };
+    Some(Flow { import_wh: WattHours(import_wh), export_wh: WattHours(export_wh) })
+}
+
+/// What the detector in use raises on a copy, and when.
+fn detect(copy: &Copied, feeder: &Feeder) -> Vec<Alarm> {
+    let mut monitor = ZoneMonitor::new(copy.config);
+    let mut balances: Vec<EnergyBalance> = Vec::with_capacity(feeder.slots());
+    let mut alarms: Vec<Alarm> = Vec::new();
+    let mut standing = None;
+    let mut explained_at = 0;
+    for slot in 0..feeder.slots() {
+        let verdict = monitor.observe(&zone_slot(copy, feeder, slot));
+        balances.push(verdict.balance);
+        match verdict.change {
+            Some(AlarmChange::Raised { kind: AlarmKind::Missing, onset, by, .. }) => {
+                alarms.push(Alarm { slot, target: Target::Zone });
+                standing = Some((onset, by));
+                explained_at = slot.saturating_sub(EXPLAIN_EVERY);
+            }
+            Some(AlarmChange::Resolved { .. }) => standing = None,
+            _ => {}
+        }
+        let Some((onset, by)) = standing.filter(|_| slot - explained_at >= EXPLAIN_EVERY) else { continue };
+        explained_at = slot;
+        let history = ZoneHistory {
+            zone: copy.config.zone,
+            observer: copy.observer,
+            minutes: SLOT.minutes(),
+            onset,
+            kind: AlarmKind::Missing,
+            by,
+            balances: balances.clone(),
+            members: members(copy, feeder, slot),
+            parent: Vec::new(),
+        };
+        let named = explained(&history, &[]).0.named_usage_point().map(|point| Target::UsagePoint(point.to_string()));
+        if let Some(target) = named.filter(|target| alarms.iter().all(|alarm| alarm.target != *target)) {
+            alarms.push(Alarm { slot, target });
+        }
+    }
+    alarms
+}
+
+fn zone_slot(copy: &Copied, feeder: &Feeder, slot: usize) -> ZoneSlot {
+    let meter = |kwh: f64, class| MeterSlot { flow: counted(kwh), ct_ratio: 1.0, class };
+    let members = copy.members.iter().zip(&feeder.members).map(|((point, _), member)| MemberSlot {
+        id: MemberId::UsagePoint(*point),
+        meter: meter(member.kwh[slot], MeterClass::Class1),
+    });
+    ZoneSlot {
+        zone: copy.config.zone,
+        end: end_of(copy, slot),
+        minutes: SLOT.minutes(),
+        observer: meter(feeder.supplied_kwh[slot], MeterClass::Class05S),
+        members: members.collect(),
+    }
+}
+
+fn members(copy: &Copied, feeder: &Feeder, slot: usize) -> Vec<MemberHistory> {
+    let one = |((point, meter), member): (&(UsagePointId, MeterId), &Member)| MemberHistory {
+        id: MemberId::UsagePoint(*point),
+        meter: *meter,
+        ct_ratio: 1.0,
+        class: MeterClass::Class1,
+        installed: None,
+        slots: member.kwh[..=slot].iter().map(|kwh| counted(*kwh)).collect(),
+        events: Vec::new(),
+    };
+    copy.members.iter().zip(&feeder.members).map(one).collect()
+}
+
+fn end_of(copy: &Copied, slot: usize) -> Timestamp {
+    copy.first_end.plus(i64::try_from(slot).unwrap_or(0) * SLOT.seconds())
+}

@@ -1,0 +1,333 @@
+//! Evidence of one usage point fused to a probability, with an interval.
+//!
+//! Bayes in log-odds: `logit p = logit PRIOR + Σ groups`. Every piece of [`Evidence`] carries the logarithm of a likelihood ratio;
+//! pieces that rest on the same readings are not independent, so they are put into groups: within a group the strongest piece
+//! counts whole and each further one a share of the one before (see [`Group::dependence`]), and no group moves the odds by more than
+//! [`GROUP_NATS_MAX`] (about 400 to 1), because no likelihood ratio is better than the model behind it. That the zone misses energy
+//! raises each of its `n` usage points from the prior to `1/n` at most: it says that somebody steals, not who.
+//!
+//! The interval comes from how little the ratios themselves are known: a third of each group's weight, and a factor of two for the
+//! prior, as standard deviations in nats (judgement). Outcomes of visits correct both by [`Calibration`], a logistic regression of
+//! the outcome on the log-odds (Platt) that is held near the identity until there are outcomes to learn from.
+//!
+//! Not an accusation: a probability ranks visits.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::RankedSuspect,
+    evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
+    explain::Explanation,
+};
+
+/// Share of usage points where energy is stolen, before anything is known of them: one in a hundred.
+pub const PRIOR: f64 = 0.01;
+/// Most that one group may weigh, nats.
+pub const GROUP_NATS_MAX: f64 = 6.0;
+/// Standard deviation of the prior's logarithm, nats: a factor of two.
+const PRIOR_DEVIATION: f64 = 0.7;
+/// Standard deviation of a group's weight, relative.
+const WEIGHT_DEVIATION: f64 = 0.33;
+/// Standard deviations of a 90 % interval.
+const NINETY: f64 = 1.645;
+/// Rivals named in the words.
+const RIVALS_SHOWN: usize = 3;
+
+/// Pieces of evidence that share what they rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// The zone's balance.
+    Zone,
+    /// The behaviour of the load against what is missing.
+    Load,
+    /// What the meter's sensors reported.
+    Tamper,
+    /// What was seen after a disconnection.
+    ReadBack,
+    /// What was seen when the load ended.
+    Ended,
+    /// Honest reasons for a change of use.
+    Habit,
+    /// Doubts about the readings or the mapping.
+    Records,
+    /// Others that explain it as well.
+    Rivals,
+}
+
+impl Group {
+    /// The group of a kind.
+    pub const fn of(kind: EvidenceKind) -> Self {
+        match kind {
+            EvidenceKind::ZoneImbalance | EvidenceKind::TechnicalLoss | EvidenceKind::ObserverDisagrees => Self::Zone,
+            EvidenceKind::ProportionalLoss
+            | EvidenceKind::NightLoss
+            | EvidenceKind::MissingLoad
+            | EvidenceKind::ChangeAtOnset => Self::Load,
+            EvidenceKind::Tamper(_) => Self::Tamper,
+            EvidenceKind::SupplyStillPresent => Self::ReadBack,
+            EvidenceKind::EndedWithLoad => Self::Ended,
+            EvidenceKind::Vacancy | EvidenceKind::Generation | EvidenceKind::SharedChange => Self::Habit,
+            EvidenceKind::MissingReadings | EvidenceKind::MappingChange => Self::Records,
+            EvidenceKind::Ambiguous => Self::Rivals,
+        }
+    }
+
+    /// What each further piece counts, as a share of the one before: sensors of a meter are rather independent of each other,
+    /// statistics of the same readings are not.
+    pub const fn dependence(self) -> f64 {
+        match self {
+            Self::Tamper => 0.75,
+            Self::Rivals => 0.0,
+            _ => 0.5,
+        }
+    }
+}
+
+/// How log-odds are corrected by outcomes: `corrected = intercept + slope × log-odds`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Added, nats.
+    pub intercept: f64,
+    /// Multiplied.
+    pub slope: f64,
+    /// Outcomes it was learnt from.
+    pub outcomes: usize,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self { intercept: 0.0, slope: 1.0, outcomes: 0 }
+    }
+}
+
+impl Calibration {
+    /// Learns from outcomes: log-odds at the time of the visit, and whether theft was found. Penalised likelihood (Newton):
+    /// intercept ~ N(0, 0.5²), slope ~ N(1, 0.25²), so that a handful of visits does not swing it.
+    pub fn fit(outcomes: &[(f64, bool)]) -> Self {
+        let (mut a, mut b) = (0.0_f64, 1.0_f64);
+        for _ in 0..25 {
+            let (mut ga, mut gb) = (a / 0.25, (b - 1.0) / 0.0625);
+            let (mut haa, mut hab, mut hbb) = (4.0, 0.0, 16.0);
+            for (x, found) in outcomes {
+                let p = logistic(a + b * x);
+                let error = p - f64::from(u8::from(*found));
+                let w = (p * (1.0 - p)).max(1e-9);
+                ga += error;
+                gb += error * x;
+                haa += w;
+                hab += w * x;
+                hbb += w * x * x;
+            }
+            let det = haa * hbb - hab * hab;
+            let (da, db) = ((hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det);
+            a -= da.clamp(-1.0, 1.0);
+            b -= db.clamp(-0.5, 0.5);
+            if da.abs() < 1e-9 && db.abs() < 1e-9 {
+                break;
+            }
+        }
+        Self { intercept: a, slope: b.max(0.05), outcomes: outcomes.len() }
+    }
+}
+
+/// The probability that energy is stolen at a usage point, given its evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fused {
+    /// Logarithm of the odds before calibration, nats.
+    pub log_odds: f64,
+    /// Its standard deviation, nats.
+    pub deviation: f64,
+    /// The probability.
+    pub probability: f64,
+    /// Lower end of its 90 % interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Fuses the evidence of one usage point in a zone of `members` usage points (zero when not known).
+pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize, calibration: &Calibration) -> Fused {
+    let mut groups: std::collections::BTreeMap<(Group, bool), Vec<f64>> = std::collections::BTreeMap::new();
+    for piece in evidence {
+        let is_for = piece.direction == Direction::For;
+        groups.entry((Group::of(piece.kind), is_for)).or_default().push(piece.weight);
+    }
+    let zone_most = (logit(1.0 / members.max(2) as f64) - logit(PRIOR)).max(0.0);
+    let (mut log_odds, mut variance) = (logit(PRIOR), PRIOR_DEVIATION * PRIOR_DEVIATION);
+    for ((group, is_for), mut weights) in groups {
+        weights.sort_by(|a, b| b.total_cmp(a));
+        let (mut sum, mut share) = (0.0, 1.0);
+        for weight in weights {
+            sum += share * weight;
+            share *= group.dependence();
+        }
+        let most = if group == Group::Zone && is_for { zone_most } else { GROUP_NATS_MAX };
+        let weight = sum.min(most);
+        log_odds += if is_for { weight } else { -weight };
+        variance += (WEIGHT_DEVIATION * weight).powi(2);
+    }
+    let deviation = variance.sqrt();
+    let at = |x: f64| logistic(calibration.intercept + calibration.slope * x);
+    Fused {
+        log_odds,
+        deviation,
+        probability: at(log_odds),
+        low: at(log_odds - NINETY * deviation),
+        high: at(log_odds + NINETY * deviation),
+    }
+}
+
+/// The suspects of an explanation with one list of evidence each: events of the meter, behaviour of the load, and, as evidence
+/// against, that others explain the same loss: one loss has one cause unless several are named. `sigma_wh` and `hours`: uncertainty
+/// of what is missing in the zone, and the time since the onset.
+pub fn ranked(explanation: &Explanation, members: usize, sigma_wh: f64, hours: f64) -> Vec<RankedSuspect> {
+    let identity = Calibration::default();
+    let odds: Vec<f64> = explanation
+        .suspects
+        .iter()
+        .map(|s| fuse(s.evidence.iter().chain(&explanation.zone_evidence), members, &identity).log_odds.exp())
+        .collect();
+    let mut out = Vec::with_capacity(explanation.suspects.len());
+    for (index, suspect) in explanation.suspects.iter().enumerate() {
+        let mut evidence = suspect.evidence.clone();
+        let rivals: Vec<usize> = (0..odds.len())
+            .filter(|&other| other != index && !(suspect.named && explanation.suspects[other].named))
+            .collect();
+        let weight = (1.0 + rivals.iter().map(|&other| odds[other]).sum::<f64>()).ln();
+        if weight >= 0.1 {
+            let mut strongest = rivals;
+            strongest.sort_by(|a, b| odds[*b].total_cmp(&odds[*a]));
+            strongest.truncate(RIVALS_SHOWN);
+            let names: Vec<String> =
+                strongest.iter().map(|&other| explanation.suspects[other].usage_point.to_string()).collect();
+            let readings: Vec<ReadingRange> = strongest
+                .iter()
+                .filter_map(|&other| explanation.suspects[other].evidence.first()?.readings.first().copied())
+                .collect();
+            let words = format!("the same missing energy may be explained by {}", names.join(", "));
+            let zone = evidence.first().or(explanation.zone_evidence.first()).map(|piece| piece.zone);
+            if let Some(zone) = zone {
+                let piece = Evidence::new(EvidenceKind::Ambiguous, Direction::Against, weight, words, zone, readings);
+                evidence.push(piece);
+            }
+        }
+        evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        out.push(RankedSuspect {
+            usage_point: suspect.usage_point,
+            score: suspect.weight,
+            named: suspect.named,
+            estimated_wh: suspect.estimated_wh,
+            sigma_wh,
+            hours,
+            evidence,
+        });
+    }
+    out
+}
+
+/// Logarithm of the odds of a probability, nats.
+pub fn logit(p: f64) -> f64 {
+    (p / (1.0 - p)).ln()
+}
+
+/// The probability of a logarithm of odds.
+pub fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use metering::{EventKind, MeterId, Timestamp, UsagePointId, ZoneId};
+
+    use super::*;
+    use crate::{
+        case::CaseKind,
+        explain::{Localisation, Suspect},
+    };
+
+    fn piece(kind: EvidenceKind, direction: Direction, weight: f64) -> Evidence {
+        let zone = ZoneId::new("T-1").expect("id");
+        let readings =
+            vec![ReadingRange { meter: MeterId::new("M-1").expect("id"), from: Timestamp(0), to: Timestamp(900) }];
+        Evidence::new(kind, direction, weight, "because", zone, readings)
+    }
+
+    fn probability(evidence: &[Evidence]) -> f64 {
+        fuse(evidence, 40, &Calibration::default()).probability
+    }
+
+    #[test]
+    fn nothing_known_is_the_prior_and_the_zone_says_that_somebody_steals_not_who() {
+        assert!((probability(&[]) - PRIOR).abs() < 1e-12);
+        let zone = [piece(EvidenceKind::ZoneImbalance, Direction::For, 20.0)];
+        assert!((probability(&zone) - 1.0 / 40.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn kinds_of_one_group_count_less_than_kinds_of_two() {
+        let load = piece(EvidenceKind::ProportionalLoss, Direction::For, 3.0);
+        let fall = piece(EvidenceKind::MissingLoad, Direction::For, 3.0);
+        let cover = piece(EvidenceKind::Tamper(EventKind::CoverOpen), Direction::For, 3.0);
+        let same = fuse([&load, &fall], 40, &Calibration::default()).log_odds;
+        let two = fuse([&load, &cover], 40, &Calibration::default()).log_odds;
+        assert!((same - (logit(PRIOR) + 4.5)).abs() < 1e-9, "{same}");
+        assert!((two - (logit(PRIOR) + 6.0)).abs() < 1e-9, "{two}");
+        let huge = [piece(EvidenceKind::ProportionalLoss, Direction::For, 50.0)];
+        assert!(probability(&huge) < 0.9, "no statistic alone makes it certain");
+        let against = [load, piece(EvidenceKind::Vacancy, Direction::Against, 2.5)];
+        assert!(probability(&against) < 0.02);
+    }
+
+    #[test]
+    fn the_interval_holds_the_probability_and_grows_with_the_weights() {
+        let few = fuse(&[], 0, &Calibration::default());
+        assert!(few.low < few.probability && few.probability < few.high);
+        let many = [
+            piece(EvidenceKind::ProportionalLoss, Direction::For, 6.0),
+            piece(EvidenceKind::Tamper(EventKind::Bypass), Direction::For, 5.0),
+        ];
+        assert!(fuse(&many, 40, &Calibration::default()).deviation > few.deviation);
+    }
+
+    #[test]
+    fn outcomes_correct_odds_that_promise_too_much() {
+        assert_eq!(Calibration::fit(&[]).slope, 1.0);
+        // Log-odds of 3 promise 95 %; half is found.
+        let outcomes: Vec<(f64, bool)> = (0..60).map(|i| (3.0, i % 2 == 0)).collect();
+        let learnt = Calibration::fit(&outcomes);
+        let sure = [
+            piece(EvidenceKind::ProportionalLoss, Direction::For, 6.0),
+            piece(EvidenceKind::Tamper(EventKind::CoverOpen), Direction::For, 1.6),
+        ];
+        let (before, after) = (probability(&sure), fuse(&sure, 40, &learnt).probability);
+        assert!(before > 0.94 && (0.4..0.65).contains(&after), "{before} {after} {learnt:?}");
+        let one = Calibration::fit(&[(3.0, false)]);
+        assert!(one.slope > 0.7, "one visit swings little: {one:?}");
+    }
+
+    #[test]
+    fn rivals_share_what_one_loss_can_give() {
+        let suspect = |name: &str, named| Suspect {
+            usage_point: UsagePointId::new(name).expect("id"),
+            meter: MeterId::new(name).expect("id"),
+            kind: CaseKind::SuspectedTheft,
+            named,
+            weight: 5.0,
+            estimated_wh: 1_000.0,
+            evidence: vec![piece(EvidenceKind::ProportionalLoss, Direction::For, 5.5)],
+        };
+        let explanation = |named| Explanation {
+            kind: CaseKind::MissingEnergy,
+            localisation: Localisation::NotLocalised { reason: "several".into() },
+            suspects: ["U-1", "U-2", "U-3"].map(|name| suspect(name, named)).to_vec(),
+            zone_evidence: vec![piece(EvidenceKind::ZoneImbalance, Direction::For, 20.0)],
+            missing_wh: 3_000.0,
+        };
+        let unnamed = ranked(&explanation(false), 40, 100.0, 10.0);
+        let sum: f64 = unnamed.iter().map(|s| probability(&s.evidence)).sum();
+        assert!(sum < 1.1, "{sum}");
+        assert!(unnamed[0].evidence.iter().any(|e| e.kind == EvidenceKind::Ambiguous && e.words.contains("U-2")));
+        let named = ranked(&explanation(true), 40, 100.0, 10.0);
+        assert!(named[0].evidence.iter().all(|e| e.kind != EvidenceKind::Ambiguous), "several thieves are no rivals");
+    }
+}

@@ -1,0 +1,5 @@
+//! The chip's memory layout for the linker.
+
+fn main() {
+    println!("cargo:rustc-link-arg=-Tlinkall.x");
+}
