@@ -160,6 +160,17 @@ impl TechnicalModel {
         }
     }
 
+    /// Variance of the systematic error of several slots together, each a (mean power, hours), Wh². Errors of k0, k2 and γ that
+    /// cancel between low and high load do so here; adding the slots' deviations up would not let them.
+    pub fn period_systematic_var(&self, slots: impl Iterator<Item = (f64, f64)>) -> f64 {
+        let mut x = [0.0; 3];
+        for (power_w, hours) in slots {
+            x.iter_mut().zip(self.regressors(power_w, hours)).for_each(|(sum, one)| *sum += one);
+        }
+        let known_gain = (self.gain_sd * self.gain_sd - self.covariance[5]).max(0.0) * x[2] * x[2];
+        quadratic(&self.covariance, &x).max(0.0) + known_gain
+    }
+
     /// Loss by the prior alone and its standard deviation with that of the gains, Wh: what a standing loss is compared with.
     pub fn prior_loss(&self, power_w: f64, hours: f64) -> (f64, f64) {
         let x = self.regressors(power_w, hours);

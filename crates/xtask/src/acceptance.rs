@@ -4,6 +4,7 @@ mod clients;
 mod demo;
 mod emulated;
 mod grid;
+mod localisation;
 mod meter;
 mod metrology;
 mod properties;
@@ -58,6 +59,11 @@ const LONG: &[Check] = &[
         name: "demo",
         about: "30 virtual days at seeds 1 to 20 (or the seeds given): rates, delays, losses",
         run: demo::seeds,
+    },
+    Check {
+        name: "localisation",
+        about: "theft localised on the shared trials at 7 and 30 days, against their truth and the targets",
+        run: localisation::trials,
     },
     Check {
         name: "grid-lost",

@@ -131,6 +131,25 @@ impl ZoneMonitor {
         self.detector.accept_level();
     }
 
+    /// The balance over several recent intervals of this zone, with the systematic errors of the loss model and the gains carried
+    /// through the whole time: narrower than [`EnergyBalance::total`], which takes every interval's error to point the same way.
+    pub fn period(&self, balances: &[EnergyBalance]) -> Option<EnergyBalance> {
+        let mut total = EnergyBalance::total(balances)?;
+        let hours = |b: &EnergyBalance| f64::from(b.minutes) / 60.0;
+        let slots = || balances.iter().filter(|b| b.minutes > 0).map(|b| (b.supplied_wh / hours(b), hours(b)));
+        // What is systematic beside the model: ratios, long gaps, a missing observer.
+        let beside: f64 = balances
+            .iter()
+            .filter(|b| b.minutes > 0)
+            .map(|b| {
+                let model = self.technical.loss(b.supplied_wh / hours(b), hours(b)).systematic_var;
+                (b.sigma_systematic_wh.powi(2) - model).max(0.0).sqrt()
+            })
+            .sum();
+        total.sigma_systematic_wh = self.technical.period_systematic_var(slots()).sqrt().hypot(beside);
+        Some(total)
+    }
+
     /// Habit of the residual at that time of day, Wh: known gain error apart, what the alarm subtracts from `unaccounted_wh`.
     pub fn habit_wh(&self, end: Timestamp, minutes: u16) -> f64 {
         self.detector.habit_wh(end, minutes)

@@ -1,13 +1,15 @@
-//! The 90 % interval of unaccounted energy holds the truth in 87–93 % of independent draws of zone, meters and day, with all
+//! How often does the 90 % interval of unaccounted energy hold the truth? Independent draws of zone, meters and day, with all
 //! sources of error on: gains by class, ratio errors, register steps, clocks, missing and late reads, technical loss.
+//!
+//! `cargo run --release -p losses --example coverage`
+#![allow(clippy::print_stdout)]
 
+#[path = "../tests/neighbourhood/mod.rs"]
 #[allow(dead_code)]
 mod neighbourhood;
 
 use losses::alarm::AlarmConfig;
-use losses::balance::{
-    EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot,
-};
+use losses::balance::{Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot};
 use metering::{Timestamp, UsagePointId, WattHours, ZoneId};
 use neighbourhood::{Dice, SLOT_SECONDS};
 
@@ -107,16 +109,17 @@ fn draw(dice: &mut Dice) -> f64 {
         };
         balances.push(monitor.observe(&slot).balance);
     }
-    let day = EnergyBalance::total(&balances[balances.len() - 96..]).expect("a day");
+    let day = monitor.period(&balances[balances.len() - 96..]).expect("a day");
     day.unaccounted_wh / day.sigma_wh()
 }
 
-#[test]
-fn the_interval_of_a_day_covers_the_truth_in_nine_of_ten_zones() {
+fn main() {
     let mut dice = Dice::new(2_026);
     let scores: Vec<f64> = (0..DRAWS).map(|_| draw(&mut dice)).collect();
     let covered = scores.iter().filter(|z| z.abs() <= NINETY).count() as f64 / DRAWS as f64;
     let mean = scores.iter().sum::<f64>() / DRAWS as f64;
     let sd = (scores.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / DRAWS as f64).sqrt();
-    assert!((0.87..=0.93).contains(&covered), "covered {covered}, mean {mean:.2}, sd {sd:.2}");
+    println!(
+        "{DRAWS} draws: the 90 % interval of a day covers {covered:.3} (wanted 0.87 to 0.93); error / sigma: mean {mean:.2}, sd {sd:.2}"
+    );
 }
