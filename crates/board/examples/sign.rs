@@ -10,7 +10,7 @@ use ed25519_dalek::{Signer, SigningKey};
 fn seed(path: &Path) -> Result<[u8; 32], Box<dyn Error>> {
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let digits = text.trim().as_bytes();
-    let byte = |pair: &[u8]| Some(u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     Ok(bytes.ok_or("the key file holds 64 hexadecimal digits: `openssl rand -hex 32 > KEY`")?)

@@ -86,6 +86,6 @@ pub(super) fn disturbance(random: &mut Random) -> Option<Disturbance> {
 
 /// Amplitude modulation by a neighbour's machine: 8.8 Hz, a tenth of a percent, on in one minute of three.
 pub(super) fn flicker(minute: u64, t: f64) -> f64 {
-    let depth = if minute % 3 == 0 { 0.001 } else { 0.0003 };
+    let depth = if minute.is_multiple_of(3) { 0.001 } else { 0.0003 };
     1.0 + 0.5 * depth * (core::f64::consts::TAU * 8.8 * t).sin()
 }
