@@ -70,6 +70,12 @@ const BANNED_BUT_READERS: &[(&str, &str)] = &[
 /// Names that say nothing.
 const BANNED_FILE_NAMES: &[&str] = &["util.rs", "utils.rs", "common.rs", "helpers.rs", "manager.rs", "misc.rs"];
 
+/// Whether a line holds the text, and not as the end of a longer name.
+fn has_word(line: &str, word: &str) -> bool {
+    let inside = |at: usize| line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
+    line.match_indices(word).any(|(at, _)| !inside(at))
+}
+
 /// Checks the tree and lists every finding.
 pub fn run() -> Result<(), String> {
     let root = run::root();
@@ -181,14 +187,14 @@ fn check_file(root: &Path, path: &Path, findings: &mut Vec<String>) -> Result<()
     if PURE.contains(&owner.as_str()) && is_module {
         let readers: &[_] = if MAY_READ.contains(&short.as_str()) { &[] } else { BANNED_BUT_READERS };
         for (word, why) in BANNED_IN_PURE.iter().chain(readers) {
-            if code_lines(&text).any(|line| line.contains(word)) {
+            if code_lines(&text).any(|line| has_word(line, word)) {
                 findings.push(format!("{short} holds `{word}`: {why}"));
             }
         }
     }
     if matches!(owner.as_str(), "metering" | "meter") && is_module {
         for word in ["f32", "f64"] {
-            if code_lines(&text).any(|line| line.contains(word)) {
+            if code_lines(&text).any(|line| has_word(line, word)) {
                 findings.push(format!("{short} holds `{word}`: quantities are integers here"));
             }
         }
