@@ -56,6 +56,7 @@ const BANNED_IN_PURE: &[(&str, &str)] = &[
     ("sqlx", "a pure core knows no database"),
     ("Instant::now", "a pure core has no clock"),
     ("println!", "a pure core does not print"),
+    ("eprintln!", "a pure core does not print"),
     ("std::net", "a pure core knows no network"),
     ("std::process", "a pure core starts nothing"),
     ("tracing", "a pure core does not log"),
