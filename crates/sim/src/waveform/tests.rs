@@ -1,3 +1,5 @@
+//! What a home at sample level measures, against what was made to flow.
+
 use super::*;
 use crate::config::DEMO_START;
 
