@@ -94,7 +94,7 @@ pub struct WaveformArguments {
     /// metrology engine, which also sends power-quality values
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
     waveform: Option<u16>,
-    /// Milliseconds of every minute that are sampled; 60000 is gapless and gives flicker, at 300 times the cost
+    /// Milliseconds of every minute that are sampled; 60000 is gapless and gives flicker, with about 130 times as many samples
     #[arg(long, value_name = "MS", default_value_t = 200, requires = "waveform", value_parser = clap::value_parser!(u32).range(200..=60_000))]
     waveform_ms: u32,
 }
