@@ -24,7 +24,10 @@ pub(super) fn dead(data: &Prepared) -> Vec<Finding> {
 
 fn dead_one(data: &Prepared, engine: &Engine, target: &super::engine::Scaled, member: &Member) -> Option<Finding> {
     let n = member.import_wh.len();
-    let idle = |t: usize| member.import_wh[t].is_nan() || (member.import_wh[t] == 0.0 && !(member.export_wh[t] > 0.0));
+    let idle = |t: usize| {
+        member.import_wh[t].is_nan()
+            || (member.import_wh[t] == 0.0 && (member.export_wh[t].is_nan() || member.export_wh[t] <= 0.0))
+    };
     let silent = (0..n).rev().take_while(|&t| idle(t)).count();
     let since = n - silent;
     let measured = (since..n).filter(|&t| !member.import_wh[t].is_nan()).count();
