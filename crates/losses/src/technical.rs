@@ -229,8 +229,7 @@ impl TechnicalModel {
         self.day = day;
     }
 
-    /// Most probable point within the box by projected coordinate descent, and the mean square error of the posterior in the box
-    /// about that point.
+    /// Posterior mean within the box by projected coordinate descent, posterior covariance without it.
     fn solve(&mut self) {
         let p = &self.prior;
         let mean = [p.k0_w, p.k2_share, 0.0];
@@ -264,58 +263,8 @@ impl TechnicalModel {
                 }
             }
         }
-        self.covariance = boxed(&self.covariance, &multiply(&self.covariance, &b), &theta, &low, &high);
         self.theta = theta;
     }
-}
-
-/// Half the steps of a side of the grid on which the box is integrated, and how far it reaches in standard deviations.
-const HALF_STEPS: i32 = 10;
-const GRID_SD: f64 = 4.0;
-
-/// E[(x − θ)(x − θ)'] of a Gaussian whose first two coordinates are confined to a box; the third follows them by its regression.
-fn boxed(covariance: &[f64; 6], mean: &[f64; 3], theta: &[f64; 3], low: &[f64; 3], high: &[f64; 3]) -> [f64; 6] {
-    let sd = [covariance[0].sqrt(), covariance[3].sqrt()];
-    let free = (0..2).all(|i| mean[i] - 3.0 * sd[i] > low[i] && mean[i] + 3.0 * sd[i] < high[i]);
-    let (s00, s01, s11) = (covariance[0], covariance[1], covariance[3]);
-    let determinant = s00 * s11 - s01 * s01;
-    if free || determinant <= 1e-12 * s00 * s11 {
-        return *covariance;
-    }
-    // The grid covers what of ± 4 sd lies in the box; far outside, the corner of the box nearest to the mean.
-    let axis = |i: usize| -> (f64, f64) {
-        let from = (mean[i] - GRID_SD * sd[i]).clamp(low[i], high[i]);
-        let to = (mean[i] + GRID_SD * sd[i]).clamp(low[i], high[i]);
-        let step = (to - from).max(1e-6 * sd[i]) / f64::from(2 * HALF_STEPS);
-        (0.5 * (from + to), step)
-    };
-    let (axis0, axis1) = (axis(0), axis(1));
-    let (p00, p01, p11) = (s11 / determinant, -s01 / determinant, s00 / determinant);
-    // Regression of the third on the first two, and what is left of its variance.
-    let slope = [p00 * covariance[2] + p01 * covariance[4], p01 * covariance[2] + p11 * covariance[4]];
-    let left = (covariance[5] - slope[0] * covariance[2] - slope[1] * covariance[4]).max(0.0);
-    let distance = |d0: f64, d1: f64| p00 * d0 * d0 + 2.0 * p01 * d0 * d1 + p11 * d1 * d1;
-    let nearest = distance(theta[0] - mean[0], theta[1] - mean[1]);
-    let (mut weight, mut sum) = (0.0, [0.0; 6]);
-    for i in -HALF_STEPS..=HALF_STEPS {
-        let d0 = axis0.0 + f64::from(i) * axis0.1 - mean[0];
-        for j in -HALF_STEPS..=HALF_STEPS {
-            let d1 = axis1.0 + f64::from(j) * axis1.1 - mean[1];
-            let w = (-0.5 * (distance(d0, d1) - nearest)).exp();
-            let e =
-                [d0 + mean[0] - theta[0], d1 + mean[1] - theta[1], slope[0] * d0 + slope[1] * d1 + mean[2] - theta[2]];
-            weight += w;
-            for (cell, (a, b)) in sum.iter_mut().zip([(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]) {
-                *cell += w * e[a] * e[b];
-            }
-        }
-    }
-    if !(weight > 0.0 && weight.is_finite()) {
-        return *covariance;
-    }
-    let mut result = sum.map(|cell| cell / weight);
-    result[5] += left;
-    result
 }
 
 fn entry(m: &[f64; 6], i: usize, j: usize) -> f64 {

@@ -15,14 +15,14 @@ use crate::localise::tap::Place;
 
 /// What is believed before the voltages are looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Beliefs {
+pub struct PlacePrior {
     /// Relative standard deviation of a section's impedance.
     pub impedance_sd: f64,
     /// Standard deviation of the tap's power relative to the balance's.
     pub amplitude_sd: f64,
 }
 
-impl Default for Beliefs {
+impl Default for PlacePrior {
     fn default() -> Self {
         Self { impedance_sd: 0.1, amplitude_sd: 0.25 }
     }
@@ -50,7 +50,7 @@ struct Moments {
 
 /// All connections by rising misfit, given the tap's power in W by slot; `None` when the network is not radial or no voltage was
 /// measured.
-pub fn places(feeder: &Feeder, power_w: &[f64], beliefs: Beliefs) -> Option<Vec<Place>> {
+pub fn places(feeder: &Feeder, power_w: &[f64], prior: PlacePrior) -> Option<Vec<Place>> {
     let moments = moments(feeder, power_w)?;
     let mut seen: Vec<(usize, Place)> = Vec::new();
     let mut places: Vec<Place> = Vec::new();
@@ -59,7 +59,7 @@ pub fn places(feeder: &Feeder, power_w: &[f64], beliefs: Beliefs) -> Option<Vec<
         let place = match seen.iter().find(|(b, _)| *b == bus) {
             Some((_, place)) => Place { point, ..*place },
             None => {
-                let place = weigh(feeder, &moments, point, beliefs);
+                let place = weigh(feeder, &moments, point, prior);
                 seen.push((bus, place));
                 place
             }
@@ -194,12 +194,12 @@ fn times(matrix: &[f64], vector: &[f64]) -> Vec<f64> {
 }
 
 /// Twice the negative logarithm of the marginal likelihood of a tap at `point`, up to a constant.
-fn weigh(feeder: &Feeder, moments: &Moments, point: usize, beliefs: Beliefs) -> Place {
+fn weigh(feeder: &Feeder, moments: &Moments, point: usize, prior: PlacePrior) -> Place {
     let n = moments.n;
     let mut per_watt = vec![0.0; n];
     feeder.paths[point].iter().for_each(|&b| per_watt[b] = feeder.sections[b].fall_per_watt[point]);
     let (mut delta, mut amplitude, mut misfit) = (vec![0.0; n], 1.0, f64::INFINITY);
-    let (prior_delta, prior_amplitude) = (beliefs.impedance_sd.powi(-2), beliefs.amplitude_sd.powi(-2));
+    let (prior_delta, prior_amplitude) = (prior.impedance_sd.powi(-2), prior.amplitude_sd.powi(-2));
     let size = n + 1;
     for _ in 0..STEPS {
         // θ = fixed + D δ + w a is the tap's fall per section, linearised at (δ, a).

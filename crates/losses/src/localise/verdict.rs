@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use grid::network::Network;
 
 use crate::localise::feeder::Feeder;
-use crate::localise::joint::{self, Beliefs};
+use crate::localise::joint::{self, PlacePrior};
 use crate::localise::regression::{Candidate, Regression, Shape, column};
 use crate::localise::tap::{self, Place};
 use crate::localise::{LocaliseError, Trial};
@@ -108,8 +108,8 @@ pub fn oracle(network: &Network, trial: &Trial, known: Known) -> Result<Vec<u32>
     let feeder = Feeder::new(network, trial)?;
     let points: Vec<usize> = match known {
         Known::Tap(power_w) => {
-            let beliefs = Beliefs { impedance_sd: 0.01, amplitude_sd: 0.02 };
-            one_per_bus(&feeder, tap_places(&feeder, power_w, beliefs)).iter().map(|p| p.point).collect()
+            let prior = PlacePrior { impedance_sd: 0.01, amplitude_sd: 0.02 };
+            one_per_bus(&feeder, tap_places(&feeder, power_w, prior)).iter().map(|p| p.point).collect()
         }
         Known::Kind(kind) => {
             let shape = if kind == TheftKind::NightBypass { Shape::Night } else { Shape::Share };
@@ -327,7 +327,7 @@ fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
     }
     let cleaned: Vec<f64> = regression.cleaned().iter().map(|wh| wh / feeder.slot_hours).collect();
     let energy: f64 = cleaned.iter().sum::<f64>() * feeder.slot_hours;
-    let places = one_per_bus(feeder, tap_places(feeder, &cleaned, Beliefs::default()));
+    let places = one_per_bus(feeder, tap_places(feeder, &cleaned, PlacePrior::default()));
     let worst = places.last().map_or(0.0, |p| p.misfit);
     let suspects = places
         .iter()
@@ -348,8 +348,8 @@ fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
 }
 
 /// Places of a tap with this power in W by slot, best first.
-pub(crate) fn tap_places(feeder: &Feeder, power_w: &[f64], beliefs: Beliefs) -> Vec<Place> {
-    joint::places(feeder, power_w, beliefs).unwrap_or_else(|| tap::places(feeder, power_w))
+pub(crate) fn tap_places(feeder: &Feeder, power_w: &[f64], prior: PlacePrior) -> Vec<Place> {
+    joint::places(feeder, power_w, prior).unwrap_or_else(|| tap::places(feeder, power_w))
 }
 
 /// Connections at one bus cannot be told apart: the first of each bus in order, then the others.
