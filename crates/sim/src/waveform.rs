@@ -53,8 +53,8 @@ const ORDERS: usize = 40;
 const WHOLE_MINUTE_MS: u32 = 60_000;
 /// Samples taken beside those asked for, so that windows begin within the minute.
 const LEAD_S: f64 = 0.25;
-/// Sound supply sampled before and after a disturbance, seconds.
-const MARGIN_S: f64 = 0.3;
+/// Sound supply sampled before and after a disturbance, seconds: before it, one window begins and ends whatever the phase.
+const MARGIN_S: f64 = 0.45;
 
 /// Which homes are driven at sample level, and how much of every minute is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
