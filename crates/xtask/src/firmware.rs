@@ -32,7 +32,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     image(&chip, &elf)
 }
 
-/// As [`run`], in continuous integration: one line where no compiler is to be had.
+/// As [`run()`], in continuous integration: one line where no compiler is to be had.
 pub fn run_where_possible() -> Result<(), String> {
     if compiler(&C6).is_none() {
         println!("── firmware: left out, no compiler for {} (Debian: rustc-web rust-web-src)", C6.target);
