@@ -267,11 +267,17 @@ impl ZoneMonitor {
         let gain_excess = (metered.gain_var - members_known).max(0.0);
         let ct = if slot.observer.ct_ratio == 1.0 { 0.0 } else { CT_RATIO_SD * supplied_wh };
         let systematic_var = loss.systematic_var + gain_excess + metered.estimate_systematic_var + ct * ct;
-        let measured_share = if metered.measured_abs_wh + metered.estimated_abs_wh > 0.0 {
-            metered.measured_abs_wh / (metered.measured_abs_wh + metered.estimated_abs_wh)
+        let present = slot.members.iter().filter(|m| m.meter.flow.is_some()).count();
+        // A silent meter that is expected idle may not be: it counts for a watt-hour at least, so that only all are "covered".
+        let estimated_abs_wh = metered.estimated_abs_wh.max((slot.members.len() - present) as f64);
+        let measured_share = if metered.measured_abs_wh > 0.0 {
+            metered.measured_abs_wh / (metered.measured_abs_wh + estimated_abs_wh)
+        } else if metered.estimated_abs_wh > 0.0 {
+            0.0
+        } else if slot.members.is_empty() {
+            1.0
         } else {
-            let present = slot.members.iter().filter(|m| m.meter.flow.is_some()).count();
-            if slot.members.is_empty() { 1.0 } else { present as f64 / slot.members.len() as f64 }
+            present as f64 / slot.members.len() as f64
         };
         let mut balance = EnergyBalance {
             zone: slot.zone,
