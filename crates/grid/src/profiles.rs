@@ -115,8 +115,9 @@ impl LoadSeries {
         Self { buses, p_pu: vec![0.0; size], q_pu: vec![0.0; size] }
     }
 
+    /// Column of a bus that carries a load.
     fn column(&self, bus: usize) -> usize {
-        self.buses.binary_search(&bus).unwrap_or_default()
+        self.buses.partition_point(|&with_load| with_load < bus)
     }
 
     fn add(&mut self, slot: usize, column: usize, p: f64, q: f64) {
