@@ -259,6 +259,8 @@ struct Bridged {
     duplicates: u64,
     refused: u64,
     unanswered: u64,
+    /// Why the server did not answer last.
+    last_error: String,
     damaged: u64,
     cuts: u64,
     kills: u64,
@@ -271,11 +273,12 @@ impl std::fmt::Debug for Bridged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} frames taken in {} posts ({} again, {} unanswered, {} refused); {} bytes damaged, {} lines cut, {} kills, {} lines",
+            "{} frames taken in {} posts ({} again, {} unanswered, the last for {:?}, {} refused); {} bytes damaged, {} lines cut, {} kills, {} lines",
             self.taken.len(),
             self.posts,
             self.duplicates,
             self.unanswered,
+            self.last_error,
             self.refused,
             self.damaged,
             self.cuts,
@@ -387,8 +390,9 @@ impl Bridge {
                 self.seen.refused += 1;
                 true
             }
-            Err(_) => {
+            Err(why) => {
                 self.seen.unanswered += 1;
+                self.seen.last_error.clone_from(why);
                 false
             }
         }
