@@ -21,6 +21,7 @@ pub mod flow;
 pub mod hosting;
 mod kernel;
 pub mod lost;
+mod lost_course;
 pub mod lost_study;
 pub mod profiles;
 pub mod quality;

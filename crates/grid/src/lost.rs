@@ -1,10 +1,11 @@
 //! Lost measurements: what is missing, given what arrived and what was seen last, with calibrated intervals.
 //!
 //! History gives every channel a mean and spread by slot of the day (smoothed over neighbouring slots: three weeks are few).
-//! The standardised deviations follow `d(t) = ρ d(t-1) + e`, with one ρ per channel and one covariance Q of the innovations,
-//! shrunk towards its diagonal: `Q ← (1 - s) Q + s diag Q`. A Kalman filter carries the covariance of what is unknown from
-//! slot to slot: predicted `P⁻ = ρ P ρ + Q`; what arrives is exact, so the lost part l given the available part a is
-//! `d_l = d⁻_l + P⁻_la P⁻_aa⁻¹ (d_a - d⁻_a)`, `P_l = P⁻_ll - P⁻_la P⁻_aa⁻¹ P⁻_al`: one elimination, whatever the pattern.
+//! The standardised deviations follow `d(t) = a d(t-1) + b d(t-2) + e` with a, b and the spread of e by channel and slot of the
+//! day, and one correlation of the innovations e, shrunk towards its diagonal: `Q ← (1 - s) Q + s diag Q`. A Kalman filter
+//! carries the covariance of what is unknown, of this slot and the one before, from slot to slot. What arrives is exact, so the
+//! unknown part l given the available part k is `d_l = d⁻_l + P⁻_lk P⁻_kk⁻¹ (d_k - d⁻_k)`, `P_l = P⁻_ll - P⁻_lk P⁻_kk⁻¹ P⁻_kl`:
+//! one elimination, whatever the pattern.
 //!
 //! Household loads are not Gaussian, so the spread is calibrated inside the history: days are left out, losses are drawn on
 //! them, and the 90 % quantile of the standardised errors becomes a factor, by how long ago a channel was last seen.
@@ -13,11 +14,10 @@
 use crate::bench::Draw;
 use crate::dense::condition;
 use crate::error::GridError;
+use crate::lost_course::{Course, autoregression, daily_shape, shrunk_covariance};
 
 /// 90 % of a normal variable lies within this many standard deviations.
 pub const INTERVAL_90: f64 = 1.644_853_6;
-/// Weight of slots around one when its mean and spread are learned: a normal curve of this width, in slots of 15 minutes.
-const SMOOTHING_SLOTS: f64 = 3.0;
 /// Calibration classes end at these parts of a day since a channel was last seen (half an hour, three hours); the last is open.
 const AGE_CLASSES: [f64; 2] = [2.0 / 96.0, 12.0 / 96.0];
 const FOLDS: usize = 7;
@@ -70,10 +70,10 @@ pub struct History {
     spread: Vec<f64>,
     /// covariance of the standardised deviations
     stationary: Vec<f64>,
-    /// covariance of their innovations
+    /// covariance of their innovations in units of each one's spread
     innovation: Vec<f64>,
-    /// correlation of a channel's deviation with its deviation one slot earlier
-    lag_one: Vec<f64>,
+    /// how a deviation follows from the two before it, slot-major
+    course: Vec<Course>,
     calibration: Calibration,
 }
 
@@ -137,26 +137,15 @@ impl History {
         let rows = values.len() / channels;
         let deviation: Vec<f64> =
             values.iter().enumerate().map(|(at, v)| (v - mean[at % width]) / spread[at % width]).collect();
-        let mut lag_one = vec![0.0; channels];
-        let mut own = vec![f64::MIN_POSITIVE; channels];
-        for (at, d) in deviation.iter().enumerate().skip(channels) {
-            lag_one[at % channels] += d * deviation[at - channels];
-            own[at % channels] += d * d;
-        }
-        for (lag, own) in lag_one.iter_mut().zip(&own) {
-            *lag = (*lag / own).clamp(-0.99, 0.99);
-        }
-        let innovations: Vec<f64> = (channels..deviation.len())
-            .map(|at| deviation[at] - lag_one[at % channels] * deviation[at - channels])
-            .collect();
+        let (course, innovations) = autoregression(&deviation, channels, slots_per_day);
         Self {
             channels,
             slots_per_day,
             mean,
             spread,
             stationary: shrunk_covariance(&deviation, channels, rows, shrinkage),
-            innovation: shrunk_covariance(&innovations, channels, rows - 1, shrinkage),
-            lag_one,
+            innovation: shrunk_covariance(&innovations, channels, rows - 2, shrinkage),
+            course,
             calibration: Calibration { single: [1.0; 3], total: [1.0; 3] },
         }
     }
@@ -174,11 +163,12 @@ impl History {
 
     /// A filter that knows nothing but the history yet.
     pub fn filter(&self) -> Filter<'_> {
+        let n = self.channels;
         Filter {
             history: self,
-            deviation: vec![0.0; self.channels],
-            covariance: self.stationary.clone(),
-            age: vec![u32::MAX; self.channels],
+            deviation: [vec![0.0; n], vec![0.0; n]],
+            covariance: [vec![0.0; n * n], vec![0.0; n * n], vec![0.0; n * n]],
+            age: vec![u32::MAX; n],
             started: false,
         }
     }
@@ -188,12 +178,23 @@ impl History {
 #[derive(Debug, Clone)]
 pub struct Filter<'a> {
     history: &'a History,
-    deviation: Vec<f64>,
-    /// of the deviations, given everything so far; zero where a channel was just seen
-    covariance: Vec<f64>,
+    /// of the last slot and of the one before it
+    deviation: [Vec<f64>; 2],
+    /// given everything so far, zero where a channel was seen: of the last slot, of the last (rows) with the one before, of the
+    /// one before
+    covariance: [Vec<f64>; 3],
     /// slots since a channel was seen
     age: Vec<u32>,
     started: bool,
+}
+
+/// What is expected of a slot before it arrives, with what is still unknown of the slot before it.
+struct Predicted {
+    deviation: Vec<f64>,
+    /// channels unknown in the slot before
+    before: Vec<usize>,
+    /// of this slot's channels in the wanted order, then `before`; the upper triangle counts
+    covariance: Vec<f64>,
 }
 
 impl Filter<'_> {
@@ -212,49 +213,102 @@ impl Filter<'_> {
         let order: Vec<usize> =
             (0..n).filter(|&i| now[i].is_some()).chain((0..n).filter(|&i| now[i].is_none())).collect();
         let known = now.iter().flatten().count();
-        let (lost, m) = (order[known..].to_vec(), n - known);
-        let (predicted, mut matrix) = self.predict(&order);
-        let mut gap = vec![0.0; n];
+        let lost = order[known..].to_vec();
+        let mut predicted = self.predict(slot_of_day, &order);
+        let size = n + predicted.before.len();
+        let mut gap = vec![0.0; size];
+        let mut deviation = predicted.deviation;
         for (k, &i) in order[..known].iter().enumerate() {
             let (mean, spread) = self.history.usual(i, slot_of_day);
-            self.deviation[i] = (now[i].unwrap_or(mean) - mean) / spread;
-            gap[k] = self.deviation[i] - predicted[i];
-            self.age[i] = 0;
+            let seen = (now[i].unwrap_or(mean) - mean) / spread;
+            gap[k] = seen - deviation[i];
+            deviation[i] = seen;
         }
-        condition(n, known, &mut matrix, &mut gap).ok_or_else(|| {
+        condition(size, known, &mut predicted.covariance, &mut gap).ok_or_else(|| {
             GridError::element("history", "its channels are linearly dependent: use more days or a larger shrinkage")
         })?;
-        self.covariance.fill(0.0);
-        for r in 0..m {
-            let i = lost[r];
-            self.deviation[i] = predicted[i] + gap[known + r];
-            self.age[i] = self.age[i].saturating_add(1);
-            for c in r..m {
-                let value = matrix[(known + r) * n + known + c];
-                self.covariance[i * n + lost[c]] = value;
-                self.covariance[lost[c] * n + i] = value;
-            }
+        for (k, &i) in lost.iter().enumerate() {
+            deviation[i] += gap[known + k];
+        }
+        for (k, &i) in predicted.before.iter().enumerate() {
+            self.deviation[0][i] += gap[n + k];
+        }
+        self.remember(&lost, &predicted.before, &predicted.covariance);
+        let [last, before] = &mut self.deviation;
+        std::mem::swap(last, before);
+        *last = deviation;
+        for (age, value) in self.age.iter_mut().zip(now) {
+            *age = if value.is_some() { 0 } else { age.saturating_add(1) };
         }
         self.started = true;
         Ok(self.recovered(slot_of_day, lost))
     }
 
-    /// Predicted deviations by channel, and their covariance in the given order (upper triangle).
-    fn predict(&self, order: &[usize]) -> (Vec<f64>, Vec<f64>) {
-        let History { channels: n, innovation, lag_one, .. } = self.history;
+    /// What is expected of the slot, its channels in the given order.
+    fn predict(&self, slot_of_day: usize, order: &[usize]) -> Predicted {
+        let History { channels: n, innovation, .. } = self.history;
         let n = *n;
-        let mut matrix = vec![0.0; n * n];
+        let [last, cross, earlier] = &self.covariance;
+        let before: Vec<usize> = if self.started { (0..n).filter(|&i| self.age[i] > 0).collect() } else { Vec::new() };
+        let size = n + before.len();
+        let course = &self.history.course[(slot_of_day % self.history.slots_per_day) * n..][..n];
+        let mut matrix = vec![0.0; size * size];
         for (r, &i) in order.iter().enumerate() {
+            let row = &mut matrix[r * size..(r + 1) * size];
             for (c, &j) in order.iter().enumerate().skip(r) {
-                let at = i * n + j;
-                matrix[r * n + c] = if self.started {
-                    lag_one[i] * lag_one[j] * self.covariance[at] + innovation[at]
+                let (at, turned, from, to) = (i * n + j, j * n + i, &course[i], &course[j]);
+                row[c] = if self.started {
+                    from.last * (to.last * last[at] + to.earlier * cross[at])
+                        + from.earlier * (to.last * cross[turned] + to.earlier * earlier[at])
+                        + from.spread * to.spread * innovation[at]
                 } else {
-                    self.covariance[at]
+                    self.history.stationary[at]
                 };
             }
+            for (x, &j) in row[n..].iter_mut().zip(&before) {
+                *x = course[i].last * last[i * n + j] + course[i].earlier * cross[j * n + i];
+            }
         }
-        (self.deviation.iter().zip(lag_one).map(|(d, rho)| rho * d).collect(), matrix)
+        for (r, &i) in before.iter().enumerate() {
+            for (c, &j) in before.iter().enumerate().skip(r) {
+                matrix[(n + r) * size + n + c] = last[i * n + j];
+            }
+        }
+        let [one, two] = &self.deviation;
+        let deviation =
+            course.iter().zip(one).zip(two).map(|((course, one), two)| course.last * one + course.earlier * two);
+        Predicted { deviation: deviation.collect(), before, covariance: matrix }
+    }
+
+    /// Keeps the conditional covariance of what was lost now and of what is still unknown of the slot before.
+    fn remember(&mut self, lost: &[usize], before: &[usize], matrix: &[f64]) {
+        let n = self.history.channels;
+        let (size, known) = (n + before.len(), n - lost.len());
+        let [last, cross, earlier] = &mut self.covariance;
+        if self.started {
+            earlier.fill(0.0);
+        } else {
+            earlier.clone_from(&self.history.stationary);
+        }
+        last.fill(0.0);
+        cross.fill(0.0);
+        for (r, &i) in lost.iter().enumerate() {
+            let row = &matrix[(known + r) * size..(known + r + 1) * size];
+            for (c, &j) in lost.iter().enumerate().skip(r) {
+                last[i * n + j] = row[known + c];
+                last[j * n + i] = row[known + c];
+            }
+            for (x, &j) in row[n..].iter().zip(before) {
+                cross[i * n + j] = *x;
+            }
+        }
+        for (r, &i) in before.iter().enumerate() {
+            for (c, &j) in before.iter().enumerate().skip(r) {
+                let value = matrix[(n + r) * size + n + c];
+                earlier[i * n + j] = value;
+                earlier[j * n + i] = value;
+            }
+        }
     }
 
     fn recovered(&self, slot_of_day: usize, lost: Vec<usize>) -> Recovered {
@@ -266,14 +320,14 @@ impl Filter<'_> {
         let mut sum = 0.0;
         for r in 0..m {
             for c in 0..m {
-                let raw = self.covariance[lost[r] * n + lost[c]] * usual[r].1 * usual[c].1;
+                let raw = self.covariance[0][lost[r] * n + lost[c]] * usual[r].1 * usual[c].1;
                 sum += raw;
                 covariance[r * m + c] = raw * single[age_class(age(lost[r]))] * single[age_class(age(lost[c]))];
             }
         }
         let mean_age = lost.iter().map(|&i| age(i)).sum::<f64>() / m.max(1) as f64;
         Recovered {
-            values: lost.iter().zip(&usual).map(|(&i, (mean, spread))| mean + spread * self.deviation[i]).collect(),
+            values: lost.iter().zip(&usual).map(|(&i, (mean, spread))| mean + spread * self.deviation[0][i]).collect(),
             covariance,
             total_sigma: sum.max(0.0).sqrt() * total[age_class(mean_age)],
             channels: lost,
@@ -333,68 +387,6 @@ fn factor_90(mut errors: Vec<f64>) -> f64 {
     }
     errors.sort_by(f64::total_cmp);
     errors[errors.len() * 9 / 10] / INTERVAL_90
-}
-
-fn shrunk_covariance(deviation: &[f64], channels: usize, rows: usize, shrinkage: f64) -> Vec<f64> {
-    let mut out = vec![0.0; channels * channels];
-    for d in deviation.chunks_exact(channels) {
-        for (row, &own) in out.chunks_exact_mut(channels).zip(d) {
-            for (x, other) in row.iter_mut().zip(d) {
-                *x += own * other;
-            }
-        }
-    }
-    for (at, x) in out.iter_mut().enumerate() {
-        let share = if at / channels == at % channels { 1.0 } else { 1.0 - shrinkage };
-        *x *= share / rows as f64;
-        if at / channels == at % channels {
-            *x = x.max(1e-6);
-        }
-    }
-    out
-}
-
-/// Mean and standard deviation by slot of the day, smoothed around the day; the spread is floored at a tenth of the
-/// channel's overall spread.
-fn daily_shape(values: &[f64], channels: usize, slots_per_day: usize) -> (Vec<f64>, Vec<f64>) {
-    let width = channels * slots_per_day;
-    let days = (values.len() / width) as f64;
-    let mut mean = vec![0.0; width];
-    for (at, v) in values.iter().enumerate() {
-        mean[at % width] += v / days;
-    }
-    let mean = smooth(&mean, channels, slots_per_day);
-    let mut square = vec![0.0; width];
-    for (at, v) in values.iter().enumerate() {
-        square[at % width] += (v - mean[at % width]).powi(2) / (days - 1.0);
-    }
-    let square = smooth(&square, channels, slots_per_day);
-    let mut floor = vec![0.0; channels];
-    for (at, s) in square.iter().enumerate() {
-        floor[at % channels] += s / slots_per_day as f64;
-    }
-    let spread =
-        square.iter().enumerate().map(|(at, s)| s.max(0.01 * floor[at % channels]).sqrt().max(1e-12)).collect();
-    (mean, spread)
-}
-
-/// A weighted mean over neighbouring slots, around the clock; the width keeps its meaning in hours.
-fn smooth(values: &[f64], channels: usize, slots_per_day: usize) -> Vec<f64> {
-    let width = SMOOTHING_SLOTS * slots_per_day as f64 / 96.0;
-    let reach = ((3.0 * width) as usize).min(slots_per_day.saturating_sub(1) / 2);
-    let weights: Vec<f64> =
-        (0..=2 * reach).map(|k| (-0.5 * ((k as f64 - reach as f64) / width).powi(2)).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    let mut out = vec![0.0; values.len()];
-    for slot in 0..slots_per_day {
-        for (k, w) in weights.iter().enumerate() {
-            let from = (slot + slots_per_day + k - reach) % slots_per_day * channels;
-            for c in 0..channels {
-                out[slot * channels + c] += w / sum * values[from + c];
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
