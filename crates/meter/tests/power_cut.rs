@@ -104,9 +104,27 @@ impl Rig {
         }
         // a save that was cut after its commit is also safe
         self.oracle.safe.extend(waiting.iter().filter(|frame| !self.oracle.server.contains_key(frame)));
+        self.check_whole(meter);
         self.uptime = 0;
         self.kept = Some(kept);
         Ok(())
+    }
+
+    /// What the meter remembers having told is told: its last record and every frame of earlier starts arrived or waits.
+    fn check_whole(&self, meter: &Meter) {
+        let waiting: Vec<Frame> =
+            meter.ring().payloads().map(|payload| Frame::from_cbor(payload).expect("a whole frame")).collect();
+        if let Some(last) = meter.profile().last() {
+            let waits = waiting.iter().any(|frame| {
+                matches!(&frame.body, Body::Profile(profile) if profile.records.iter().any(|r| r.end == last.end))
+            });
+            assert!(waits || self.oracle.ends.contains_key(&last.end.0), "the record of {} is lost", last.end.0);
+        }
+        let made = waiting.iter().map(|frame| (frame.boot, frame.seq));
+        let made: BTreeSet<_> = made.chain(self.oracle.server.keys().copied()).collect();
+        for (boot, seq) in &made {
+            assert!(*seq == 0 || made.contains(&(*boot, seq - 1)), "a gap before frame {seq} of start {boot}");
+        }
     }
 
     fn kept(&mut self) -> &mut KeptMeter<Socket> {
