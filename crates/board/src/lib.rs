@@ -7,9 +7,20 @@
 
 extern crate alloc;
 
+pub mod service;
+
+pub mod calibration;
 pub mod display;
+pub mod gaps;
 pub mod image;
 pub mod mqtt;
+pub mod otadata;
+pub mod partitions;
 pub mod provisioning;
 pub mod record;
 pub mod rollback;
+pub mod start;
+pub mod update;
+
+#[cfg(test)]
+mod ram;

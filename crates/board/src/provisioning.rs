@@ -1,7 +1,8 @@
 //! What a board must be told before it is a meter, and the lines over the serial port that tell it.
 //!
-//! `set NAME VALUE`, `show`, `save`, `lock`; one answer line each, `ok …` or `error …`. Secrets are never shown again. A locked
-//! board takes no `set` until its jumper is closed. Not for the field: there, settings come from the server, signed.
+//! `set NAME VALUE`, `show`, `save`, `lock`, and what [`crate::service`] carries out: `calibrate`, `image`, `part`, `install`,
+//! `format`; one answer line each, `ok …` or `error …`. Secrets are never shown again. A locked board takes only `show` until its
+//! jumper is closed. Not for the field: there, settings come from the server, signed.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -48,15 +49,28 @@ pub struct Provision {
     /// Whether `set` needs the jumper.
     #[n(9)]
     pub locked: bool,
+    /// The calibration bench's Ed25519 key, which signs calibration records; without it the meter counts as not calibrated.
+    #[n(10)]
+    pub calibration_key: Option<[u8; 32]>,
 }
 
-/// What the firmware does after a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is to be done after a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     None,
     /// Write the provision to flash and start again.
     Save,
+    /// These bytes of a calibration record have come; `true`: they are its first.
+    Calibrate(bool, Vec<u8>),
+    /// The header of an image has come.
+    Image(Vec<u8>),
+    /// These bytes of its program have come, which begin there.
+    Part(u32, Vec<u8>),
+    /// The program is whole: check it and try it.
+    Install,
+    /// Erase the meter's memory and start again.
+    Format,
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
@@ -107,6 +121,7 @@ impl Provision {
             "port" => self.port = value.parse().ok().filter(|&p| p > 0).ok_or("a port is 1 to 65535")?,
             "control-key" => self.control_key = key(value)?,
             "firmware-key" => self.firmware_key = key(value)?,
+            "calibration-key" => self.calibration_key = key(value)?,
             // longer than a line: the first piece replaces, `authority+` adds
             "authority" | "authority+" => {
                 let piece = hex(value).ok_or("a certificate is given in hexadecimal, in pieces of a line each")?;
@@ -125,7 +140,7 @@ impl Provision {
     fn show(&self) -> String {
         let secret = |text: &str| if text.is_empty() { "missing" } else { "set" };
         format!(
-            "ok meter={} secret={} ssid={} password={} server={}:{} control-key={} firmware-key={} authority={} bytes locked={} missing={}",
+            "ok meter={} secret={} ssid={} password={} server={}:{} control-key={} firmware-key={} calibration-key={} authority={} bytes locked={} missing={}",
             self.meter,
             secret(&self.secret),
             self.ssid,
@@ -134,23 +149,27 @@ impl Provision {
             self.port,
             if self.control_key.is_some() { "set" } else { "missing" },
             if self.firmware_key.is_some() { "set" } else { "missing" },
+            if self.calibration_key.is_some() { "set" } else { "missing" },
             self.authority.len(),
             self.locked,
             self.missing().join(",")
         )
     }
 
-    /// Takes a line (without its end) and gives the answer and what to do. `jumper`: the calibration jumper is closed.
+    /// Takes a line (without its end) and gives the answer and what to do; the answer is empty where what is done gives it. `jumper`: the calibration jumper is closed.
     pub fn line(&mut self, line: &str, jumper: bool) -> (String, Effect) {
         let error = |why: &str| (format!("error {why}"), Effect::None);
         if line.len() > LINE_BYTES_MAX {
             return error("the line is longer than 256 bytes");
         }
         let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-        let barred = self.locked && !jumper;
+        let bytes = |text: &str, effect: fn(Vec<u8>) -> Effect| match hex(text) {
+            Some(bytes) => (String::new(), effect(bytes)),
+            None => error("bytes are given in hexadecimal"),
+        };
         match word {
             "show" => (self.show(), Effect::None),
-            "set" | "save" | "lock" if barred => error("locked: close the jumper first"),
+            _ if self.locked && !jumper => error("locked: close the jumper first"),
             "set" => {
                 let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));
                 match self.set(name, value) {
@@ -166,7 +185,16 @@ impl Provision {
                 self.locked |= word == "lock";
                 (String::from("ok starting again"), Effect::Save)
             }
-            _ => error("say: set NAME VALUE, show, save or lock"),
+            "calibrate" => bytes(rest, |bytes| Effect::Calibrate(true, bytes)),
+            "calibrate+" => bytes(rest, |bytes| Effect::Calibrate(false, bytes)),
+            "image" => bytes(rest, Effect::Image),
+            "part" => match rest.split_once(' ').and_then(|(at, text)| Some((at.parse().ok()?, hex(text)?))) {
+                Some((at, bytes)) => (String::new(), Effect::Part(at, bytes)),
+                None => error("say: part BYTE HEX"),
+            },
+            "install" => (String::new(), Effect::Install),
+            "format" => (String::new(), Effect::Format),
+            _ => error("say: set NAME VALUE, show, save, lock, calibrate, image, part, install or format"),
         }
     }
 }

@@ -66,6 +66,15 @@ pub struct BootState {
     pub trial: Option<Trial>,
 }
 
+/// What a start does, once the state is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Run.
+    Run,
+    /// Tell the bootloader to start this slot, and start again.
+    Switch(Slot),
+}
+
 impl BootState {
     /// A board as it leaves the maker: slot A runs `version`.
     pub const fn new(version: u32) -> Self {
@@ -89,6 +98,22 @@ impl BootState {
                 self.confirmed
             }
         }
+    }
+
+    /// A start of the program of `version` in the slot `running`, which the bootloader chose.
+    ///
+    /// A trial that goes on or has just ended switches where the bootloader chose otherwise. Without a trial it does not: the
+    /// bootloader could not start the slot that had proved itself, and what runs is all there is.
+    pub fn start_in(&mut self, running: Slot, version: u32) -> Start {
+        let was_on_trial = self.trial.is_some();
+        let slot = self.start();
+        if slot != running && was_on_trial {
+            return Start::Switch(slot);
+        }
+        if self.trial.is_none() {
+            (self.confirmed, self.version) = (running, version);
+        }
+        Start::Run
     }
 
     /// The self-test of the slot that runs has passed. Tells whether that ended a trial.
@@ -152,7 +177,40 @@ mod tests {
         assert!(!SelfTest { windows: 50, storage: true, acknowledged: 0 }.passed());
     }
 
+    #[test]
+    fn a_trial_that_the_bootloader_ends_is_tried_again_and_then_given_up() {
+        let mut state = BootState::new(1);
+        state.install(&header(2));
+        // a bootloader with rollback starts A again after each start of B that confirms nothing
+        let mut starts = 0;
+        while state.start_in(Slot::A, 1) == Start::Switch(Slot::B) {
+            starts += 1;
+            state.start_in(Slot::B, 2);
+        }
+        assert!((1..=TRIES).contains(&starts));
+        assert_eq!((state.confirmed, state.version, state.trial), (Slot::A, 1, None));
+    }
+
+    #[test]
+    fn a_slot_that_cannot_start_any_more_is_left() {
+        let mut state = BootState { confirmed: Slot::B, ..BootState::new(2) };
+        assert_eq!(state.start_in(Slot::A, 1), Start::Run);
+        assert_eq!((state.confirmed, state.version, state.security_floor), (Slot::A, 1, 2));
+    }
+
     proptest! {
+        /// Whatever the bootloader starts: the board does not switch for ever.
+        #[test]
+        fn switching_ends(slots in prop::collection::vec(any::<bool>(), 20)) {
+            let mut state = BootState::new(1);
+            state.install(&header(2));
+            let switches = slots.iter().filter(|b| {
+                let running = if **b { Slot::B } else { Slot::A };
+                matches!(state.start_in(running, 1), Start::Switch(_))
+            });
+            prop_assert!(switches.count() <= usize::from(TRIES) + 1);
+        }
+
         #[test]
         fn a_slot_that_has_proved_itself_is_always_within_reach(steps in prop::collection::vec((0_u8..4, 1_u32..9), 1..200)) {
             let mut state = BootState::new(1);

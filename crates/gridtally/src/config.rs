@@ -1,11 +1,15 @@
 //! Configuration of `serve`: one struct per concern, unknown keys refused, everything has a default that works on one machine.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
+    num::{NonZeroU16, NonZeroU32},
     path::{Path, PathBuf},
 };
 
+use metering::ZoneId;
 use serde::Deserialize;
+use web::supply::NominalVoltage;
 
 /// The whole file (`docs/gridtally.toml` is a sample; a test parses it).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -15,6 +19,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// Meters by MQTT.
     pub mqtt: MqttConfig,
+    /// Meters by SMS.
+    pub texts: TextsConfig,
+    /// The network's declared voltage.
+    pub supply: SupplyConfig,
     /// Slots, alarms, read-back.
     pub pipeline: PipelineConfig,
 }
@@ -61,6 +69,47 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+}
+
+/// Meters by SMS, for when they have no data connection.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextsConfig {
+    /// Folder into which a modem's daemon puts a file for each text that came; without one, no texts are taken.
+    pub inbox: Option<PathBuf>,
+    /// Seconds between two looks into it.
+    pub poll_seconds: NonZeroU32,
+}
+
+impl Default for TextsConfig {
+    fn default() -> Self {
+        Self { inbox: None, poll_seconds: NonZeroU32::MIN.saturating_add(9) }
+    }
+}
+
+/// The network's declared voltage, against which power quality is judged.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupplyConfig {
+    /// Phase voltage of the low-voltage network, volts.
+    pub nominal_volts: NonZeroU16,
+    /// Other voltages of zones, volts; each holds for the zones in it too.
+    pub zones: BTreeMap<ZoneId, NonZeroU16>,
+}
+
+impl Default for SupplyConfig {
+    fn default() -> Self {
+        let nominal_volts = const { NonZeroU16::new(web::supply::NOMINAL_VOLTS).expect("not zero") };
+        Self { nominal_volts, zones: BTreeMap::new() }
+    }
+}
+
+impl SupplyConfig {
+    /// As the pages take it.
+    pub fn nominal(&self) -> NominalVoltage {
+        let zones = self.zones.iter().map(|(zone, volts)| (*zone, volts.get())).collect();
+        NominalVoltage::new(self.nominal_volts.get(), zones)
+    }
 }
 
 /// Slots, alarms, read-back.
@@ -126,6 +175,16 @@ mod tests {
     fn the_sample_file_states_the_defaults() {
         let sample: Config = toml::from_str(include_str!("../../../docs/gridtally.toml")).expect("the sample parses");
         assert_eq!(sample, Config::default());
+    }
+
+    #[test]
+    fn zones_may_have_another_voltage() {
+        let text = "[supply]\nnominal_volts = 240\nzones = { F-2 = 120 }\n[texts]\ninbox = \"/var/spool/inbox\"";
+        let config: Config = toml::from_str(text).expect("parses");
+        let zone = ZoneId::new("F-2").expect("id");
+        assert_eq!(config.supply.nominal(), NominalVoltage::new(240, BTreeMap::from([(zone, 120)])));
+        assert!(toml::from_str::<Config>("[supply]\nnominal_volts = 0").is_err());
+        assert!(toml::from_str::<Config>("[texts]\npoll_seconds = 0").is_err());
     }
 
     #[test]

@@ -10,3 +10,4 @@ pub mod data_directory;
 pub mod logging;
 pub mod pipeline;
 pub mod server;
+pub mod text_inbox;

@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     data_directory::DataDirectory,
     pipeline::{self, Pipeline, ingest::IngestCounters},
+    text_inbox,
 };
 
 /// Batches that may wait for the committer; then sockets are not read.
@@ -59,6 +60,8 @@ pub struct Server {
 impl Server {
     /// Starts everything; returns when all listeners accept.
     pub async fn start(options: ServerOptions) -> Result<Self, CommandError> {
+        let texts = &options.config.texts;
+        let inbox = texts.inbox.as_deref().map(text_inbox::open).transpose()?;
         let directory = DataDirectory::open(&options.data, options.simulated_clock).await?;
         let store = directory.store.clone();
         let clock = match options.simulated_clock {
@@ -104,6 +107,7 @@ impl Server {
                 now: clock.reader(),
                 status: status.clone(),
                 advance: options.simulated_clock.then_some(advance),
+                nominal_voltage: options.config.supply.nominal(),
                 metrics: metrics(headend.clone(), counters.clone()),
                 verifying_key: directory.key.verifying_key().to_bytes(),
                 enrolled: {
@@ -118,6 +122,10 @@ impl Server {
         let mut tasks = vec![tokio::spawn(follow_enrolments(store.clone(), credentials.clone()))];
         tasks.push(tokio::spawn(pipeline::ingest::run(store.clone(), to_commit, counters)));
         tasks.push(tokio::spawn(pipeline.run(advances, stopped.clone())));
+        if let Some(inbox) = inbox {
+            let every = Duration::from_secs(u64::from(texts.poll_seconds.get()));
+            tasks.push(tokio::spawn(text_inbox::run(headend.clone(), inbox, every, stopped.clone())));
+        }
         let mut web_stopped = stopped;
         tasks.push(tokio::spawn(async move {
             let until = async move {
@@ -139,6 +147,11 @@ impl Server {
     /// Meters connected now.
     pub fn connections(&self) -> usize {
         self.headend.connections()
+    }
+
+    /// What the head-end has counted since the start.
+    pub fn counters(&self) -> headend::Counters {
+        self.headend.counters()
     }
 
     /// Stops listening, finishes what was accepted, closes the databases.

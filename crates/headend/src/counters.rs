@@ -82,6 +82,14 @@ counters! {
     down_sent,
     /// Frames the meters acknowledged.
     down_acknowledged,
+    /// Texts (SMS) taken: readings and events are durable then.
+    texts_taken,
+    /// Files of the inbox of texts that were put aside as refused: foreign, damaged, forged, of no enrolled meter.
+    texts_refused,
+    /// Texts the pipeline did not store; they stay in the inbox and are offered again.
+    texts_not_stored,
+    /// Passes over the inbox of texts that failed, because it could not be read or a file not be moved.
+    inbox_failures,
 }
 
 impl Counting {

@@ -11,6 +11,7 @@ mod counters;
 mod credentials;
 mod delivery;
 mod http;
+mod inbox;
 mod listener;
 mod log_once;
 mod mqtt;
@@ -32,8 +33,9 @@ pub use counters::Counters;
 pub use credentials::Credentials;
 pub use delivery::{Batch, Delivery, FrameError, Outcome, read_frame};
 pub use http::{FRAMES_PER_POST_MAX, readings_router};
+pub use inbox::{FILES_PER_PASS_MAX, Inbox, InboxPass};
 pub use registry::{Presence, PresenceState, SendError};
-pub use text::{FILES_PER_PASS_MAX, InboxPass, TEXT_BOOT, TextOutcome, TextRefused};
+pub use text::{TEXT_BOOT, TextOutcome, TextRefused};
 
 use listener::Places;
 use mqtt::session::End;

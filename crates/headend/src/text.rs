@@ -1,11 +1,8 @@
 //! Meters by SMS: a signed text (`metering::sms`) becomes a frame and goes the way of every other frame, to the same pipeline and
-//! the same store. How texts reach this machine is somebody else's: gammu-smsd or another gateway puts each into a file of
-//! an inbox folder.
+//! the same store. How texts reach this machine is somebody else's: see `inbox.rs`.
 //!
 //! The number a text comes from proves nothing and is not looked at; its code does. The key is made from the hash of the meter's
 //! secret, which the credentials hold anyway.
-
-use std::{io, path::Path};
 
 use metering::{
     Body, Frame, MeterEvent, MeterId, ProfileRecord, Timestamp,
@@ -17,15 +14,12 @@ use tokio::sync::oneshot;
 
 use crate::{
     Headend,
+    counters::Counting,
     delivery::{Batch, Delivery, Outcome},
 };
 
 /// Boot number of frames that came by text: no meter counts that far. The sequence number is the counter of the text.
 pub const TEXT_BOOT: u64 = 0x0010_5445_5854_0000;
-/// Files taken in one pass over an inbox.
-pub const FILES_PER_PASS_MAX: usize = 500;
-/// A file larger than this is no text.
-const FILE_BYTES_MAX: u64 = 4_096;
 
 /// What became of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +47,20 @@ pub enum TextRefused {
     NotStored,
 }
 
-/// What one pass over an inbox did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InboxPass {
-    /// Texts taken, with their outcomes.
-    pub taken: Vec<TextOutcome>,
-    /// Files that were none of ours or not genuine, with the reason.
-    pub refused: Vec<(String, String)>,
-    /// Files left for the next pass.
-    pub left: usize,
-}
-
 impl Headend {
     /// Takes a text, from whatever number it came.
     pub async fn take_text(&self, line: &str) -> Result<TextOutcome, TextRefused> {
+        let result = self.take(line).await;
+        let counting = &self.shared.counting;
+        Counting::one(match result {
+            Ok(_) => &counting.texts_taken,
+            Err(TextRefused::NotStored) => &counting.texts_not_stored,
+            Err(_) => return result,
+        });
+        result
+    }
+
+    async fn take(&self, line: &str) -> Result<TextOutcome, TextRefused> {
         let meter = Text::meter_of(line.trim()).map_err(TextRefused::NotGenuine)?;
         let key = self.text_key(meter).ok_or(TextRefused::Unknown(meter))?;
         let text = Text::read(line, &key).map_err(TextRefused::NotGenuine)?;
@@ -124,44 +118,5 @@ impl Headend {
 
     fn text_key(&self, meter: MeterId) -> Option<TextKey> {
         self.shared.credentials.hash_of(meter).map(|hash| TextKey::from_secret_hash(&hash))
-    }
-
-    /// One pass over a folder in which a gateway puts a file for each text that came (gammu-smsd's `inboxpath` with the service
-    /// `files` does). Files taken go to the subfolder `taken`, others to `refused`; what could not be stored stays.
-    pub async fn take_inbox(&self, folder: &Path) -> io::Result<InboxPass> {
-        let mut files = Vec::new();
-        let mut entries = tokio::fs::read_dir(folder).await?;
-        while let Some(entry) = entries.next_entry().await? {
-            if entry.path().extension().is_some_and(|e| e == "txt") && entry.file_type().await?.is_file() {
-                files.push(entry.path());
-            }
-        }
-        files.sort();
-        let mut pass = InboxPass { left: files.len().saturating_sub(FILES_PER_PASS_MAX), ..InboxPass::default() };
-        for path in files.iter().take(FILES_PER_PASS_MAX) {
-            let result = match tokio::fs::metadata(path).await {
-                Ok(about) if about.len() > FILE_BYTES_MAX => Err(TextRefused::NotGenuine(TextError::Foreign)),
-                _ => self.take_text(&String::from_utf8_lossy(&tokio::fs::read(path).await?)).await,
-            };
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let place = match result {
-                Ok(outcome) => {
-                    pass.taken.push(outcome);
-                    "taken"
-                }
-                Err(TextRefused::NotStored) => {
-                    pass.left += 1;
-                    continue;
-                }
-                Err(why) => {
-                    pass.refused.push((name.clone(), why.to_string()));
-                    "refused"
-                }
-            };
-            let place = folder.join(place);
-            tokio::fs::create_dir_all(&place).await?;
-            tokio::fs::rename(path, place.join(name)).await?;
-        }
-        Ok(pass)
     }
 }

@@ -54,6 +54,10 @@ pub struct View {
     pub limit_opens_in_ms: Option<u64>,
     /// Balance in hundredths of the currency, when a shell knows one.
     pub balance: Option<i64>,
+    /// The meter measures with its parts' nominal values.
+    pub is_uncalibrated: bool,
+    /// What must survive a power failure cannot be written: nothing is sent and nothing is switched.
+    pub has_memory_fault: bool,
     /// When the meter took its last step.
     pub stepped_at: Uptime,
     /// When the last sign of tampering was told.
@@ -111,6 +115,9 @@ pub fn pages(view: &View) -> Vec<Page> {
     }
     if let Some(balance) = view.balance {
         pages.push(page("balance", "", decimals(balance, 2)));
+    }
+    if view.is_uncalibrated {
+        pages.push(page("calibr.", "none", String::from("NOT CALIBRATED")));
     }
     let tamper = view.tamper.iter().filter(|kind| kind.is_tamper());
     pages.extend(tamper.map(|kind| page("tamper", "", String::from(shortened(kind.word(), 16)))));
@@ -174,6 +181,9 @@ fn impulse(view: &View, uptime: Uptime) -> bool {
 
 /// What the consumer must know or do at once.
 fn message(view: &View) -> Option<(String, String)> {
+    if view.has_memory_fault {
+        return Some((String::from("MEMORY FAULT"), String::from("call supplier")));
+    }
     if let Some(left) = view.limit_opens_in_ms {
         return Some((String::from("LOAD TOO HIGH"), format!("off in {} s", left.div_ceil(1_000))));
     }

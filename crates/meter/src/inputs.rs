@@ -46,6 +46,8 @@ pub struct Inputs {
     pub button: bool,
     /// Position of the relay's contact; `None` when it is not sensed (then current and load voltage tell).
     pub contact_closed: Option<bool>,
+    /// Part of the window that no sample covers, microseconds: what is measured there is taken to be as in the rest.
+    pub unsampled_us: u32,
 }
 
 impl Default for Inputs {
@@ -67,6 +69,7 @@ impl Default for Inputs {
             current_dc: PerMille(0),
             button: false,
             contact_closed: Some(true),
+            unsampled_us: 0,
         }
     }
 }

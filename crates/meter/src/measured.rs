@@ -24,6 +24,7 @@ pub fn inputs_of(report: &WindowReport, switches: Inputs) -> Inputs {
         neutral: switches.neutral.map(|_| Milliamps(report.neutral_ua / 1_000)),
         voltage_thd: ppm_to_permille(report.voltage.thd_ppm(THD_ORDER).map_or(0, i64::from)),
         current_dc: if report.no_load { PerMille(0) } else { ppm_to_permille(current_dc) },
+        unsampled_us: report.lost_us,
         ..switches
     }
 }

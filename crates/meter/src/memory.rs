@@ -37,6 +37,8 @@ pub struct Memory {
     pub(crate) drift_ppm: i32,
     pub(crate) texts: TextMemory,
     pub(crate) settings: Settings,
+    /// The calibration that was told last.
+    pub(crate) calibration: Option<u32>,
 }
 
 impl Memory {
@@ -56,6 +58,7 @@ impl Memory {
             drift_ppm: 0,
             texts: TextMemory::default(),
             settings,
+            calibration: None,
         }
     }
 
@@ -105,6 +108,7 @@ impl Memory {
             frames_made: self.ring.frames_made(),
             frames_dropped: self.ring.frames_dropped(),
             texts: self.texts,
+            calibration: self.calibration,
         }
     }
 }
@@ -145,6 +149,8 @@ pub(crate) struct Core {
     frames_dropped: u64,
     #[n(15)]
     texts: TextMemory,
+    #[n(16)]
+    calibration: Option<u32>,
 }
 
 impl Core {
@@ -169,6 +175,7 @@ impl Core {
             drift_ppm: self.drift_ppm,
             texts: self.texts,
             settings: self.settings,
+            calibration: self.calibration,
         }
     }
 }

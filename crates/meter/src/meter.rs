@@ -12,7 +12,7 @@ use metering::{
 
 use crate::{
     clock::{MeterClock, TimeChange},
-    control::Verdict,
+    control::{ControlMemory, Verdict},
     display::View,
     event_log::EventLog,
     inputs::{Inputs, Uptime},
@@ -23,7 +23,7 @@ use crate::{
     registration::registered,
     relay::{OpenReason, Pulse, Relay},
     ring::{FrameId, Outgoing, Ring, Stored},
-    settings::{MeterConfig, Settings, SettingsChange},
+    settings::{Calibration, MeterConfig, Settings, SettingsChange},
     texts::TextMemory,
 };
 
@@ -228,6 +228,16 @@ impl Meter {
         self.config.records_per_frame = records;
     }
 
+    /// The number of this start.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// What is remembered of controls.
+    pub fn controls(&self) -> &ControlMemory {
+        &self.memory.controls
+    }
+
     /// The fixed configuration.
     pub fn config(&self) -> &MeterConfig {
         &self.config
@@ -292,6 +302,8 @@ impl Meter {
             limit: self.limit.limit(),
             limit_opens_in_ms: self.limit.opens_in_ms(&self.config.load_limit),
             balance: None,
+            is_uncalibrated: self.config.calibration == Calibration::Missing,
+            has_memory_fault: false,
             stepped_at: self.uptime,
             alarmed_at: self.alarmed_at,
             acknowledged_at: self.acknowledged_at,
@@ -384,6 +396,14 @@ impl Meter {
         };
         self.send(Body::Hello(hello));
         self.raise(EventKind::Boot);
+        match self.config.calibration {
+            Calibration::Missing => self.raise(EventKind::CalibrationMissing),
+            Calibration::Record(count) if self.memory.calibration != Some(count) => {
+                self.memory.calibration = Some(count);
+                self.raise(EventKind::CalibrationSet);
+            }
+            Calibration::Record(_) | Calibration::Exact => {}
+        }
     }
 
     fn measure(&mut self, from: Uptime, elapsed: u64) {
@@ -400,9 +420,13 @@ impl Meter {
         if self.relay_state().is_some_and(|s| s != RelayState::Closed) {
             flags = flags.with(RecordFlags::DISCONNECTED);
         }
+        if self.config.calibration == Calibration::Missing {
+            flags = flags.with(RecordFlags::UNCALIBRATED);
+        }
         if flags != RecordFlags::default() {
             self.memory.profile.mark(flags);
         }
+        self.memory.profile.miss(self.inputs.unsampled_us);
         let inputs = registered(&self.inputs, self.config.registration, &self.memory.tamper, &self.config.tamper);
         let shapeless = elapsed.saturating_sub(WINDOW_MS_MAX);
         if shapeless > 0 {

@@ -24,6 +24,8 @@ pub struct Profile {
     last: Option<LastRecord>,
     #[n(6)]
     records: u64,
+    #[n(7)]
+    unsampled_us: u64,
 }
 
 /// The last record given.
@@ -60,6 +62,12 @@ impl Profile {
     /// Adds flags to the interval under way.
     pub fn mark(&mut self, flags: RecordFlags) {
         self.flags = self.flags.with(flags);
+    }
+
+    /// Tells that a part of the interval under way was not sampled. Its energy is registered as the mean of what was; when it is
+    /// more than a thousandth of the interval, the record says [`RecordFlags::INCOMPLETE`].
+    pub fn miss(&mut self, unsampled_us: u32) {
+        self.unsampled_us = self.unsampled_us.saturating_add(u64::from(unsampled_us));
     }
 
     /// The last record given.
@@ -101,6 +109,10 @@ impl Profile {
     }
 
     fn close(&mut self, end: Timestamp, registers: &Registers) -> ProfileRecord {
+        // microseconds against milliseconds: a thousandth
+        if self.unsampled_us > self.weight_ms {
+            self.mark(RecordFlags::INCOMPLETE);
+        }
         let mean = |sum: u64| sum.checked_div(self.weight_ms).and_then(|m| u32::try_from(m).ok());
         let record = ProfileRecord {
             end,

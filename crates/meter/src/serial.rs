@@ -34,6 +34,8 @@ pub enum Message {
     Acknowledge(FrameId),
     /// Server to meter.
     Down(Down),
+    /// Meter to meter, where neighbours share a serial line: a datagram of the local comparison.
+    Neighbour(Vec<u8>),
 }
 
 impl Message {
@@ -56,6 +58,7 @@ impl Message {
                 };
                 (code, down.to_cbor())
             }
+            Self::Neighbour(datagram) => (6, datagram.clone()),
         };
         let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
         let mut bytes = Vec::with_capacity(HEAD + payload.len() + CRC);
@@ -81,6 +84,7 @@ impl Message {
             3 => down(DownKind::Control),
             4 => down(DownKind::Config),
             5 => down(DownKind::Time),
+            6 => Some(Self::Neighbour(Vec::from(payload))),
             _ => None,
         }
     }
@@ -184,6 +188,7 @@ mod tests {
             Message::Acknowledge(FrameId(u64::MAX)),
             Message::Down(Down::Time(TimeFrame { now: Timestamp(1_772_409_600) })),
             Message::Up { id: FrameId(8), kind: UpKind::Event, payload: vec![] },
+            Message::Neighbour(vec![0xa5; 120]),
         ]
     }
 

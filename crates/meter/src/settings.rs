@@ -9,6 +9,18 @@ use metering::{IntervalLength, MeterId, frame::Config};
 
 use crate::{load_limit::LoadLimitRules, registration::RegistrationPolicy, relay::RelayRules, tamper::Thresholds};
 
+/// What a meter's measuring parts are calibrated with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calibration {
+    /// Its parts are exact, as in a simulated meter.
+    Exact,
+    /// By a record that may be trusted; the number tells the calibrations of one meter apart (their count). A new one is an event.
+    Record(u32),
+    /// There is no record, or none that may be trusted, and the parts' nominal values are used: an event at every start, and a
+    /// flag in every profile record.
+    Missing,
+}
+
 /// Fixed at the factory or at installation.
 #[derive(Clone, Debug)]
 pub struct MeterConfig {
@@ -34,6 +46,8 @@ pub struct MeterConfig {
     pub tamper: Thresholds,
     /// What the registers count while a sign of tampering is present.
     pub registration: RegistrationPolicy,
+    /// What its measuring parts are calibrated with.
+    pub calibration: Calibration,
 }
 
 impl MeterConfig {
@@ -51,6 +65,7 @@ impl MeterConfig {
             load_limit: LoadLimitRules::default(),
             tamper: Thresholds::default(),
             registration: RegistrationPolicy::default(),
+            calibration: Calibration::Exact,
         }
     }
 }

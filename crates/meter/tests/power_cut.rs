@@ -5,143 +5,24 @@
 //! erased, a word of it is half erased, the rest is as before). `GRIDTALLY_CUTS` sets how many cuts; a failure names its seed.
 #![allow(clippy::print_stdout)] // the long runs say what they have tried
 
+mod random;
+mod torn;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use embedded_storage::nor_flash::{
-    ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
-};
 use meter::{
-    Action, Inputs, Meter, MeterConfig, Settings, Uptime,
+    Inputs, Meter, MeterConfig, Settings, Uptime,
     clock::MeterClock,
-    flash::{FlashStore, Layout},
+    flash::{FlashError, FlashStore, Layout},
+    kept::KeptMeter,
 };
 use metering::{
     Body, Control, ControlKind, Down, Frame, MeterId, Milliamps, Timestamp, control::ReplyOutcome, frame::Reply,
 };
+use random::Random;
+use torn::{Fault, Socket};
 
-const BLOCK: usize = 4_096;
-const BLOCKS: usize = 24;
 const START: i64 = 1_772_409_600;
-
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn word(&mut self) -> [u8; 4] {
-        u32::try_from(self.next() & 0xffff_ffff).expect("32 bits").to_le_bytes()
-    }
-}
-
-/// NOR flash in RAM that dies after a number of word writes (an erase counts as eight).
-struct TornFlash {
-    bytes: Vec<u8>,
-    left: Option<u64>,
-    random: Random,
-    spent: u64,
-}
-
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum Fault {
-    PowerCut,
-    Misuse,
-}
-
-impl NorFlashError for Fault {
-    fn kind(&self) -> NorFlashErrorKind {
-        NorFlashErrorKind::Other
-    }
-}
-
-impl ErrorType for TornFlash {
-    type Error = Fault;
-}
-
-impl TornFlash {
-    fn new(seed: u64) -> Self {
-        Self { bytes: vec![0xff; BLOCK * BLOCKS], left: None, random: Random(seed), spent: 0 }
-    }
-
-    /// Takes the price of an operation; what is left of it when power fails in its midst.
-    fn pay(&mut self, price: u64) -> Result<(), u64> {
-        self.spent += price;
-        match &mut self.left {
-            None => Ok(()),
-            Some(left) if *left >= price => {
-                *left -= price;
-                Ok(())
-            }
-            Some(left) => Err(std::mem::take(left)),
-        }
-    }
-}
-
-impl ReadNorFlash for TornFlash {
-    const READ_SIZE: usize = 4;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Fault> {
-        let at = usize::try_from(offset).expect("small");
-        bytes.copy_from_slice(self.bytes.get(at..at + bytes.len()).ok_or(Fault::Misuse)?);
-        Ok(())
-    }
-
-    fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-impl NorFlash for TornFlash {
-    const WRITE_SIZE: usize = 4;
-    const ERASE_SIZE: usize = BLOCK;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), Fault> {
-        let (from, to) = (usize::try_from(from).expect("small"), usize::try_from(to).expect("small"));
-        assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK) && to <= self.bytes.len());
-        for block in (from..to).step_by(BLOCK) {
-            if let Err(done) = self.pay(8) {
-                // a part is erased, a word is half erased
-                let end = block + BLOCK / 8 * usize::try_from(done).expect("small");
-                self.bytes[block..end].fill(0xff);
-                for byte in 0..4 {
-                    self.bytes[end + byte] |= self.random.word()[byte];
-                }
-                return Err(Fault::PowerCut);
-            }
-            self.bytes[block..block + BLOCK].fill(0xff);
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Fault> {
-        let at = usize::try_from(offset).expect("small");
-        assert!(at.is_multiple_of(4) && bytes.len().is_multiple_of(4), "not whole words");
-        for (n, word) in bytes.chunks(4).enumerate() {
-            let torn = if self.pay(1).is_err() { Some(self.random.word()) } else { None };
-            for (byte, value) in word.iter().enumerate() {
-                let cell = &mut self.bytes[at + 4 * n + byte];
-                // only from 1 to 0; a torn word has only some of the bits
-                *cell &= value | torn.map_or(0, |mask| mask[byte]);
-            }
-            if torn.is_some() {
-                return Err(Fault::PowerCut);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl MultiwriteNorFlash for TornFlash {}
 
 /// What the server and an onlooker know.
 #[derive(Default)]
@@ -167,8 +48,8 @@ fn name(payload: &[u8]) -> (u64, u64) {
 }
 
 struct Rig {
-    store: Option<FlashStore<TornFlash>>,
-    meter: Option<Meter>,
+    flash: Socket,
+    kept: Option<KeptMeter<Socket>>,
     config: MeterConfig,
     oracle: Oracle,
     random: Random,
@@ -180,12 +61,10 @@ struct Rig {
 
 impl Rig {
     fn new(seed: u64) -> Self {
-        let store = FlashStore::new(TornFlash::new(seed), layout()).expect("a layout");
-        let config = MeterConfig::new(MeterId::new("M-1").expect("valid"));
         let mut rig = Self {
-            store: Some(store),
-            meter: None,
-            config,
+            flash: Socket::new(seed),
+            kept: None,
+            config: MeterConfig::new(MeterId::new("M-1").expect("valid")),
             oracle: Oracle::default(),
             random: Random(seed ^ 0x5555),
             uptime: 0,
@@ -197,80 +76,97 @@ impl Rig {
         rig
     }
 
-    fn store(&mut self) -> &mut FlashStore<TornFlash> {
-        self.store.as_mut().expect("there")
-    }
-
     /// Power is back: everything that was safe is there, and nothing is there that was not.
     fn start(&mut self) -> Result<(), Fault> {
         let settings = Settings { now_seconds: 0, ..Settings::default() };
-        let config = self.config.clone();
-        let (memory, boot) = match self.store().load(&config, settings) {
-            Ok(loaded) => loaded,
-            Err(meter::flash::FlashError::Device(fault)) => return Err(fault),
+        let store = FlashStore::new(self.flash.clone(), layout()).expect("a layout");
+        let clock = MeterClock::backed_up(START * 1_000 + i64::try_from(self.time).expect("small"), Uptime(0));
+        let kept = match KeptMeter::start(store, self.config.clone(), settings, clock, Uptime(0)) {
+            Ok(kept) => kept,
+            Err(FlashError::Device(fault)) => return Err(fault),
             Err(other) => panic!("{other}"),
         };
-        assert!(boot > self.oracle.boot, "boot number {boot} again");
-        let import = memory.registers().import;
+        let meter = kept.meter();
+        assert!(meter.boot() > self.oracle.boot, "boot number {} again", meter.boot());
+        let import = meter.registers().import;
         let held = (import.units(), import.remainder());
         assert!(held >= (self.oracle.import_wh, self.oracle.import_remainder), "a register went back to {held:?}");
-        assert!(memory.controls().last_counter().unwrap_or(0) >= self.oracle.counter, "the control counter went back");
-        assert!(memory.log().total() >= self.oracle.events, "events were lost");
-        self.oracle.boot = boot;
+        let counter = meter.controls().last_counter().unwrap_or(0);
+        assert!(counter >= self.oracle.counter, "the control counter went back");
+        assert!(meter.log().total() >= self.oracle.events, "events were lost");
+        self.oracle.boot = meter.boot();
         (self.oracle.import_wh, self.oracle.import_remainder) = held;
-        self.oracle.counter = memory.controls().last_counter().unwrap_or(0);
-        self.oracle.events = memory.log().total();
-        let waiting = waiting(&memory);
+        self.oracle.counter = counter;
+        self.oracle.events = meter.log().total();
+        let waiting: BTreeSet<_> = meter.ring().payloads().map(name).collect();
         for frame in &self.oracle.safe {
             assert!(waiting.contains(frame), "frame {frame:?} was safe and is lost");
         }
         // a save that was cut after its commit is also safe
         self.oracle.safe.extend(waiting.iter().filter(|frame| !self.oracle.server.contains_key(frame)));
+        self.check_whole(meter);
         self.uptime = 0;
-        let clock = MeterClock::backed_up(START * 1_000 + i64::try_from(self.time).expect("small"), Uptime(0));
-        self.meter = Some(Meter::start(self.config.clone(), memory, boot, clock, Uptime(0)));
+        self.kept = Some(kept);
         Ok(())
     }
 
-    fn meter(&mut self) -> &mut Meter {
-        self.meter.as_mut().expect("running")
-    }
-
-    fn save(&mut self) -> Result<(), Fault> {
-        let mut meter = self.meter.take().expect("running");
-        let result = self.store().save(&mut meter);
-        match result {
-            Ok(saved) => {
-                assert!(!saved.overwritten, "the region is large enough");
-                self.saves += 1;
-                let import = meter.registers().import;
-                (self.oracle.import_wh, self.oracle.import_remainder) = (import.units(), import.remainder());
-                self.oracle.events = meter.log().total();
-                meter.link_lost();
-                let mut all = BTreeSet::new();
-                while let Some(out) = meter.next_to_send() {
-                    all.insert(name(out.payload));
-                }
-                meter.link_lost();
-                self.oracle.safe = all.into_iter().filter(|f| !self.oracle.server.contains_key(f)).collect();
-                self.meter = Some(meter);
-                Ok(())
-            }
-            Err(meter::flash::FlashError::Device(fault)) => Err(fault),
-            Err(other) => panic!("{other}"),
+    /// What the meter remembers having told is told: its last record and every frame of earlier starts arrived or waits.
+    fn check_whole(&self, meter: &Meter) {
+        let waiting: Vec<Frame> =
+            meter.ring().payloads().map(|payload| Frame::from_cbor(payload).expect("a whole frame")).collect();
+        if let Some(last) = meter.profile().last() {
+            let waits = waiting.iter().any(|frame| {
+                matches!(&frame.body, Body::Profile(profile) if profile.records.iter().any(|r| r.end == last.end))
+            });
+            assert!(waits || self.oracle.ends.contains_key(&last.end.0), "the record of {} is lost", last.end.0);
+        }
+        let made = waiting.iter().map(|frame| (frame.boot, frame.seq));
+        let made: BTreeSet<_> = made.chain(self.oracle.server.keys().copied()).collect();
+        for (boot, seq) in &made {
+            assert!(*seq == 0 || made.contains(&(*boot, seq - 1)), "a gap before frame {seq} of start {boot}");
         }
     }
 
-    fn obey(&mut self, actions: &[Action]) -> Result<(), Fault> {
-        if actions.contains(&Action::Save) { self.save() } else { Ok(()) }
+    fn kept(&mut self) -> &mut KeptMeter<Socket> {
+        self.kept.as_mut().expect("running")
+    }
+
+    /// Something is done to the meter; what it has saved then is safe.
+    fn act(&mut self, act: impl FnOnce(&mut KeptMeter<Socket>)) -> Result<(), Fault> {
+        let kept = self.kept.as_mut().expect("running");
+        let before = kept.saves();
+        act(kept);
+        if let Some(why) = kept.fault() {
+            let FlashError::Device(fault) = why else { panic!("{why}") };
+            let fault = *fault;
+            assert!(kept.next_to_send().is_none(), "something is sent that is not safe");
+            return Err(fault);
+        }
+        if kept.saves() == before {
+            return Ok(());
+        }
+        self.saves += kept.saves() - before;
+        let import = kept.meter().registers().import;
+        (self.oracle.import_wh, self.oracle.import_remainder) = (import.units(), import.remainder());
+        self.oracle.events = kept.meter().log().total();
+        let waiting = kept.meter().ring().payloads().map(name);
+        self.oracle.safe = waiting.filter(|frame| !self.oracle.server.contains_key(frame)).collect();
+        Ok(())
+    }
+
+    fn step(&mut self, inputs: &Inputs) -> Result<(), Fault> {
+        let uptime = Uptime(self.uptime);
+        self.act(|kept| {
+            kept.step(uptime, inputs);
+        })
     }
 
     /// The server takes some frames; their acknowledgement may be lost.
     fn deliver(&mut self, most: u64) {
         for _ in 0..most {
             let lost = self.random.below(4) == 0;
-            let meter = self.meter.as_mut().expect("running");
-            let Some(out) = meter.next_to_send() else { break };
+            let kept = self.kept.as_mut().expect("running");
+            let Some(out) = kept.next_to_send() else { break };
             let (id, payload) = (out.id, out.payload.to_vec());
             let key = name(&payload);
             assert!(
@@ -286,10 +182,10 @@ impl Rig {
                 self.oracle.safe.remove(&key);
             }
             if !lost {
-                assert!(self.meter().acknowledge(id));
+                assert!(self.kept().acknowledge(id));
             }
         }
-        self.meter().link_lost();
+        self.kept().link_lost();
     }
 
     fn take(&mut self, payload: &[u8]) {
@@ -322,9 +218,7 @@ impl Rig {
                     magnet: self.random.below(12) == 0,
                     ..Inputs::default()
                 };
-                let uptime = Uptime(self.uptime);
-                let actions: Vec<Action> = self.meter().step(uptime, &inputs).collect();
-                self.obey(&actions)
+                self.step(&inputs)
             }
             5 => {
                 self.watts = i64::try_from(self.random.below(7_000)).expect("small");
@@ -335,57 +229,55 @@ impl Rig {
                 let expires = Timestamp(START + i64::try_from(self.time / 1_000).expect("small") + 600);
                 let kind = ControlKind::SnapshotAt { at: expires };
                 let control = Control { id, kind, expires, counter: id, signatures: vec![] };
-                let actions: Vec<Action> = self.meter().receive(&Down::Control(control)).collect();
-                self.obey(&actions)?;
+                let uptime = Uptime(self.uptime);
+                self.act(|kept| {
+                    kept.receive(uptime, &Down::Control(control));
+                })?;
                 self.oracle.counter = id;
                 Ok(())
             }
             _ => {
                 let most = self.random.below(12);
                 self.deliver(most);
-                if self.random.below(2) == 0 {
-                    let mut store = self.store.take().expect("there");
-                    let result = store.forget_acknowledged(self.meter());
-                    self.store = Some(store);
-                    if result.is_err() {
-                        return Err(Fault::PowerCut);
-                    }
+                if self.random.below(2) == 0 && self.kept().forget_acknowledged().is_err() {
+                    return Err(Fault::PowerCut);
                 }
                 Ok(())
             }
         }
     }
 
+    /// It was the flash that failed and not the power: the meter runs on and saves later what it could not save.
+    fn recover(&mut self) {
+        self.flash.power(None);
+        (self.uptime, self.time) = (self.uptime + 60_000, self.time + 60_000);
+        self.step(&Inputs { magnet: true, ..Inputs::default() }).expect("the flash is whole again");
+        self.deliver(4);
+    }
+
     /// Runs until power fails after `budget` word writes, and starts again (which may be cut as well).
     fn run_to_cut(&mut self, budget: u64) {
-        self.store().flash().left = Some(budget);
+        self.flash.power(Some(budget));
         while self.happen().is_ok() {}
-        self.meter = None;
+        if self.random.below(4) == 0 {
+            self.recover();
+        }
+        self.kept = None;
         for again in 0.. {
             // the start itself writes (boot number, removal of what was not committed): cut it too, twice
             let left = (again < 2 && self.random.below(3) == 0).then(|| self.random.below(60));
-            self.reset(left);
+            self.flash.power(left);
             if self.start().is_ok() {
                 break;
             }
         }
-        self.store().flash().left = None;
-        self.save().expect("power is on");
-    }
-
-    fn reset(&mut self, left: Option<u64>) {
-        let mut flash = self.store.take().expect("there").into_flash();
-        flash.left = left;
-        self.store = Some(FlashStore::new(flash, layout()).expect("a layout"));
+        self.flash.power(None);
+        self.step(&Inputs::default()).expect("power is on");
     }
 }
 
 fn layout() -> Layout {
     Layout::divide(0, 24, 4_096).expect("enough blocks")
-}
-
-fn waiting(memory: &meter::Memory) -> BTreeSet<(u64, u64)> {
-    memory.ring().payloads().map(name).collect()
 }
 
 fn cuts() -> u64 {
@@ -437,9 +329,9 @@ fn a_flash_that_is_too_small_is_refused_and_a_full_one_says_so() {
     assert!(Layout::divide(0, 7, 4_096).is_none());
     let mut crooked = layout();
     crooked.frames.start += 1;
-    let refused = FlashStore::new(TornFlash::new(0), crooked).map(|_| ()).expect_err("crooked");
+    let refused = FlashStore::new(Socket::new(0), crooked).map(|_| ()).expect_err("crooked");
     assert!(refused.to_string().contains("erase blocks"), "{refused}");
-    let mut store = FlashStore::new(TornFlash::new(0), Layout::divide(0, 8, 4_096).expect("eight")).expect("a layout");
+    let mut store = FlashStore::new(Socket::new(0), Layout::divide(0, 8, 4_096).expect("eight")).expect("a layout");
     let config = MeterConfig::new(MeterId::new("M-1").expect("valid"));
     let (memory, boot) = store.load(&config, Settings::default()).expect("loads");
     let mut meter =
@@ -462,15 +354,12 @@ fn the_log_and_settings_return_as_they_were() {
         rig.time += 70_000;
         rig.uptime += 70_000;
         let inputs = Inputs { magnet: n % 4 < 2, cover_open: n % 50 == 0, ..Inputs::default() };
-        let uptime = Uptime(rig.uptime);
-        let actions: Vec<Action> = rig.meter().step(uptime, &inputs).collect();
-        rig.obey(&actions).expect("power is on");
+        rig.step(&inputs).expect("power is on");
         rig.deliver(8);
     }
-    let before = rig.meter().log().clone();
-    rig.meter = None;
-    rig.reset(None);
+    let before = rig.kept().meter().log().clone();
+    rig.kept = None;
     rig.start().expect("power is on");
-    assert_eq!(*rig.meter().log(), before);
+    assert_eq!(*rig.kept().meter().log(), before);
     assert!(before.total() > 50);
 }

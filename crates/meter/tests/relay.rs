@@ -6,31 +6,17 @@
 //! seed.
 #![allow(clippy::print_stdout)] // the long runs say what they have tried
 
+mod random;
+
 use meter::{
     Inputs, Uptime,
     load_limit::{LoadLimit, LoadLimitRules},
     relay::{OpenReason, Pulse, Relay, RelayMemory, RelayRules},
 };
 use metering::{EventKind, Milliamps, Millivolts, Watts, control::ReplyOutcome, frame::RelayState};
+use random::Random;
 
 const DAY_MS: u64 = 86_400_000;
-
-/// SplitMix64: one seed, one sequence.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 /// What the meter's shell and the world around it are.
 struct World {

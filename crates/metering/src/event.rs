@@ -136,6 +136,8 @@ events! {
     LocalDiscrepancyEnd = 1014, "neighbourhood sum matches";
     /// A text message could not be delivered after every try.
     MessageFailed = 1015, "text message not delivered";
+    /// The meter found no calibration that it may trust and measures with nominal values.
+    CalibrationMissing = 1016, "no valid calibration";
     /// A register was lower than before: raised by the server, never by a meter.
     RegisterStepBack = 1101, "register stepped back";
     /// One sequence number came with two contents: raised by the server.
@@ -236,7 +238,7 @@ impl EventKind {
             1..=50 => Compartment::Voltage,
             51..=100 => Compartment::Current,
             101..=150 => Compartment::Power,
-            151..=200 | 1009 => Compartment::Transaction,
+            151..=200 | 1009 | 1016 => Compartment::Transaction,
             251..=300 => Compartment::NonRollover,
             301..=350 | 1002..=1005 | 1007 | 1008 => Compartment::Control,
             _ => Compartment::Other,
@@ -293,6 +295,7 @@ mod tests {
             (EventKind::PowerRestore, Compartment::Power),
             (EventKind::ClockSet, Compartment::Transaction),
             (EventKind::CalibrationSet, Compartment::Transaction),
+            (EventKind::CalibrationMissing, Compartment::Transaction),
             (EventKind::Magnet, Compartment::Other),
             (EventKind::CoverOpen, Compartment::NonRollover),
             (EventKind::LoadConnected, Compartment::Control),

@@ -84,6 +84,10 @@ impl RecordFlags {
     pub const PARTIAL: Self = Self(1 << 5);
     /// A voltage dip, swell or interruption happened within the interval.
     pub const QUALITY_EVENT: Self = Self(1 << 6);
+    /// More than a thousandth of the interval was not sampled; its energy there is the mean of what was.
+    pub const INCOMPLETE: Self = Self(1 << 7);
+    /// The meter had no valid calibration: it measured with the nominal values of its parts.
+    pub const UNCALIBRATED: Self = Self(1 << 8);
 
     /// Both sets together.
     #[must_use]

@@ -1,7 +1,8 @@
 //! Aggregation of windows to 3 s, 10 min and 2 h (IEC 61000-4-30).
 //!
 //! Voltages, currents and harmonics aggregate as the root of the mean square, powers and frequency as the mean. An
-//! interval touched by a disturbance is flagged, one with missing windows is incomplete; neither is hidden. The clock is
+//! interval touched by a disturbance is flagged, one with missing windows, or with more
+//! than a thousandth of its time without samples, is incomplete; neither is hidden. The clock is
 //! an argument; ten-minute intervals follow its ticks. Integers throughout.
 
 use crate::window::{ORDERS, WindowReport};
@@ -12,6 +13,8 @@ const SHORT_WINDOWS: u32 = 15;
 const TEN_MINUTES_MS: u64 = 600_000;
 /// Ten-minute values in two hours.
 const LONG_VALUES: u32 = 12;
+/// Microseconds without samples that a window may have on average: a thousandth of its 200 ms.
+const LOST_US_MAX: u64 = 200;
 
 /// Sums over an interval.
 #[derive(Clone, Debug)]
@@ -26,6 +29,7 @@ pub struct Accumulator {
     v_groups_sq: [u128; ORDERS],
     i_groups_sq: [u128; ORDERS],
     flagged: bool,
+    lost_us: u64,
 }
 
 /// Values of an interval.
@@ -49,7 +53,7 @@ pub struct Interval {
     pub current_ua: [u32; ORDERS],
     /// A dip, swell or interruption touched the interval.
     pub flagged: bool,
-    /// Windows are missing.
+    /// Windows are missing, or more than a thousandth of the samples.
     pub incomplete: bool,
 }
 
@@ -66,6 +70,7 @@ impl Default for Accumulator {
             v_groups_sq: [0; ORDERS],
             i_groups_sq: [0; ORDERS],
             flagged: false,
+            lost_us: 0,
         }
     }
 }
@@ -98,6 +103,7 @@ impl Accumulator {
             *sum += square(x);
         }
         self.flagged |= w.disturbed;
+        self.lost_us += u64::from(w.lost_us);
     }
 
     /// Adds an interval's values as one.
@@ -137,7 +143,7 @@ impl Accumulator {
             voltage_uv: a.v_groups_sq.map(|s| root_mean(s, a.windows)),
             current_ua: a.i_groups_sq.map(|s| root_mean(s, a.windows)),
             flagged: a.flagged,
-            incomplete: !complete,
+            incomplete: !complete || a.lost_us > u64::from(a.windows) * LOST_US_MAX,
         })
     }
 }
@@ -227,6 +233,8 @@ mod tests {
         for k in 0..(4 * 36_000u64) {
             w.vrms_uv = if k % 2 == 0 { 230_000_000 } else { 234_000_000 };
             w.disturbed = k == 40_000;
+            // a flash erase now and then is nothing, a second without samples is
+            w.lost_us = if k == 130_000 { 1_000_000 } else { u32::from(k % 1_000 == 0) * 45_000 };
             let done = cascade.push(&w, 1_000 + k * 200, 8_000_000);
             short += u32::from(done.short.is_some());
             ten.extend(done.ten_minutes);
@@ -235,6 +243,7 @@ mod tests {
         assert!((9550..9700).contains(&short), "{short}");
         assert_eq!(ten.len(), 48);
         assert!(ten[0].1.incomplete || ten[0].1.windows > 2980);
+        assert_eq!(ten.iter().skip(1).filter(|t| t.1.incomplete).count(), 1, "the one that lost a second");
         assert!(!ten[1].1.incomplete);
         // sqrt((230² + 234²)/2) = 232.00862
         assert!(ten[1].1.vrms_uv.abs_diff(232_008_620) < 3000, "{}", ten[1].1.vrms_uv);

@@ -45,6 +45,8 @@ pub struct Core<const RING: usize> {
     halves: u32,
     free_run: bool,
     disturbed: bool,
+    /// Samples that are missing in the open window.
+    lost: u32,
     dips: DipDetector,
     /// Voltage squared below which crossings are not trusted (10 % of the declared voltage), squared counts.
     alive_sq: u64,
@@ -74,6 +76,7 @@ impl<const RING: usize> Core<RING> {
             halves: 0,
             free_run: false,
             disturbed: false,
+            lost: 0,
             dips: DipDetector::new(reference_sq, config.sample_rate_mhz, Thresholds::default()),
             alive_sq: reference_sq / 100,
             v_mean: 0,
@@ -93,6 +96,11 @@ impl<const RING: usize> Core<RING> {
     /// Samples taken so far.
     pub fn samples_taken(&self) -> u64 {
         self.taken
+    }
+
+    /// Tells that so many samples are missing between the last one taken and the next: the window under way says so.
+    pub fn lose(&mut self, samples: u32) {
+        self.lost = self.lost.saturating_add(samples);
     }
 
     /// Takes samples up to the next half-cycle boundary. Readings must lie within 24 bits ([`Sample::clamped`]).
@@ -174,12 +182,14 @@ impl<const RING: usize> Core<RING> {
             end_sample: self.taken,
             free_run: self.free_run,
             disturbed: self.disturbed,
+            lost: self.lost,
         });
         self.start = end;
         self.open = Sums::default();
         self.halves = 0;
         self.free_run = false;
         self.disturbed = self.dips.active();
+        self.lost = 0;
         self.sequence = self.sequence.wrapping_add(1);
     }
 

@@ -287,20 +287,29 @@ pub struct Outcome {
     pub import_uwh: u64,
 }
 
-/// Runs a scenario; `counter` reads an instruction counter (or returns zero).
-pub fn run(scenario: &Scenario, spectrum: &mut Spectrum, counter: impl Fn() -> u64) -> Result<Outcome, ConfigError> {
-    let config = scenario.config();
-    let mut core = Core::<GOLDEN_RING>::new(config)?;
-    let mut stimulus = Stimulus::new(scenario);
-    let mut registers = Registers::default();
-    let mut outcome = Outcome::default();
-    while outcome.samples < scenario.samples {
-        let block: [Sample; BLOCK] = core::array::from_fn(|_| stimulus.next(scenario));
-        outcome.samples += BLOCK as u32;
-        let mut rest = &block[..];
+/// A core whose every output is folded into one hash.
+pub struct Measuring<const RING: usize> {
+    core: Core<RING>,
+    config: Config,
+    registers: Registers,
+    outcome: Outcome,
+}
+
+impl<const RING: usize> Measuring<RING> {
+    /// Nothing pushed yet.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let (registers, outcome) = (Registers::default(), Outcome::default());
+        Ok(Self { core: Core::new(config)?, config, registers, outcome })
+    }
+
+    /// Takes samples; `counter` reads an instruction counter (or returns zero).
+    pub fn push(&mut self, samples: &[Sample], spectrum: &mut Spectrum, counter: impl Fn() -> u64) {
+        let outcome = &mut self.outcome;
+        outcome.samples += samples.len() as u32;
+        let mut rest = samples;
         while !rest.is_empty() {
             let before = counter();
-            let pushed = core.push(rest);
+            let pushed = self.core.push(rest);
             outcome.push_ticks += counter() - before;
             rest = &rest[pushed.consumed..];
             let Some(half_cycle) = pushed.half_cycle else { continue };
@@ -313,17 +322,32 @@ pub fn run(scenario: &Scenario, spectrum: &mut Spectrum, counter: impl Fn() -> u
                 continue;
             }
             let before = counter();
-            let Some(window) = core.close_window(spectrum) else { continue };
-            registers.add(&window.energy, &config);
+            let Some(window) = self.core.close_window(spectrum) else { continue };
+            self.registers.add(&window.energy, &self.config);
             outcome.close_ticks = outcome.close_ticks.max(counter() - before);
             outcome.hash.add_window(&window);
             outcome.windows += 1;
             outcome.p_uw = window.p_uw;
-            outcome.import_uwh = registers.import.micro;
+            outcome.import_uwh = self.registers.import.micro;
         }
     }
-    outcome.hash.add_registers(&registers);
-    Ok(outcome)
+
+    /// What came out, registers included.
+    pub fn finish(mut self) -> Outcome {
+        self.outcome.hash.add_registers(&self.registers);
+        self.outcome
+    }
+}
+
+/// Runs a scenario; `counter` reads an instruction counter (or returns zero).
+pub fn run(scenario: &Scenario, spectrum: &mut Spectrum, counter: impl Fn() -> u64) -> Result<Outcome, ConfigError> {
+    let mut measuring = Measuring::<GOLDEN_RING>::new(scenario.config())?;
+    let mut stimulus = Stimulus::new(scenario);
+    while measuring.outcome.samples < scenario.samples {
+        let block: [Sample; BLOCK] = core::array::from_fn(|_| stimulus.next(scenario));
+        measuring.push(&block, spectrum, &counter);
+    }
+    Ok(measuring.finish())
 }
 
 #[cfg(all(test, feature = "std"))]

@@ -14,6 +14,7 @@ pub mod golden;
 #[cfg(feature = "std")]
 pub mod host;
 mod ring;
+pub mod stream;
 pub mod sums;
 mod sync;
 pub mod tables;

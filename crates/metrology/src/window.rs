@@ -27,6 +27,7 @@ pub(crate) struct ClosedWindow {
     pub end_sample: u64,
     pub free_run: bool,
     pub disturbed: bool,
+    pub lost: u32,
 }
 
 /// Spectrum of one channel; index 0 is the fundamental. Unit: micro-units of the channel, rms.
@@ -79,6 +80,8 @@ pub struct WindowReport {
     pub free_run: bool,
     /// A dip, swell or interruption touches the window (IEC 61000-4-30 flag).
     pub disturbed: bool,
+    /// Time inside the window that no sample covers, microseconds: the quantities rest on the samples there are.
+    pub lost_us: u32,
     /// Frequency, microhertz; nothing when free-running.
     pub frequency_uhz: Option<u32>,
     /// Voltage without direct current, microvolts rms.
@@ -165,6 +168,11 @@ impl WindowReport {
 fn rest(total: u32, part: u32) -> u32 {
     let square = (u64::from(total) * u64::from(total)).saturating_sub(u64::from(part) * u64::from(part));
     to_u32(libm::sqrt(square as f64))
+}
+
+fn lost_us(samples: u32, sample_rate_mhz: u32) -> u32 {
+    let us = u64::from(samples) * 1_000_000_000 / u64::from(sample_rate_mhz.max(1));
+    u32::try_from(us).unwrap_or(u32::MAX)
 }
 
 fn to_u32(x: f64) -> u32 {
@@ -380,6 +388,7 @@ pub(crate) fn close<const N: usize>(
         length_q16: window.length_q16,
         free_run: window.free_run,
         disturbed: window.disturbed,
+        lost_us: lost_us(window.lost, config.sample_rate_mhz),
         frequency_uhz: (!window.free_run).then(|| (frequency / window.length_q16.max(1)) as u32),
         vrms_uv: to_u32(vrms * uv),
         irms_ua: to_u32(irms * ua),

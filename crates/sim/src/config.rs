@@ -25,6 +25,18 @@ pub enum LoadSource {
     Measured(Profiles),
 }
 
+/// A stretch in which no meter reaches the server, because what all of them reach it by is down. Meanwhile the meters of each
+/// transformer compare among themselves, over a local link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CutOff {
+    /// First instant.
+    pub from: Timestamp,
+    /// First instant at which the server is to be reached again.
+    pub to: Timestamp,
+    /// Datagrams that each listener misses on the local link, thousandths.
+    pub lost_permille: u16,
+}
+
 /// Settings of a simulated neighbourhood.
 #[derive(Clone, Debug)]
 pub struct SimConfig {
@@ -44,6 +56,8 @@ pub struct SimConfig {
     pub thefts: Vec<TheftPlan>,
     /// Mean number of hours-long outages of its link that a home meter has in 30 days.
     pub link_losses_per_month: f64,
+    /// A stretch without the server, if there shall be one.
+    pub cut_off: Option<CutOff>,
     /// Seconds between `now` frames of a meter; 0 switches them off.
     pub now_seconds: u32,
     /// Virtual minutes until a home whose meter is armed presses the button: between these two.
@@ -66,6 +80,7 @@ impl SimConfig {
             loads: LoadSource::Generated,
             thefts: Vec::new(),
             link_losses_per_month: 0.5,
+            cut_off: None,
             now_seconds: 900,
             button_minutes: (3, 25),
             verifying_key: None,
@@ -116,6 +131,11 @@ impl SimConfig {
         }
         if let Some(waveforms) = &self.waveforms {
             waveforms.check()?;
+        }
+        if self.cut_off.is_some_and(|cut| cut.to <= cut.from || cut.lost_permille > 1_000) {
+            return fail(
+                "the server is away from an instant to a later one, and a link loses at most all of 1,000 datagrams",
+            );
         }
         for plan in &self.thefts {
             if plan.transformer >= self.transformers || plan.home.is_some_and(|h| h >= self.homes_per_transformer) {

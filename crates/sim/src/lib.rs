@@ -20,12 +20,13 @@ pub mod waveform;
 pub mod world;
 
 mod home;
+mod neighbours;
 mod network;
 mod random;
 mod topology;
 mod truth;
 
-pub use config::{LoadSource, SimConfig};
+pub use config::{CutOff, LoadSource, SimConfig};
 pub use drive::{Pace, Target, drive};
 pub use error::SimError;
 pub use report::{MeterTruth, SimEvent, SimReport, TheftTruth, ZoneTruth};

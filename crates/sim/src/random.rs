@@ -12,6 +12,7 @@ pub(crate) enum Stream {
     Thefts = 5,
     Actors = 6,
     Waves = 7,
+    Neighbours = 8,
 }
 
 /// A stream of random numbers.

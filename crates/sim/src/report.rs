@@ -75,6 +75,15 @@ pub enum SimEvent {
         /// The meter.
         meter: MeterId,
     },
+    /// A meter found, without the server, that its neighbourhood's sum does not match, or that it matches again.
+    NeighboursCompared {
+        /// Virtual time.
+        at: Timestamp,
+        /// The meter.
+        meter: MeterId,
+        /// Whether something is missing.
+        is_missing: bool,
+    },
     /// A control reached a meter and was answered.
     ControlAnswered {
         /// Virtual time.

@@ -4,13 +4,14 @@ use ed25519_dalek::VerifyingKey;
 use meter::{
     Action, FrameId, Memory, Meter, MeterConfig, Outgoing, Settings, Uptime, clock::MeterClock, register::Registers,
 };
-use metering::{Down, MeterId, Timestamp, UsagePointId, ZoneId, frame::RelayState};
+use metering::{Down, EventKind, MeterId, Timestamp, UsagePointId, ZoneId, frame::RelayState};
 
 use crate::{
     config::{LoadSource, SimConfig},
     error::SimError,
     home::{ActiveTheft, Home, Load, SensorErrors, observer_inputs},
     household::{Household, draw_annual},
+    neighbours::Street,
     network::{Transformer, ZoneFlow, ZoneSum, source_volts},
     random::{Random, Stream, mix},
     report::{SimEvent, SimReport},
@@ -56,6 +57,8 @@ pub struct World {
     outages: Vec<Vec<(Timestamp, Timestamp)>>,
     link_down: Vec<bool>,
     outages_drawn_until: Timestamp,
+    /// The local link of each transformer's zone; none without a cut-off.
+    streets: Vec<Street>,
     events: Vec<SimEvent>,
     csv: String,
 }
@@ -97,6 +100,7 @@ impl World {
             link_down: vec![false; ids.len()],
             outages: vec![Vec::new(); homes.len()],
             outages_drawn_until: config.start,
+            streets: streets(config, &ids),
             flows: vec![ZoneFlow::default(); transformers.len()],
             flows_before: vec![ZoneFlow::default(); transformers.len()],
             config: config.clone(),
@@ -156,6 +160,7 @@ impl World {
         self.account();
         self.now = from.plus(STEP_SECONDS);
         self.feel();
+        self.compare();
         self.watch_homes();
     }
 
@@ -246,19 +251,46 @@ impl World {
         self.homes.iter_mut().for_each(Home::begin_minute);
         self.begin_and_end_thefts(at);
         self.draw_outages(at);
-        for (meter, windows) in self.outages.iter_mut().enumerate() {
-            let down = windows.iter().any(|&(from, to)| from <= at && at < to);
-            if down != self.link_down[meter] {
-                self.link_down[meter] = down;
-                let meter = self.ids[meter];
+        self.follow_links(at);
+        let mut streets = std::mem::take(&mut self.streets);
+        for street in &mut streets {
+            street.begin_minute(|meter| self.link_down[meter], |meter| *self.meter(meter).registers());
+        }
+        self.streets = streets;
+    }
+
+    /// Links fail and come back, each by itself or all together.
+    fn follow_links(&mut self, at: Timestamp) {
+        let cut_off = self.config.cut_off.is_some_and(|cut| cut.from <= at && at < cut.to);
+        for (place, is_down) in self.link_down.iter_mut().enumerate() {
+            let mut windows = self.outages.get(place).into_iter().flatten();
+            let down = cut_off || windows.any(|&(from, to)| from <= at && at < to);
+            if down != *is_down {
+                *is_down = down;
+                let meter = self.ids[place];
                 self.events.push(if down {
                     SimEvent::LinkLost { at, meter }
                 } else {
                     SimEvent::LinkRestored { at, meter }
                 });
             }
-            windows.retain(|&(_, to)| to > at);
         }
+        self.outages.iter_mut().for_each(|windows| windows.retain(|&(_, to)| to > at));
+    }
+
+    /// Meters that cannot reach the server compare what the minute brought.
+    fn compare(&mut self) {
+        let at = self.now;
+        let mut streets = std::mem::take(&mut self.streets);
+        for street in &mut streets {
+            for (meter, kind) in street.end_minute(at, |meter| *self.meter(meter).registers()) {
+                let actions: Vec<Action> = self.meter_mut(meter).note(kind).collect();
+                self.act(meter, &actions);
+                let is_missing = kind == EventKind::LocalDiscrepancy;
+                self.events.push(SimEvent::NeighboursCompared { at, meter: self.ids[meter], is_missing });
+            }
+        }
+        self.streets = streets;
     }
 
     fn begin_and_end_thefts(&mut self, at: Timestamp) {
@@ -484,6 +516,21 @@ impl World {
             }
         }
     }
+}
+
+/// Each transformer's homes and observer on one local link; only a world with a cut-off needs them.
+fn streets(config: &SimConfig, ids: &[MeterId]) -> Vec<Street> {
+    let Some(cut_off) = config.cut_off else { return Vec::new() };
+    let (per, homes) = (
+        usize::from(config.homes_per_transformer),
+        usize::from(config.homes_per_transformer) * usize::from(config.transformers),
+    );
+    let street = |transformer: usize| {
+        let places = (transformer * per..(transformer + 1) * per).chain([homes + transformer]);
+        let meters: Vec<_> = places.map(|place| (place, ids[place])).collect();
+        Street::enrol(config.seed, cut_off.lost_permille, &meters)
+    };
+    (0..usize::from(config.transformers)).map(street).collect()
 }
 
 fn uptime(start: Timestamp, now: Timestamp) -> Uptime {

@@ -26,6 +26,7 @@ pub mod routes;
 mod security;
 mod sign_in;
 mod state;
+pub mod supply;
 mod totals;
 
 pub use error::{Problem, WebError};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use store::{Enrolment, Store, StoreError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::{live::Hub, sign_in::Failures};
+use crate::{live::Hub, sign_in::Failures, supply::NominalVoltage};
 
 /// The clock: the real one or a simulation's.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -55,6 +55,8 @@ pub struct WebConfig {
     pub status: watch::Receiver<PipelineStatus>,
     /// Takes steps of a simulated clock; `None` when the clock is real.
     pub advance: Option<mpsc::Sender<Advance>>,
+    /// The declared voltages of the network.
+    pub nominal_voltage: NominalVoltage,
     /// Further lines for `/metrics`, in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Public half of the key that signs controls (Ed25519); meters are told it when they are enrolled.

@@ -1,8 +1,12 @@
-//! `cargo xtask qemu`: builds the RISC-V image, runs it in emulation and holds it to the host and to the ratchet.
+//! `cargo xtask qemu`: builds the RISC-V images, runs them in emulation and holds them to the host and to the ratchet.
 //!
-//! Every golden line must equal the host's. Instruction counts, memory and size must not exceed the figures in
+//! Every golden line must equal the host's, and so must what comes of the recorded vectors (`vectors.rs`) and of a meter that
+//! compares with its neighbours (`neighbour.rs`). Instruction counts, memory and size must not exceed the figures in
 //! `firmware/qemu/ratchet.json` by more than five percent, and never the hard limits below. Needs
 //! `qemu-system-riscv32` and either the rustup target or Debian's `rustc-web` with `rust-web-src`.
+
+mod neighbour;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,36 +24,41 @@ const LIMITS: [(&str, u64); 4] = [
 
 /// Builds, runs and compares.
 pub fn run() -> Result<(), String> {
+    golden()?;
+    neighbour::run()?;
+    vectors::run()
+}
+
+/// The emulator without a screen and with semihosting; the caller says what hangs on the serial line.
+fn emulator(image: &Path) -> Command {
+    let mut command = Command::new("qemu-system-riscv32");
+    command.args(["-M", "virt", "-bios", "none", "-display", "none", "-monitor", "none"]);
+    command.args(["-semihosting-config", "enable=on,target=native", "-kernel"]).arg(image);
+    command
+}
+
+/// What an emulated program printed; fails when it fails.
+fn printed(command: &mut Command) -> Result<String, String> {
+    let out = command.output().map_err(|e| format!("qemu-system-riscv32 does not start: {e}"))?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    if out.status.success() { Ok(text) } else { Err(format!("the emulated program failed ({}):\n{text}", out.status)) }
+}
+
+/// The lines that begin with a word.
+fn lines<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.split(' ').next() == Some(word)).collect()
+}
+
+/// The golden runs, and what they cost.
+fn golden() -> Result<(), String> {
     let image = image("firmware-qemu")?;
-    let image_path = image.to_string_lossy().into_owned();
-    let emulated = run::output(
-        "qemu-system-riscv32",
-        &[
-            "-M",
-            "virt",
-            "-bios",
-            "none",
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "null",
-            "-icount",
-            "shift=0",
-            "-semihosting-config",
-            "enable=on,target=native",
-            "-kernel",
-            &image_path,
-        ],
-    )?;
+    let emulated = printed(emulator(&image).args(["-serial", "null", "-icount", "shift=0"]))?;
     let host = run::output(
         "cargo",
         &["run", "--release", "--quiet", "--package", "metrology", "--features", "std", "--example", "golden"],
     )?;
-    let emulated_golden: Vec<&str> = emulated.lines().filter(|l| l.starts_with("golden ")).collect();
-    let host_golden: Vec<&str> = host.lines().filter(|l| l.starts_with("golden ")).collect();
-    if host_golden.is_empty() || emulated_golden != host_golden {
+    let host_golden = lines(&host, "golden");
+    if host_golden.is_empty() || lines(&emulated, "golden") != host_golden {
         return Err(format!("host and emulation differ\nhost:\n{host}\nemulation:\n{emulated}"));
     }
     println!("   {} golden runs are equal on host and {TARGET}", host_golden.len());

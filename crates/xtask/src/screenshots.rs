@@ -22,7 +22,12 @@ const SUSPICION: &str = "//ul[contains(@class, 'inbox')]//a[contains(., 'theft')
 /// A chart that has been drawn.
 const CHARTS: &str = "//div[contains(@class, 'chart')]//canvas";
 
-/// Takes `overview.png`, `case.png` and `meter.png` into `docs/images`.
+/// A cycle of voltage and current that has been drawn.
+const CYCLE: &str = "//section[@aria-labelledby='waveform']//*[name()='svg']";
+/// A home that the demo drives at sample level, so that its meter measures power quality.
+const SAMPLED: &str = "/meters/M-1-01/quality";
+
+/// Takes `overview.png`, `case.png`, `meter.png` and `quality.png` into `docs/images`.
 pub fn take() -> Result<(), String> {
     let folder = run::root().join("docs/images");
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -39,7 +44,8 @@ fn walk(browser: &Browser, address: &str, folder: &Path) -> Result<(), String> {
     browser.goto(address)?;
     browser.shown(SUSPICION)?;
     // Loaded afresh, so that the figures and the list are of one moment.
-    browser.goto(&address[..address.find("/sign-in").unwrap_or(address.len())])?;
+    let console = &address[..address.find("/sign-in").unwrap_or(address.len())];
+    browser.goto(console)?;
     let suspicion = browser.shown(SUSPICION)?;
     browser.picture(&folder.join("overview.png"))?;
     browser.click(&suspicion)?;
@@ -48,7 +54,10 @@ fn walk(browser: &Browser, address: &str, folder: &Path) -> Result<(), String> {
     let meter = browser.shown("//section[@aria-label='Supply']//a[starts-with(@href, '/meters/')]")?;
     browser.click(&meter)?;
     browser.shown(CHARTS)?;
-    browser.picture(&folder.join("meter.png"))
+    browser.picture(&folder.join("meter.png"))?;
+    browser.goto(&format!("{console}{SAMPLED}"))?;
+    browser.shown(CYCLE)?;
+    browser.picture(&folder.join("quality.png"))
 }
 
 /// Ends its program when it goes out of scope.
@@ -64,7 +73,7 @@ impl Drop for Running {
 /// A running demo and the address that signs in.
 fn demo() -> Result<(Running, String), String> {
     let mut child = Command::new(run::gridtally())
-        .args(["demo", "--speed", "2000"])
+        .args(["demo", "--speed", "2000", "--waveform"])
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| format!("the demo does not start: {e}; build it with `cargo build --release`"))?;

@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metering", &[]),
     ("metrology", &[]),
     ("meter", &["metering", "metrology"]),
-    ("board", &["metering"]),
+    ("board", &["metering", "metrology"]),
     ("grid", &["metering"]),
     ("losses", &["metering", "grid"]),
     ("store", &["metering", "losses", "grid"]),

@@ -1,71 +1,64 @@
-//! Three small records in flash, two copies each: provision, boot state, registers.
+//! The flash, in the hands of whoever needs it: one handle for the meter's memory, another for the serial port.
 //!
-//! Sectors of the partition `state` (partitions.csv). A write erases one sector, which stops everything for some 40 ms: the
-//! window in which it happens is short of samples. The frames' store-and-forward log has its own partition.
+//! Every access is finished when it returns, and all tasks run on one executor, so two never overlap. An erase stops everything,
+//! sampling too, for some 40 ms: the samples that are missing then are counted (`board::gaps`).
 
-use alloc::{vec, vec::Vec};
+use core::cell::RefCell;
 
-use board::record;
-use embassy_sync::{blocking_mutex::raw::NoopRawMutex, mutex::Mutex};
-use esp_storage::FlashStorage;
-use minicbor::{Decode, Encode};
+use board::{partitions, rollback::Slot};
+use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
+use esp_bootloader_esp_idf::partitions::{PARTITION_TABLE_MAX_LEN, read_partition_table};
+use esp_storage::{FlashStorage, FlashStorageError};
 
-/// Begin of the partition `state`.
-const STATE: u32 = 0x31_0000;
-/// Largest record.
-const RECORD_BYTES_MAX: usize = 2_048;
-
-/// The flash, shared by the tasks.
-pub type Shared = Mutex<NoopRawMutex, FlashStorage<'static>>;
-
-/// Which record.
+/// A handle to the flash.
 #[derive(Clone, Copy)]
-pub enum Place {
-    Provision = 0,
-    Boot = 2,
-    Registers = 4,
+pub struct Chip(pub &'static RefCell<FlashStorage<'static>>);
+
+impl ErrorType for Chip {
+    type Error = FlashStorageError;
 }
 
-/// The registers that must survive, in watt-hours, and the number of this start.
-#[derive(Clone, Copy, Debug, Default, Encode, Decode)]
-#[cbor(map)]
-pub struct Kept {
-    #[n(0)]
-    pub import_wh: u64,
-    #[n(1)]
-    pub export_wh: u64,
-    #[n(2)]
-    pub starts: u64,
-}
+impl ReadNorFlash for Chip {
+    const READ_SIZE: usize = FlashStorage::READ_SIZE;
 
-fn copies(flash: &mut FlashStorage<'static>, place: Place) -> [Vec<u8>; 2] {
-    [0, 1].map(|copy| {
-        let mut bytes = vec![0xff; RECORD_BYTES_MAX];
-        let at = STATE + (place as u32 + copy) * FlashStorage::SECTOR_SIZE;
-        if flash.read(at, &mut bytes).is_err() {
-            bytes.clear();
-        }
-        bytes
-    })
-}
-
-/// The newest whole record.
-pub fn load<T: for<'b> Decode<'b, ()>>(flash: &mut FlashStorage<'static>, place: Place) -> Option<T> {
-    let [a, b] = copies(flash, place);
-    record::newest([&a, &b]).and_then(|n| minicbor::decode(n.content).ok())
-}
-
-/// Writes a record beside the newest one. Tells whether it lies there.
-pub fn save<T: Encode<()>>(flash: &mut FlashStorage<'static>, place: Place, value: &T) -> bool {
-    let [a, b] = copies(flash, place);
-    let (copy, counter) = record::next([&a, &b]);
-    let Some(mut bytes) = minicbor::to_vec(value).ok().and_then(|content| record::write(counter, &content)) else {
-        return false;
-    };
-    if bytes.len() > RECORD_BYTES_MAX {
-        return false;
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashStorageError> {
+        self.0.borrow_mut().read_nor(offset, bytes)
     }
-    bytes.resize(bytes.len().next_multiple_of(4), 0xff);
-    let at = STATE + (place as u32 + copy as u32) * FlashStorage::SECTOR_SIZE;
-    flash.erase(at, at + FlashStorage::SECTOR_SIZE).is_ok() && flash.write_nor(at, &bytes).is_ok()
+
+    fn capacity(&self) -> usize {
+        self.0.borrow().capacity()
+    }
+}
+
+impl NorFlash for Chip {
+    const WRITE_SIZE: usize = FlashStorage::WRITE_SIZE;
+    const ERASE_SIZE: usize = FlashStorage::ERASE_SIZE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashStorageError> {
+        self.0.borrow_mut().erase(from, to)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashStorageError> {
+        self.0.borrow_mut().write_nor(offset, bytes)
+    }
+}
+
+impl MultiwriteNorFlash for Chip {}
+
+/// The slot that runs, from what is mapped; the bootloader's choice, when the table does not tell.
+pub fn running(mut chip: Chip) -> Slot {
+    let mut table = alloc::vec![0; PARTITION_TABLE_MAX_LEN];
+    let mapped = read_partition_table(&mut chip.0.borrow_mut(), &mut table)
+        .and_then(|table| table.booted_partition())
+        .ok()
+        .flatten()
+        .map(|partition| partition.offset());
+    match mapped {
+        Some(at) if at == partitions::slot(Slot::B).start => Slot::B,
+        Some(at) if at == partitions::slot(Slot::A).start => Slot::A,
+        _ => {
+            esp_println::println!("the partition table is not partitions.csv: flash it");
+            board::otadata::selected(&mut chip).unwrap_or(Slot::A)
+        }
+    }
 }

@@ -22,11 +22,13 @@ use embedded_tls::{
     TlsError, TlsVerifier, pki::CertVerifier,
 };
 use esp_hal::rng::Trng;
-use meter::{FrameId, Meter};
+use meter::{FrameId, kept::KeptMeter};
 use metering::{
     Down,
     topic::{Topic, UpKind},
 };
+
+use crate::flash::Chip;
 
 /// Frames on the way at once.
 const WINDOW: usize = 4;
@@ -40,7 +42,7 @@ pub static UTC: AtomicU32 = AtomicU32::new(0);
 pub static ACKNOWLEDGED: AtomicU32 = AtomicU32::new(0);
 
 /// The meter, shared by the tasks of one executor.
-pub type SharedMeter = Mutex<NoopRawMutex, Meter>;
+pub type SharedMeter = Mutex<NoopRawMutex, KeptMeter<Chip>>;
 
 struct Clock;
 
@@ -177,7 +179,7 @@ impl Session<'_, '_> {
                 if code != 0 {
                     return Err(Ended::Refused(code));
                 }
-                let filter = Topic::down_filter(self.meter.lock().await.config().meter);
+                let filter = Topic::down_filter(self.meter.lock().await.meter().config().meter);
                 let id = self.id();
                 return self.send(&mqtt::subscribe(&filter, id)).await;
             }
@@ -213,7 +215,7 @@ impl Session<'_, '_> {
             let id = self.id();
             let packet = {
                 let mut meter = self.meter.lock().await;
-                let name = meter.config().meter;
+                let name = meter.meter().config().meter;
                 let Some(out) = meter.next_to_send() else { return Ok(()) };
                 self.on_the_way.push((id, out.id));
                 let kind: UpKind = out.kind;
@@ -235,14 +237,15 @@ impl Session<'_, '_> {
                             if let Some(at) = self.on_the_way.iter().position(|(sent, _)| *sent == id) {
                                 let (_, frame) = self.on_the_way.swap_remove(at);
                                 self.meter.lock().await.acknowledge(frame);
-                                ACKNOWLEDGED.fetch_add(1, Ordering::Relaxed);
+                                // the only writer; the C3 has no read-modify-write
+                                ACKNOWLEDGED.store(ACKNOWLEDGED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                             }
                         }
                         Packet::Publish { topic, id, payload } => {
                             if let Some(Topic::Down(_, kind)) = Topic::parse(topic)
                                 && let Ok(down) = Down::from_cbor(kind, payload)
                             {
-                                crate::ACTIONS.send(down).await;
+                                crate::measure::ORDERS.send(down).await;
                             }
                             answer = id;
                         }

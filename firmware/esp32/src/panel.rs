@@ -1,16 +1,20 @@
-//! The consumer's side: display, buzzer, energy pulse.
+//! The consumer's side: display, buzzer, energy pulse. What they show is `meter::display`.
 
-use alloc::{format, string::String};
+use alloc::{string::String, vec::Vec};
 
 use board::display::{self, Nibble};
-use embassy_time::Timer;
+use embassy_time::{Duration, Ticker, Timer};
 use esp_hal::gpio::Output;
-use metrology::window::WindowReport;
+use meter::display::{buzzer, lights, screen};
 
-/// Seconds that a page stays.
-pub const PAGE_SECONDS: u64 = 6;
-/// Energy of one pulse of the light: 3,200 a kilowatt-hour.
-pub const PULSE_MWH: u64 = 1_000_000 / 3_200;
+use crate::{link::SharedMeter, pins::Signals, uptime};
+
+/// Characters in a row, and rows.
+const COLUMNS: usize = 16;
+const ROWS: usize = 2;
+/// The lights are looked at this often, the display every tenth time.
+const LOOK: Duration = Duration::from_millis(25);
+const LOOKS_PER_SCREEN: u64 = 10;
 
 /// Wires of the display.
 pub struct Lcd {
@@ -47,28 +51,38 @@ impl Lcd {
     }
 }
 
-fn micro(value: i64, decimals: u32, per_unit: i64) -> String {
-    let scale = 10_i64.pow(decimals);
-    let scaled = (i128::from(value) * i128::from(scale) / i128::from(per_unit)) as i64;
-    let sign = if scaled < 0 { "-" } else { "" };
-    let (whole, rest) = (scaled.abs() / scale, scaled.abs() % scale);
-    format!("{sign}{whole}.{rest:0width$}", width = decimals as usize)
+/// Shows what keeps the meter from running.
+pub async fn notice(lcd: Option<Lcd>, lines: [&str; 2]) {
+    esp_println::println!("{}: {}", lines[0], lines[1]);
+    if let Some(mut lcd) = lcd {
+        lcd.start().await;
+        lcd.show(lines).await;
+    }
 }
 
-/// The lines of page `number` of the scroll.
-pub fn page(number: u64, window: Option<&WindowReport>, import_wh: u64) -> [String; 2] {
-    let kwh =
-        [String::from("1.0.1.8.0 kWh"), format!("{:>16}", format!("{}.{:03}", import_wh / 1_000, import_wh % 1_000))];
-    let Some(w) = window else { return kwh };
-    let pf = w.pf_ppm().map_or(String::from("--"), |pf| micro(i64::from(pf), 3, 1_000_000));
-    let hertz = w.frequency_uhz.map_or(String::from("--"), |f| micro(i64::from(f), 2, 1_000_000));
-    let (name, value) = match number % 6 {
-        1 => ("1.0.32.7.0  V", micro(i64::from(w.vrms_uv), 1, 1_000_000)),
-        2 => ("1.0.31.7.0  A", micro(i64::from(w.irms_ua), 3, 1_000_000)),
-        3 => ("1.0.1.7.0  kW", micro(w.p_uw, 3, 1_000_000_000)),
-        4 => ("1.0.13.7.0 PF", pf),
-        5 => ("1.0.14.7.0 Hz", hertz),
-        _ => return kwh,
-    };
-    [String::from(name), format!("{value:>16}")]
+#[embassy_executor::task]
+pub async fn run(mut lcd: Option<Lcd>, mut signals: Signals, meter: &'static SharedMeter) {
+    if let Some(lcd) = &mut lcd {
+        lcd.start().await;
+    }
+    let mut shown: Vec<String> = Vec::new();
+    let mut ticker = Ticker::every(LOOK);
+    for look in 0_u64.. {
+        let view = meter.lock().await.view();
+        let now = uptime();
+        signals.light.set_level(lights(&view, now).impulse.into());
+        signals.buzzer.set_level(buzzer(&view, now).into());
+        if let Some(lcd) = &mut lcd
+            && look % LOOKS_PER_SCREEN == 0
+        {
+            let lines = screen(&view, now, COLUMNS, ROWS);
+            if lines != shown
+                && let [first, second] = lines.as_slice()
+            {
+                lcd.show([first, second]).await;
+                shown = lines;
+            }
+        }
+        ticker.next().await;
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use clap::Args;
 use metering::{EventKind, Timestamp};
-use sim::{LoadSource, Pace, SimConfig, Target, WaveformPlan, World};
+use sim::{CutOff, LoadSource, Pace, SimConfig, Target, WaveformPlan, World};
 use store::{NewUser, OneTime, Role, Store, SupplyPolicy};
 
 use super::CommandError;
@@ -26,6 +26,8 @@ use crate::{
 const HISTORY_DAYS: u32 = 14;
 /// How long the simulation waits for a server that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Datagrams that a meter misses on the local link, thousandths.
+const LOST_PERMILLE: u16 = 2;
 /// The person that the one-time token signs in.
 const PERSON: &str = "demo";
 
@@ -79,6 +81,8 @@ pub struct DemoArguments {
     seed: u64,
     #[command(flatten)]
     waveform: WaveformArguments,
+    #[command(flatten)]
+    cut_off: CutOffArguments,
     /// Print one JSON object at the end; everything else goes to standard error
     #[arg(long)]
     json: bool,
@@ -106,6 +110,24 @@ impl WaveformArguments {
     }
 }
 
+/// A stretch without the server.
+#[derive(Debug, Args)]
+pub struct CutOffArguments {
+    /// For so many hours from the first theft on no meter reaches the server; meanwhile the meters of each transformer compare
+    /// among themselves, and what they find comes when the link is back (docs/howto/neighbours.md)
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u16).range(1..=72))]
+    cut_off: Option<u16>,
+}
+
+impl CutOffArguments {
+    /// The stretch in this neighbourhood, if there shall be one.
+    pub fn plan(&self, config: &SimConfig) -> Option<CutOff> {
+        let first = config.thefts.iter().map(|theft| theft.start).min().unwrap_or(config.history_end());
+        let to = |hours: u16| first.plus(i64::from(hours) * 3_600);
+        self.cut_off.map(|hours| CutOff { from: first, to: to(hours), lost_permille: LOST_PERMILLE })
+    }
+}
+
 /// Reads measured profiles, if any were named.
 pub fn load_source(profiles: Option<&Path>) -> Result<LoadSource, CommandError> {
     Ok(match profiles {
@@ -129,6 +151,7 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     let mut config = SimConfig::demo(arguments.seed, HISTORY_DAYS);
     config.loads = load_source(arguments.profiles.as_deref())?;
     config.waveforms = arguments.waveform.plan();
+    config.cut_off = arguments.cut_off.plan(&config);
     config.verifying_key = Some(server.verifying_key);
     let days = arguments.days.unwrap_or(3_650);
     let until = config.start.plus(i64::from(days) * 86_400);

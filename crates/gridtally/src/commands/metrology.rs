@@ -34,7 +34,8 @@ pub enum MetrologyCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Draw waveform, spectrum against limits and display of a signal as SVG and PNG.
+    /// Draw waveform, spectrum and display of a signal as SVG and PNG; the limits of EN 50160 beside the spectrum are from
+    /// secondary sources and were not compared with the standard's text.
     Demo {
         /// A vector file; without one, a built-in household with a distorted current.
         file: Option<PathBuf>,

@@ -39,6 +39,8 @@ pub struct SimulateArguments {
     profiles: Option<PathBuf>,
     #[command(flatten)]
     waveform: demo::WaveformArguments,
+    #[command(flatten)]
+    cut_off: demo::CutOffArguments,
     /// Seconds for which a server that does not answer is waited for
     #[arg(long, default_value_t = 120)]
     patience: u64,
@@ -52,6 +54,7 @@ pub async fn run(arguments: SimulateArguments) -> Result<ExitCode, CommandError>
     let mut config = SimConfig::demo(arguments.seed, 14);
     config.loads = demo::load_source(arguments.profiles.as_deref())?;
     config.waveforms = arguments.waveform.plan();
+    config.cut_off = arguments.cut_off.plan(&config);
     config.homes_per_transformer = (arguments.meters - 5) / config.transformers;
     let mut rest = RestClient::new(&arguments.http, &arguments.admin_token, Duration::from_secs(arguments.patience))?;
     config.verifying_key = rest.server_key().await?;

@@ -39,6 +39,11 @@ struct Copied {
     first_end: Timestamp,
 }
 
+/// The canary's feeder is none of the copied zones: nothing can be said of what the detector would have seen there.
+#[derive(Debug, thiserror::Error)]
+#[error("no readings were copied for the canary's feeder {0}")]
+struct NoCopy(String);
+
 /// The night's canaries, when it is time: the document to keep. Zones in `alarmed` are left out: something happens there already.
 pub async fn night(
     store: &Store,
@@ -70,12 +75,15 @@ pub async fn night(
         let options = Options { seed: day.unsigned_abs(), ..OPTIONS };
         canary_watch::watch(&feeders, options, |feeder| {
             let copy = copies.iter().find(|copy| copy.feeder.name == feeder.name);
-            Ok::<_, std::convert::Infallible>(copy.map(|copy| detect(copy, feeder)).unwrap_or_default())
+            copy.map(|copy| detect(copy, feeder)).ok_or_else(|| NoCopy(feeder.name.clone()))
         })
     });
     let report = match watched.await {
         Ok(Ok(report)) => report,
-        Ok(Err(never)) => match never {},
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the canaries of this night were not watched");
+            return Ok(None);
+        }
         Err(error) => {
             tracing::error!(%error, "the canaries of this night were not watched");
             return Ok(None);

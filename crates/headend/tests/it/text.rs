@@ -1,6 +1,6 @@
 //! Meters by SMS.
 
-use headend::{Credentials, Outcome, TEXT_BOOT, TextOutcome, TextRefused};
+use headend::{Credentials, Inbox, Outcome, TEXT_BOOT, TextOutcome, TextRefused};
 use metering::{
     Body, EventKind, IntervalLength, RecordFlags, Timestamp, WattHours,
     control::ReplyOutcome,
@@ -68,14 +68,19 @@ async fn what_is_not_genuine_never_reaches_the_pipeline() {
 async fn an_inbox_is_emptied_and_what_is_not_stored_stays() {
     let mut server = server().await;
     let folder = tempfile::tempdir().expect("a folder");
-    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writes");
+    let mut inbox = Inbox::new(folder.path());
+    let put = |name: &str, text: &[u8]| std::fs::write(folder.path().join(name), text).expect("writes");
     let alert = TextBody::Alert { at: Timestamp(5), kind: EventKind::CoverOpen, import_wh: WattHours(1) };
-    put("IN20260302_000000_00_+491234_00.txt", &register(1).write(&key(1)));
-    put("IN20260302_000001_00_+491234_00.txt", "Win a prize");
-    put("IN20260302_000002_00_+491234_00.txt", &Text { meter: meter(2), counter: 1, body: alert }.write(&key(2)));
-    put("IN20260302_000003_00_+491234_00.txt", &register(2).write(&key(1)));
-    put("notes.md", "not a text");
-    let (pass, ()) = tokio::join!(server.headend.take_inbox(folder.path()), async {
+    let alert = Text { meter: meter(2), counter: 1, body: alert }.write(&key(2));
+    // gammu-smsd writes UTF-16 unless told otherwise
+    let wide: Vec<u8> = [0xfe, 0xff].into_iter().chain(alert.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+    put("IN20260302_000000_00_+491234_00.txt", register(1).write(&key(1)).as_bytes());
+    put("IN20260302_000001_00_+491234_00.txt", b"Win a prize");
+    put("IN20260302_000002_00_+491234_00.txt", &wide);
+    put("IN20260302_000003_00_+491234_00.txt", register(2).write(&key(1)).as_bytes());
+    put("IN20260302_000004_00_+491234_00.bin", b"\x01\x02");
+    put("notes.md", b"not a text");
+    let (pass, ()) = tokio::join!(server.headend.take_inbox(&mut inbox), async {
         for outcome in [Some(Outcome::Stored), Some(Outcome::Duplicate), None] {
             let batch = server.batches.recv().await.expect("a batch");
             if let Some(outcome) = outcome {
@@ -84,14 +89,61 @@ async fn an_inbox_is_emptied_and_what_is_not_stored_stays() {
         }
     });
     let pass = pass.expect("readable");
-    assert_eq!((pass.taken.len(), pass.refused.len(), pass.left), (2, 1, 1));
-    assert!(pass.refused[0].1.contains("GT1"), "{:?}", pass.refused);
+    assert_eq!(
+        (pass.taken.len(), pass.refused.len(), pass.left),
+        (2, 0, 3),
+        "not yet refused: it may still be written"
+    );
+    let (pass, ()) = tokio::join!(server.headend.take_inbox(&mut inbox), async {
+        drop(server.batches.recv().await.expect("offered again"));
+    });
+    let pass = pass.expect("readable");
+    assert_eq!((pass.taken.len(), pass.refused.len(), pass.left), (0, 2, 1));
+    assert!(pass.refused[0].1.contains("GT1") && pass.refused[1].1.contains(".txt"), "{:?}", pass.refused);
     let count = |place: &str| std::fs::read_dir(folder.path().join(place)).map_or(0, Iterator::count);
-    assert_eq!((count("taken"), count("refused")), (2, 1));
-    let left: Vec<_> = std::fs::read_dir(folder.path())
-        .expect("readable")
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".txt"))
-        .collect();
-    assert_eq!(left, ["IN20260302_000003_00_+491234_00.txt"]);
+    assert_eq!((count("taken"), count("refused")), (2, 2));
+    assert_eq!(waiting(folder.path()), ["IN20260302_000003_00_+491234_00.txt"]);
+    let counters = server.headend.counters();
+    assert_eq!((counters.texts_taken, counters.texts_refused, counters.texts_not_stored), (2, 2, 2));
+}
+
+#[tokio::test]
+async fn a_text_that_is_still_being_written_is_not_refused() {
+    let mut server = server().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut inbox = Inbox::new(folder.path());
+    let (name, line) = ("IN20260302_000000_00_+491234_00.txt", register(1).write(&key(1)));
+    for length in [0, 10, line.len() - 1] {
+        std::fs::write(folder.path().join(name), &line[..length]).expect("writes");
+        let pass = server.headend.take_inbox(&mut inbox).await.expect("readable");
+        assert_eq!((pass.taken.len(), pass.refused.len(), pass.left), (0, 0, 1), "{length} characters");
+    }
+    std::fs::write(folder.path().join(name), &line).expect("writes");
+    let (pass, ()) = tokio::join!(server.headend.take_inbox(&mut inbox), async {
+        let batch = server.batches.recv().await.expect("a batch");
+        batch.done.send(vec![Outcome::Stored]).expect("somebody waits");
+    });
+    assert_eq!(pass.expect("readable").taken, [TextOutcome::Frame(meter(1), Outcome::Stored)]);
+}
+
+#[tokio::test]
+async fn two_files_of_one_name_are_both_kept() {
+    let server = server().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut inbox = Inbox::new(folder.path());
+    for text in ["first", "second"] {
+        std::fs::write(folder.path().join("a.txt"), text).expect("writes");
+        for _ in 0..2 {
+            server.headend.take_inbox(&mut inbox).await.expect("readable");
+        }
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.path().join("refused").join(name)).expect("kept");
+    assert_eq!((read("a.txt").as_str(), read("a.txt.1").as_str()), ("first", "second"));
+    assert!(server.headend.take_inbox(&mut Inbox::new(folder.path().join("nowhere"))).await.is_err());
+    assert_eq!(server.headend.counters().inbox_failures, 1);
+}
+
+fn waiting(folder: &std::path::Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).expect("readable").filter_map(|e| e.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".txt") || name.ends_with(".bin")).collect()
 }

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+/// What must be said of a table that was not compared with its standard; empty when it was.
+pub fn caveat(checked_against_standard: bool) -> &'static str {
+    if checked_against_standard { "" } else { ", not compared with the standard's text" }
+}
+
 /// Voltage characteristics of public low-voltage networks.
 #[derive(Clone, Debug, Deserialize)]
 pub struct En50160 {
@@ -44,9 +49,10 @@ pub struct En50160 {
 }
 
 impl En50160 {
-    /// Name, edition and date of the table, for reports.
-    pub fn name_and_edition(&self) -> String {
-        format!("{}, {} (table of {})", self.name, self.edition, self.dated)
+    /// Name, edition and date of the table, for reports, and that nobody has compared it with the standard, where that is so.
+    pub fn provenance(&self) -> String {
+        let caveat = caveat(self.checked_against_standard);
+        format!("{}, {} (table of {}){caveat}", self.name, self.edition, self.dated)
     }
 
     /// Limit of a harmonic order in percent of the fundamental; nothing where the standard has none.
@@ -79,6 +85,8 @@ pub struct CurrentRow {
 /// Harmonic limits of IEEE 519.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ieee519 {
+    /// Whether the tables were compared with the standard's text.
+    pub checked_against_standard: bool,
     voltage: Vec<VoltageRow>,
     current: Vec<CurrentRow>,
     band_starts: Vec<usize>,
@@ -152,6 +160,8 @@ pub struct DipTable {
 /// Limits and categories of events.
 #[derive(Clone, Debug, Deserialize)]
 pub struct EventLimits {
+    /// Whether the tables were compared with the standards' texts.
+    pub checked_against_standard: bool,
     /// ITIC curve.
     pub itic: Itic,
     /// IEEE 1159 categories.

@@ -267,6 +267,15 @@ pub struct Measurement {
 
 /// Runs the vector's signal through the core.
 pub fn run(vector: &Vector, udin_v: f64) -> Result<Measurement, VectorError> {
+    run_recording(vector, udin_v, |_| {})
+}
+
+/// As [`run`]; `record` is given every sample that the core takes.
+pub fn run_recording(
+    vector: &Vector,
+    udin_v: f64,
+    mut record: impl FnMut(&Sample),
+) -> Result<Measurement, VectorError> {
     vector.check_signal()?;
     let waves = vector.waves();
     let converters = vector.converters(&waves);
@@ -298,6 +307,7 @@ pub fn run(vector: &Vector, udin_v: f64) -> Result<Measurement, VectorError> {
     for k in 0..limit {
         let t = k as f64 / vector.fs_hz - SETTLE_S;
         let sample = Sample { v: v.step(vector.level(t)), i: i.step(1.0), n: n.step(1.0) };
+        record(&sample);
         let Some(half_cycle) = core.push(&[sample]).half_cycle else { continue };
         if k >= settle {
             result.events.extend(half_cycle.event);

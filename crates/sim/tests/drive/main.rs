@@ -5,9 +5,13 @@ mod server;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use metering::{Body, Control, ControlKind, Frame, MeterId, ProfileRecord, Timestamp, control::ReplyOutcome};
+use metering::{
+    Body, Control, ControlKind, EventKind, Frame, MeterId, ProfileRecord, Timestamp, control::ReplyOutcome,
+};
 use server::{Server, State};
-use sim::{Pace, SimConfig, SimEvent, SimReport, Target, TheftKind, TheftPlan, World, config::DEMO_START, drive};
+use sim::{
+    CutOff, Pace, SimConfig, SimEvent, SimReport, Target, TheftKind, TheftPlan, World, config::DEMO_START, drive,
+};
 
 const DAY: i64 = 86_400;
 const THIEF: &str = "M-1-03";
@@ -128,6 +132,44 @@ async fn a_paced_run_ends_as_the_lockstep_run_does() {
     assert_eq!(profiles(&lockstep), profiles(&paced));
     let (many, few) = (paced.state().clocks.len(), lockstep.state().clocks.len());
     assert!(many > few * 5, "told {many} and {few} times");
+}
+
+#[tokio::test]
+async fn what_neighbours_found_reaches_the_server_when_the_link_is_back() {
+    let theft = TheftPlan { start: DEMO_START.plus(DAY + 1_800), ..config().thefts[0] };
+    let cut_off = CutOff { from: DEMO_START.plus(DAY), to: DEMO_START.plus(DAY + 5_400), lost_permille: 2 };
+    let config = SimConfig { thefts: vec![theft], cut_off: Some(cut_off), link_losses_per_month: 0.0, ..config() };
+    let server = Server::start(State::default()).await;
+    let target = Target {
+        mqtt: format!("mqtt://{}", server.mqtt),
+        http: format!("http://{}", server.http),
+        admin_token: "token".into(),
+        patience: Duration::from_secs(20),
+    };
+    let flagged = |server: &Server| -> Vec<MeterId> {
+        let state = server.state();
+        let is_flag = |bytes: &Vec<u8>| {
+            let body = Frame::from_cbor(bytes).expect("a frame").body;
+            matches!(body, Body::Event(event) if event.kind == EventKind::LocalDiscrepancy)
+        };
+        state.frames.iter().filter(|(_, bytes)| is_flag(bytes)).map(|((meter, ..), _)| *meter).collect()
+    };
+    let mut before = Vec::new();
+    let world = World::new(&config).expect("a world");
+    let zone: Vec<MeterId> = [0, 1, 2, 3, 4, 10].map(|place| world.meters()[place]).into();
+    let watch = |event| match event {
+        SimEvent::LinkRestored { .. } => before.extend(flagged(&server)),
+        SimEvent::NeighboursCompared { at, .. } => assert!(at < cut_off.to),
+        _ => {}
+    };
+    let report = drive(world, target, Pace::Lockstep, cut_off.to.plus(3_600), watch).await.expect("driven");
+    assert_eq!(before, [], "the server knows nothing before the link is back");
+    let mut told = flagged(&server);
+    told.sort();
+    let mut zone = zone;
+    zone.sort();
+    assert_eq!(told, zone);
+    assert!(report.meters.iter().all(|truth| truth.unacknowledged == 0));
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ pub async fn page(
         @if values.is_empty() {
             section.card { (layout::empty("No power-quality values", "This meter has sent no ten-minute values in this week: its firmware does not measure them, or it was silent.")) }
         } @else {
-            (sheet(&values))
+            (sheet(&values, state.config.nominal_voltage.of_meter(&topology, id)))
         }
     };
     let title = format!("Power quality of {id}");
@@ -96,8 +96,8 @@ fn head(id: MeterId, to: Timestamp, now: Timestamp) -> Markup {
     }
 }
 
-fn sheet(values: &[StoredQuality]) -> Markup {
-    let report = week::evaluate(values);
+fn sheet(values: &[StoredQuality], declared_v: f64) -> Markup {
+    let report = week::evaluate(values, declared_v);
     let cycle = values.iter().rev().find_map(|v| v.values.cycle.as_ref().map(|c| (v.values.end, c)));
     let dips = week::dips(values);
     html! {
@@ -127,7 +127,7 @@ fn figures(report: &Report, dips: usize) -> Markup {
         div.kpis {
             div.kpi { div.label { "EN 50160" } div.value { (verdict) } div.note { (failed) " of " (report.items.iter().filter(|i| i.judged != Judged::NotMeasured).count()) " items outside" } }
             div.kpi { div.label { "Values used" } div.value { (format::number(share(report.used) * 100.0, 1)) " " span.unit { "%" } } div.note { (report.used) " of " (WEEK_VALUES) "; " (report.flagged) " flagged" } }
-            div.kpi { div.label { "Voltage" } div.value { (format::maybe(report.voltage_mean_v, 1)) " " span.unit { "V" } } div.note { "mean of the week" } }
+            div.kpi { div.label { "Voltage" } div.value { (format::maybe(report.voltage_mean_v, 1)) " " span.unit { "V" } } div.note { "mean of the week; declared " (format::number(report.declared_v, 0)) } }
             div.kpi { div.label { "Distortion" } div.value { (format::maybe(report.thd_95_pct, 2)) " " span.unit { "%" } } div.note { "95 % of the week below" } }
             div.kpi { div.label { "Flicker Plt" } div.value { (format::maybe(report.plt_95, 2)) } div.note { @if report.plt_95.is_none() { "not measured" } @else { "95 % of the week below" } } }
             div.kpi { div.label { "Disturbances" } div.value { (dips) } div.note { "dips, swells, interruptions" } }
@@ -155,7 +155,7 @@ fn voltage(report: &Report) -> Markup {
     html! {
         section.card aria-labelledby="voltage" {
             header { h2 #voltage { "Ten-minute voltages" } span.small.dim { (report.used) " values; " (report.flagged) " flagged ones left out" } }
-            (picture::histogram(&report.voltages_v, week::DECLARED_V))
+            (picture::histogram(&report.voltages_v, report.declared_v))
         }
     }
 }
@@ -166,7 +166,7 @@ fn harmonics(report: &Report) -> Markup {
         section.card aria-labelledby="harmonics" {
             header { h2 #harmonics { "Voltage harmonics" } span.small.dim { "value that 95 % of the week does not exceed; ticks are the limits" } }
             (picture::harmonics(&report.harmonics_95_pct, &table))
-            p.small.dim { "IEEE 519 asks for 5 % each and 8 % in all up to 1 kV. Limits: " (table.name_and_edition()) @if !table.checked_against_standard { ", not compared with the standard's text" } "." }
+            p.small.dim { "IEEE 519 asks for 5 % each and 8 % in all up to 1 kV. Limits: " (table.provenance()) "." }
             @if !report.current_95_ma.is_empty() {
                 details { summary { "Current harmonics" } (currents(report)) }
             }
@@ -180,7 +180,7 @@ fn currents(report: &Report) -> Markup {
     let row = table.current_row(0.0);
     let load_a = report.load_a;
     html! {
-        p.small.dim { "95 % values. The load current is the largest ten-minute fundamental of the week, " (format::maybe(load_a, 2)) " A. The short-circuit ratio here is not known: the limits are those of the strictest row (below 20). They are meant for a point of common coupling, not for one appliance's spectrum." }
+        p.small.dim { "95 % values. The load current is the largest ten-minute fundamental of the week, " (format::maybe(load_a, 2)) " A. The short-circuit ratio here is not known: the limits are those of the strictest row (below 20)" (limits::caveat(table.checked_against_standard)) ". They are meant for a point of common coupling, not for one appliance's spectrum." }
         div.scroll tabindex="0" role="region" aria-label="Current harmonics" { table {
             thead { tr { th scope="col" { "Order" } th.num scope="col" { "Current A" } th.num scope="col" { "Of the load current %" } th.num scope="col" { "Limit %" } } }
             tbody { @for (k, ma) in report.current_95_ma.iter().enumerate().skip(1).filter(|(k, _)| k % 2 == 0) {
@@ -215,7 +215,7 @@ fn compliance(report: &Report) -> Markup {
                     } }
                 } } }
             } }
-            p.small.dim { "Unbalance needs three phases and is not measured here." }
+            p.small.dim { "Unbalance needs three phases and is not measured here. Limits: " (limits::en50160().provenance()) "." }
         }
     }
 }
@@ -240,6 +240,7 @@ fn disturbances(dips: &[week::Disturbance], nominal_hz: f64) -> Markup {
                         }
                     } }
                 } }
+                p.small.dim { "Classes by tables of IEEE 1159, ITIC and EN 50160" (limits::caveat(table.checked_against_standard)) "." }
                 @if dips.len() > DIPS_MAX { p.small.dim { "The newest " (DIPS_MAX) " of " (dips.len()) "." } }
             }
         }

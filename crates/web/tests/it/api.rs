@@ -112,6 +112,7 @@ async fn a_simulated_clock_goes_forward_only_and_answers_when_the_step_is_taken(
     let (sender, mut steps) = mpsc::channel::<web::Advance>(1);
     let (_status, receiver) = watch::channel(PipelineStatus::default());
     let config = WebConfig {
+        nominal_voltage: Default::default(),
         base_url: "http://127.0.0.1".to_owned(),
         now: Arc::new(|| NOW),
         status: receiver,

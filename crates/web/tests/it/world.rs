@@ -429,6 +429,7 @@ pub fn state_over(store: Store, base_url: &str) -> (AppState, watch::Sender<Pipe
         PipelineStatus { now: NOW, processed_through: Some(NOW), idle: true, wake_at: None, meters_connected: 41 };
     let (sender, receiver) = watch::channel(status);
     let config = WebConfig {
+        nominal_voltage: Default::default(),
         base_url: base_url.to_owned(),
         now: Arc::new(|| NOW),
         status: receiver,

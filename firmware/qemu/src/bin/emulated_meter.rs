@@ -260,7 +260,7 @@ impl Rig {
                         self.save();
                     }
                 }
-                Message::Up { .. } => {}
+                Message::Up { .. } | Message::Neighbour(_) => {}
             }
         }
         if self.on_the_way > 0 && now - self.heard > PATIENCE {

@@ -54,6 +54,10 @@ impl Narrator {
             SimEvent::ControlAnswered { at, meter, kind, outcome } if *kind != "snapshot_at" => {
                 self.at(*at, "meter", &format!("{meter} answers {kind}: {outcome}"));
             }
+            SimEvent::NeighboursCompared { at, meter, is_missing } => {
+                let found = if *is_missing { "does not match" } else { "matches again" };
+                self.at(*at, "meter", &format!("{meter} finds without the server: the neighbourhood's sum {found}"));
+            }
             SimEvent::ServerLost { at } => self.at(*at, "world", "the server does not answer; trying again"),
             SimEvent::ServerBack { at } => self.at(*at, "world", "the server answers again"),
             SimEvent::Reached { at } if at.second_of_day() == 0 => self.at(*at, "world", "a new day"),

@@ -10,8 +10,9 @@ const LEFT: f64 = 44.0;
 const RIGHT: f64 = 52.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 28.0;
-/// Bins of the histogram, one volt each.
+/// Bins of the histogram, and the share of the declared voltage that they span.
 const BINS: usize = 64;
+const SPAN: f64 = 0.28;
 
 fn view() -> String {
     format!("0 0 {WIDTH} {HEIGHT}")
@@ -73,15 +74,15 @@ pub fn waveform(cycle: &Cycle, length_ms: f64) -> Markup {
 
 /// How often which voltage occurred, with the limits of ±10 %.
 pub fn histogram(voltages: &[f64], declared: f64) -> Markup {
-    let first = declared - BINS as f64 / 2.0;
+    let (first, bin_v) = (declared * (1.0 - SPAN / 2.0), declared * SPAN / BINS as f64);
     let mut bins = [0_u32; BINS];
     for volts in voltages {
-        let bin = (volts - first).clamp(0.0, BINS as f64 - 1.0) as usize;
+        let bin = ((volts - first) / bin_v).clamp(0.0, BINS as f64 - 1.0) as usize;
         bins[bin] += 1;
     }
     let most = f64::from(bins.iter().copied().max().unwrap_or(0).max(1));
     let (width, height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
-    let x = |volts: f64| LEFT + (volts - first) / BINS as f64 * width;
+    let x = |volts: f64| LEFT + (volts - first) / (declared * SPAN) * width;
     let base = TOP + height;
     let outside = voltages.iter().filter(|v| (*v / declared - 1.0).abs() > 0.1).count();
     let label = format!("voltages of {} intervals, {outside} outside ±10 %", voltages.len());
@@ -89,7 +90,7 @@ pub fn histogram(voltages: &[f64], declared: f64) -> Markup {
         svg.still viewBox=(view()) role="img" aria-label=(label) {
             @for (k, count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {
                 @let tall = f64::from(*count) / most * height;
-                rect.f-metered x=(short(x(first + k as f64) + 0.5)) y=(short(base - tall)) width=(short(width / BINS as f64 - 1.0)) height=(short(tall)) {}
+                rect.f-metered x=(short(x(first + k as f64 * bin_v) + 0.5)) y=(short(base - tall)) width=(short(width / BINS as f64 - 1.0)) height=(short(tall)) {}
             }
             line.zero x1=(LEFT) x2=(WIDTH - RIGHT) y1=(base) y2=(base) {}
             @for volts in [declared * 0.9, declared, declared * 1.1] {

@@ -8,8 +8,6 @@ use metrology::host::{
 };
 use store::StoredQuality;
 
-/// Declared voltage of the low-voltage networks this console knows.
-pub const DECLARED_V: f64 = 230.0;
 /// Ten-minute flicker severities in a long-term one.
 const PLT_VALUES: usize = 12;
 /// Orders in the report.
@@ -50,6 +48,8 @@ pub struct Report {
     pub current_95_ma: Vec<f64>,
     /// Largest fundamental current.
     pub load_a: Option<f64>,
+    /// Declared voltage, against which voltages were judged.
+    pub declared_v: f64,
     pub nominal_hz: f64,
     /// Length of a cycle.
     pub cycle_ms: f64,
@@ -85,8 +85,8 @@ fn share_95(mut values: Vec<f64>) -> Option<f64> {
     values.get(rank).copied()
 }
 
-/// The report of a week's values, ascending in time.
-pub fn evaluate(values: &[StoredQuality]) -> Report {
+/// The report of a week's values, ascending in time, against a declared voltage.
+pub fn evaluate(values: &[StoredQuality], declared_v: f64) -> Report {
     let sound: Vec<&StoredQuality> = values.iter().filter(|v| !v.values.flagged).collect();
     let hertz: Vec<f64> = sound.iter().filter_map(|v| v.values.frequency_mhz).map(|f| f64::from(f.0) / 1e3).collect();
     let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
@@ -104,7 +104,7 @@ pub fn evaluate(values: &[StoredQuality]) -> Report {
     let plts = long_term_flicker(values);
     let single = |column: &[f64]| column.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let week = Week {
-        voltage_pct: voltages_v.iter().map(|v| (v / DECLARED_V * 100.0) as f32).collect(),
+        voltage_pct: voltages_v.iter().map(|v| (v / declared_v * 100.0) as f32).collect(),
         frequency_pct: hertz.iter().map(|f| ((f / nominal_hz - 1.0) * 100.0) as f32).collect(),
         thd_pct: single(&thd),
         // index 0 is the fundamental, of which there is no statistic
@@ -122,6 +122,7 @@ pub fn evaluate(values: &[StoredQuality]) -> Report {
         harmonics_95_pct: harmonics.into_iter().filter_map(share_95).collect(),
         current_95_ma: (0..ORDERS).map_while(|k| share_95(current(k))).collect(),
         load_a: current(0).into_iter().reduce(f64::max).map(|ma| ma / 1e3),
+        declared_v,
         nominal_hz,
         cycle_ms: 1_000.0 / mean_hz,
         items: Vec::new(),
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn a_sound_week_complies_and_what_is_not_measured_never_passes() {
         let mut values: Vec<_> = (0..1_008).map(value).collect();
-        let report = evaluate(&values);
+        let report = evaluate(&values, 230.0);
         assert!(report.items.iter().all(|i| i.judged == Judged::Passes), "{:?}", report.items);
         assert_eq!((report.used, report.flagged), (1_008, 0));
         assert!(report.plt_95.is_some_and(|p| (p - 0.4).abs() < 1e-6));
@@ -219,9 +220,19 @@ mod tests {
         for v in &mut values {
             v.values.pst = None;
         }
-        let silent = evaluate(&values);
+        let silent = evaluate(&values, 230.0);
         let flicker = silent.items.iter().find(|i| i.name.contains("flicker"));
         assert_eq!(flicker.map(|i| i.judged), Some(Judged::NotMeasured));
+    }
+
+    #[test]
+    fn voltages_are_judged_against_the_declared_one() {
+        let values: Vec<_> = (0..1_008).map(value).collect();
+        let failing = |declared_v: f64| {
+            evaluate(&values, declared_v).items.iter().filter(|item| item.judged == Judged::Fails).count()
+        };
+        assert_eq!((failing(230.0), failing(240.0)), (0, 0));
+        assert!(failing(120.0) > 0 && failing(277.0) > 0);
     }
 
     #[test]
@@ -231,7 +242,7 @@ mod tests {
             v.values.harmonics[3] = 700;
         }
         let failing = |values: &[StoredQuality]| -> Vec<String> {
-            evaluate(values).items.into_iter().filter(|i| i.judged == Judged::Fails).map(|i| i.name).collect()
+            evaluate(values, 230.0).items.into_iter().filter(|i| i.judged == Judged::Fails).map(|i| i.name).collect()
         };
         assert_eq!(failing(&values), ["harmonic 5, 95 % value"]);
         for v in &mut values[..60] {
