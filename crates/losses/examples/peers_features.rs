@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None,
     )?;
     let everyone: Vec<usize> = (0..population.customers.len()).collect();
-    let background = Background::new(population.seasonal_curve(&everyone), population.temperature_c.clone());
+    let background = Background::new(population.seasonal_curve(&everyone, 2), population.temperature_c.clone());
     let rows = assemble(&population, &background, with_zones, 2)?.rows;
     let mut fold = vec![0; everyone.len()];
     for (place, (_, members)) in population.by_transformer().into_iter().enumerate() {

@@ -63,6 +63,10 @@ fn finds_thieves_reproducibly_and_survives_its_file() {
     let measured = model.cross_validation.as_ref().expect("measured");
     assert!(measured.metrics.auc > 0.9, "{measured:?}");
     assert!(measured.metrics.kwh_at_5_percent.is_some());
+    assert_eq!((measured.by_fold.len(), measured.members.len()), (2, 4));
+    let [lower, middle, upper] = measured.intervals.ap;
+    assert!(lower <= middle && middle <= upper && lower <= measured.metrics.ap && measured.metrics.ap <= upper);
+    assert!(measured.members.contains_key(&measured.best_member));
     let text = model.to_json().expect("written");
     let read = PatternModel::from_json(&text).expect("read back");
     let fresh = town(2, 2);
@@ -72,7 +76,8 @@ fn finds_thieves_reproducibly_and_survives_its_file() {
     assert!(!drift.is_empty());
     let best = scores.iter().max_by(|a, b| a.score.total_cmp(&b.score)).expect("someone");
     assert_ne!(best.reason, "nothing unusual");
-    let twice = PatternModel::train(&population, options(2)).expect("trains");
+    let twice = PatternModel::train(&population, Options { threads: 1, ..options(2) }).expect("trains");
+    assert_eq!(twice.to_json().expect("written"), text, "one thread and two do not train the same model to the bit");
     assert_eq!(twice.data_hash, model.data_hash);
     let (second, _) = twice.score(&fresh, 1).expect("scores");
     assert_eq!(scores, second, "training is not deterministic");

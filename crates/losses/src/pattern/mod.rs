@@ -33,6 +33,8 @@ pub mod calibration;
 pub mod canary;
 pub mod canary_watch;
 pub mod drift;
+mod ensemble;
+pub mod mixture;
 pub mod model;
 pub mod observer;
 pub mod reasons;

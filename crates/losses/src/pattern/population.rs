@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::pattern::statistics;
+use crate::pattern::{assemble, statistics};
 use crate::tables::{Table, TableError};
 
 /// Fewest days with which a series says anything about patterns.
@@ -75,23 +75,35 @@ impl Population {
 
     /// The seasonal curve: for each day the median over customers of consumption divided by the customer's own mean.
     /// `members` picks the customers it is learnt from. Days without data are 1.
-    pub fn seasonal_curve(&self, members: &[usize]) -> Vec<f64> {
-        let means: Vec<f64> = members.iter().map(|&i| statistics::mean(&self.customers[i].kwh)).collect();
-        let mut ratios = Vec::with_capacity(members.len());
-        (0..self.days)
-            .map(|day| {
-                ratios.clear();
-                for (&i, &m) in members.iter().zip(&means) {
-                    let value = self.customers[i].kwh[day] / m;
-                    if value.is_finite() {
-                        ratios.push(value);
+    pub fn seasonal_curve(&self, members: &[usize], threads: usize) -> Vec<f64> {
+        let means = assemble::in_parallel(members, threads, |&i| statistics::mean(&self.customers[i].kwh));
+        let starts: Vec<usize> = (0..self.days).step_by(DAYS_AT_ONCE).collect();
+        let parts = assemble::in_parallel(&starts, threads, |&start| {
+            let days = DAYS_AT_ONCE.min(self.days - start);
+            let mut ratios = vec![Vec::with_capacity(members.len()); days];
+            for (&i, &m) in members.iter().zip(&means) {
+                for (ratios, kwh) in ratios.iter_mut().zip(&self.customers[i].kwh[start..start + days]) {
+                    if (kwh / m).is_finite() {
+                        ratios.push(kwh / m);
                     }
                 }
-                let middle = ratios.len() / 2;
-                if ratios.is_empty() { 1.0 } else { ratios.select_nth_unstable_by(middle, f64::total_cmp).1.max(0.05) }
-            })
-            .collect()
+            }
+            ratios.into_iter().map(middle).collect::<Vec<f64>>()
+        });
+        parts.concat()
     }
+}
+
+/// Days whose readings lie in one line of the cache.
+const DAYS_AT_ONCE: usize = 8;
+
+/// Upper median, at least 0.05; 1 without values.
+fn middle(mut ratios: Vec<f64>) -> f64 {
+    if ratios.is_empty() {
+        return 1.0;
+    }
+    let half = ratios.len() / 2;
+    ratios.select_nth_unstable_by(half, f64::total_cmp).1.max(0.05)
 }
 
 fn read_customers(table: &Table) -> Result<Population, TableError> {
