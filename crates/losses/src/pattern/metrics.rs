@@ -280,7 +280,9 @@ mod tests {
     }
 
     /// 30 groups of 20, a tenth thieves who steal 1–10 kWh; a good and a worse ranking.
-    fn world() -> (Vec<usize>, Vec<bool>, Vec<f64>, Vec<f64>, Vec<f64>) {
+    type World = (Vec<usize>, Vec<bool>, Vec<f64>, Vec<f64>, Vec<f64>);
+
+    fn world() -> World {
         let mut dice = crate::pattern::canary::Dice::new(8);
         let groups: Vec<usize> = (0..600).map(|i| 7 * (i / 20)).collect();
         let labels: Vec<bool> = (0..600).map(|_| dice.unit() < 0.1).collect();
