@@ -39,7 +39,7 @@ fn zone(number: usize) -> (Vec<Customer>, Vec<f64>) {
             let stolen_kwh = Some(theft.as_ref().map_or(0.0, |t| t.stolen_kwh));
             let kwh = theft.map_or(kwh, |t| t.kwh);
             let (id, transformer) = (format!("C{number:06}{home:02}"), format!("T{number:06}"));
-            Customer { id, transformer, label: Some(steals), stolen_kwh, kwh }
+            Customer { id, transformer, label: Some(steals), selection: None, stolen_kwh, kwh }
         })
         .collect();
     (customers, supplied)

@@ -74,8 +74,10 @@ pub struct Members {
 /// What is known about the customers that a model is trained on.
 #[derive(Clone, Copy)]
 pub struct Outcomes<'a> {
-    /// Theft found or not; None trains without labels.
-    pub labels: Option<&'a [bool]>,
+    /// Theft found or not, None where nobody has looked; no list at all trains without labels.
+    pub labels: Option<&'a [Option<bool>]>,
+    /// As how many customers each counts, where it has a label.
+    pub weights: &'a [f64],
     /// Stolen energy in kWh where all thieves' is known.
     pub stolen_kwh: Option<&'a [f64]>,
 }
@@ -151,30 +153,33 @@ impl Members {
 fn fit_labelled(learning: Learning<'_>, settings: &Settings, seed: u64) -> Result<Option<Labelled>, ModelError> {
     let Learning { data, outcomes, members, .. } = learning;
     let Some(all_labels) = outcomes.labels else { return Ok(None) };
-    let labels: Vec<bool> = members.iter().map(|&i| all_labels[i]).collect();
+    let known: Vec<usize> = members.iter().copied().filter(|&i| all_labels[i].is_some()).collect();
+    let labels: Vec<bool> = known.iter().map(|&i| all_labels[i] == Some(true)).collect();
     let positives = labels.iter().filter(|l| **l).count();
     if positives < LEAST_POSITIVES || positives + LEAST_POSITIVES > labels.len() {
         return Err(ModelError::Training(format!(
-            "{positives} of {} customers are labelled as theft; at least {LEAST_POSITIVES} thieves and as many honest \
+            "{positives} of {} customers with a label are labelled as theft; at least {LEAST_POSITIVES} thieves and as many honest \
              customers are needed. Without labels use the unsupervised mode",
             labels.len()
         )));
     }
-    let rows = data.rows.pick(members);
+    let rows = data.rows.pick(&known);
     let target: Vec<f64> = labels.iter().map(|l| f64::from(u8::from(*l))).collect();
-    let trees = Trees::fit(&rows, &target, Target::LogOdds, settings, seed)?;
+    let weights: Vec<f64> = known.iter().map(|&i| outcomes.weights[i]).collect();
+    let trees = Trees::fit(&rows, &target, &weights, Target::LogOdds, settings, seed)?;
     let machine = Svm::fit(&rows, &labels);
     let energy = match outcomes.stolen_kwh {
-        Some(kwh) => Some(fit_energy(&rows, members, kwh, seed)?),
+        Some(kwh) => Some(fit_energy(&rows, &known, &weights, kwh, seed)?),
         None => None,
     };
     Ok(Some(Labelled { trees, machine, energy }))
 }
 
-/// The two members that learn from canaries as well. Only honest customers (all of them without labels) lend copies.
+/// The two members that learn from canaries as well. Customers without a label are taken for honest, as most are. Only honest
+/// customers lend copies.
 fn fit_with_canaries(learning: Learning<'_>, seed: u64) -> Result<(Trees, Network), ModelError> {
     let Learning { data, canaries, outcomes, members } = learning;
-    let is_thief = |i: usize| outcomes.labels.is_some_and(|l| l[i]);
+    let is_thief = |i: usize| outcomes.labels.is_some_and(|l| l[i] == Some(true));
     let copies: Vec<usize> = {
         let mut chosen = vec![false; data.courses.len()];
         members.iter().for_each(|&i| chosen[i] = !is_thief(i));
@@ -186,16 +191,16 @@ fn fit_with_canaries(learning: Learning<'_>, seed: u64) -> Result<(Trees, Networ
     labels.resize(labels.len() + copies.len(), true);
     let target: Vec<f64> = labels.iter().map(|l| f64::from(u8::from(*l))).collect();
     let settings = Settings { trees: 450, rate: 0.08, depth: 6, leaves: 24, ..Settings::default() };
-    let taught = Trees::fit(&rows, &target, Target::LogOdds, &settings, seed)?;
+    let taught = Trees::fit(&rows, &target, &vec![1.0; target.len()], Target::LogOdds, &settings, seed)?;
     let mut courses: Vec<&[f32]> = members.iter().map(|&i| data.courses[i].as_slice()).collect();
     courses.extend(copies.iter().map(|&c| canaries.courses[c].as_slice()));
     let network = Network::fit(&courses, &labels, EPOCHS, NETWORKS, seed);
     Ok((taught, network))
 }
 
-/// Regression of the stolen energy on all customers (honest: zero), by squared error on MWh.
-fn fit_energy(rows: &Rows, members: &[usize], kwh: &[f64], seed: u64) -> Result<Trees, ModelError> {
+/// Regression of the stolen energy on all customers with a label (honest: zero), by squared error on MWh.
+fn fit_energy(rows: &Rows, members: &[usize], weights: &[f64], kwh: &[f64], seed: u64) -> Result<Trees, ModelError> {
     let target: Vec<f64> = members.iter().map(|&i| kwh[i].max(0.0) / 1_000.0).collect();
     let settings = Settings { trees: 250, rate: 0.05, least_leaf_weight: 5.0, ..Settings::default() };
-    Trees::fit(rows, &target, Target::Number, &settings, seed)
+    Trees::fit(rows, &target, weights, Target::Number, &settings, seed)
 }

@@ -31,8 +31,9 @@ impl Mixture {
         Self { offset: 0.0, weights: WITHOUT_LABELS }
     }
 
-    /// Learns from the members' scores of the customers `picked` (places in `scores` and `labels`).
-    pub fn fit(scores: &MemberScores, labels: &[bool], picked: &[usize]) -> Self {
+    /// Learns from the members' scores of the customers `picked` (places in `scores`, `labels` and `weights`, which say as how
+    /// many each counts).
+    pub fn fit(scores: &MemberScores, labels: &[bool], weights: &[f64], picked: &[usize]) -> Self {
         let rows: Vec<[f64; MEMBERS]> = picked.iter().map(|&i| scores.of(i)).collect();
         let column = |m: usize| -> Vec<f64> { rows.iter().map(|r| r[m]).collect() };
         let centre: [f64; MEMBERS] = std::array::from_fn(|m| mean(&column(m)));
@@ -44,7 +45,9 @@ impl Mixture {
             .map(|r| std::array::from_fn(|m| if present[m] { (r[m] - centre[m]) / spread[m] } else { 0.0 }))
             .collect();
         let targets: Vec<f64> = picked.iter().map(|&i| f64::from(u8::from(labels[i]))).collect();
-        let (offset, standard_weights) = descend(&standard, &targets, present.map(|p| if p { prior } else { 0.0 }));
+        let times: Vec<f64> = picked.iter().map(|&i| weights[i]).collect();
+        let (offset, standard_weights) =
+            descend(&standard, &targets, &times, present.map(|p| if p { prior } else { 0.0 }));
         let weights: [f64; MEMBERS] =
             std::array::from_fn(|m| if present[m] { standard_weights[m] / spread[m] } else { 0.0 });
         let shift: f64 = weights.iter().zip(centre).map(|(w, c)| w * c).sum();
@@ -64,9 +67,9 @@ impl Mixture {
 
 /// Coordinate-wise Newton steps on the ridge-penalised logistic loss, weights held at or above zero. The loss is convex, and
 /// a step along one coordinate with the greatest possible curvature (a quarter of the sum of squares) cannot overshoot.
-fn descend(rows: &[[f64; MEMBERS]], targets: &[f64], prior: [f64; MEMBERS]) -> (f64, [f64; MEMBERS]) {
-    let thieves: f64 = targets.iter().sum();
-    let mut offset = ((thieves + 0.5) / (rows.len() as f64 - thieves + 0.5)).ln();
+fn descend(rows: &[[f64; MEMBERS]], targets: &[f64], times: &[f64], prior: [f64; MEMBERS]) -> (f64, [f64; MEMBERS]) {
+    let thieves: f64 = targets.iter().zip(times).map(|(t, n)| t * n).sum();
+    let mut offset = ((thieves + 0.5) / (times.iter().sum::<f64>() - thieves + 0.5)).ln();
     let mut weights = prior;
     let mut linear: Vec<f64> =
         rows.iter().map(|r| offset + r.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>()).collect();
@@ -76,10 +79,10 @@ fn descend(rows: &[[f64; MEMBERS]], targets: &[f64], prior: [f64; MEMBERS]) -> (
         for coordinate in 0..=MEMBERS {
             let value = |r: &[f64; MEMBERS]| if coordinate == MEMBERS { 1.0 } else { r[coordinate] };
             let (mut slope, mut curvature) = (0.0, 1e-9);
-            for ((r, z), t) in rows.iter().zip(&linear).zip(targets) {
+            for (((r, z), t), n) in rows.iter().zip(&linear).zip(targets).zip(times) {
                 let (p, v) = (probability(*z), value(r));
-                slope += (p - t) * v;
-                curvature += (p * (1.0 - p)).max(0.02) * v * v;
+                slope += n * (p - t) * v;
+                curvature += n * (p * (1.0 - p)).max(0.02) * v * v;
             }
             let step = if coordinate == MEMBERS {
                 -slope / curvature
@@ -126,7 +129,7 @@ mod tests {
             energy_kwh: Vec::new(),
         };
         let everyone: Vec<usize> = (0..labels.len()).collect();
-        let mixture = Mixture::fit(&scores, &labels, &everyone);
+        let mixture = Mixture::fit(&scores, &labels, &vec![1.0; labels.len()], &everyone);
         let [good, fair, useless, absent] = mixture.weights;
         assert!(good > 1.5 * fair && fair > 3.0 * useless && absent == 0.0, "{mixture:?}");
         let blended = mixture.blend_all(&scores);

@@ -34,6 +34,7 @@ pub mod canary;
 pub mod canary_watch;
 pub mod drift;
 mod ensemble;
+pub mod inspection;
 pub mod mixture;
 pub mod model;
 pub mod observer;

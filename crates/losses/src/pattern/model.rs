@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::pattern::ModelError;
 use crate::pattern::assemble::{self, Assembled, Canaries, LEAST_FOR_CURVE, OWN_COLUMNS};
-use crate::pattern::blend::{Learning, MemberScores, Members, Outcomes};
+use crate::pattern::blend::{LEAST_POSITIVES, Learning, MemberScores, Members, Outcomes};
 use crate::pattern::calibration::{Calibration, calibration_error};
 use crate::pattern::drift::Reference;
 use crate::pattern::features::Background;
+use crate::pattern::inspection;
 use crate::pattern::metrics::{Bootstrap, Intervals, Metrics, energy_share};
 use crate::pattern::mixture::Mixture;
 use crate::pattern::population::Population;
@@ -99,6 +100,8 @@ pub struct PatternModel {
     pub data_hash: String,
     /// Customers trained on.
     pub customers: usize,
+    /// Those among them with a label.
+    pub labelled: usize,
     /// Thieves among them.
     pub thieves: usize,
     /// Whether zone meters are used.
@@ -173,7 +176,8 @@ impl PatternModel {
             seed: options.seed,
             data_hash: data_hash(population),
             customers: population.customers.len(),
-            thieves: prepared.labels.iter().filter(|l| **l).count(),
+            labelled: prepared.labels.iter().flatten().count(),
+            thieves: prepared.labels.iter().filter(|l| **l == Some(true)).count(),
             with_zones: prepared.with_zones,
             cross_validation,
             seasonal: prepared.background.seasonal,
@@ -299,7 +303,9 @@ struct Training<'a> {
     background: Background,
     data: Assembled,
     canaries: Canaries,
-    labels: Vec<bool>,
+    /// Outcomes of inspections; None where nobody has looked.
+    labels: Vec<Option<bool>>,
+    weights: Vec<f64>,
     stolen_kwh: Option<Vec<f64>>,
     with_zones: bool,
     settings: Settings,
@@ -308,11 +314,10 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(population: &'a Population, options: Options) -> Result<Self, ModelError> {
         let everyone: Vec<usize> = (0..population.customers.len()).collect();
-        let unlabelled = population.customers.iter().filter(|c| c.label.is_none()).count();
-        if unlabelled > 0 && !options.without_labels {
+        if !options.without_labels && population.customers.iter().all(|c| c.label.is_none()) {
             return Err(ModelError::Training(format!(
-                "{unlabelled} of {} customers have no label (column \"label\", 1 = theft found); leave them out or train \
-                 without labels",
+                "none of {} customers has a label (column \"label\", 1 = theft found, 0 = inspected and honest, empty = not \
+                 inspected); train without labels",
                 everyone.len()
             )));
         }
@@ -321,12 +326,13 @@ impl<'a> Training<'a> {
         let with_zones = !population.zones.is_empty();
         let data = assemble::assemble(population, &background, with_zones, options.threads)?;
         let canaries = assemble::canaries(population, &background, options.seed, options.threads);
-        let labels: Vec<bool> = population.customers.iter().map(|c| c.label.unwrap_or(false)).collect();
+        let labels: Vec<Option<bool>> = population.customers.iter().map(|c| c.label).collect();
+        let weights = inspection::weights(&population.customers);
         let stolen: Vec<f64> = population.customers.iter().map(|c| c.stolen_kwh.unwrap_or(0.0)).collect();
-        let known = population.customers.iter().zip(&labels).all(|(c, l)| !l || c.stolen_kwh.is_some());
+        let known = population.customers.iter().zip(&labels).all(|(c, l)| *l != Some(true) || c.stolen_kwh.is_some());
         let settings = Settings { seeds: 2, ..Settings::default() };
         let stolen_kwh = (known && !options.without_labels).then_some(stolen);
-        Ok(Self { population, options, background, data, canaries, labels, stolen_kwh, with_zones, settings })
+        Ok(Self { population, options, background, data, canaries, labels, weights, stolen_kwh, with_zones, settings })
     }
 
     fn column(&self, column: usize) -> Vec<f64> {
@@ -335,7 +341,7 @@ impl<'a> Training<'a> {
 
     fn fit(&self, members: &[usize]) -> Result<Members, ModelError> {
         let labels = (!self.options.without_labels).then_some(self.labels.as_slice());
-        let outcomes = Outcomes { labels, stolen_kwh: self.stolen_kwh.as_deref() };
+        let outcomes = Outcomes { labels, weights: &self.weights, stolen_kwh: self.stolen_kwh.as_deref() };
         let learning = Learning { data: &self.data, canaries: &self.canaries, outcomes, members };
         Members::fit(learning, &self.settings, self.options.seed, self.options.threads)
     }
@@ -349,7 +355,7 @@ impl<'a> Training<'a> {
         fold
     }
 
-    /// Predictions of each fold wanted by a fit on the others: the customers tested, fold by fold, and their scores.
+    /// Predictions of each fold wanted by a fit on the others: the customers with a label, fold by fold, and their scores.
     fn out_of_fold(
         &self,
         folds: usize,
@@ -359,15 +365,17 @@ impl<'a> Training<'a> {
         let fold = self.folds(folds);
         let mut result = OutOfFold::default();
         for part in (0..folds).filter(|p| wanted(*p)) {
-            let (test, train): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|i| fold[*i] == part);
+            let (mut test, train): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|i| fold[*i] == part);
+            test.retain(|&i| self.labels[i].is_some());
             if test.is_empty() || train.is_empty() {
                 return Err(ModelError::Training(format!(
-                    "{folds} folds need at least {folds} transformers, there are {}",
+                    "{folds} folds need customers with a label below at least {folds} transformers, and there are {} transformers",
                     self.population.by_transformer().len()
                 )));
             }
             result.scores.extend(self.fit(&train)?.predict(&self.data, &test, self.options.threads));
-            result.labels.extend(test.iter().map(|&i| self.labels[i]));
+            result.labels.extend(test.iter().map(|&i| self.labels[i] == Some(true)));
+            result.weights.extend(test.iter().map(|&i| self.weights[i]));
             result.parts.push(test.len());
             result.tested.extend(test);
             done(Progress::Fold(part));
@@ -376,10 +384,14 @@ impl<'a> Training<'a> {
     }
 
     fn calibrate_on_part(&self, done: &mut impl FnMut(Progress)) -> Result<(Mixture, Calibration), ModelError> {
-        let found = self.out_of_fold(CALIBRATION_EVERY, |part| part == 0, done)?;
+        let fold = self.folds(CALIBRATION_EVERY);
+        let thieves = (0..fold.len()).filter(|i| fold[*i] == 0 && self.labels[*i] == Some(true)).count();
+        // Where labels are few, one part says too little.
+        let all = thieves < LEAST_POSITIVES;
+        let found = self.out_of_fold(CALIBRATION_EVERY, |part| all || part == 0, done)?;
         let places: Vec<usize> = (0..found.tested.len()).collect();
-        let mixture = Mixture::fit(&found.scores, &found.labels, &places);
-        let calibration = Calibration::fit(&mixture.blend_all(&found.scores), &found.labels);
+        let mixture = Mixture::fit(&found.scores, &found.labels, &found.weights, &places);
+        let calibration = Calibration::fit(&mixture.blend_all(&found.scores), &found.labels, &found.weights);
         Ok((mixture, calibration))
     }
 
@@ -388,17 +400,17 @@ impl<'a> Training<'a> {
         folds: usize,
         done: &mut impl FnMut(Progress),
     ) -> Result<(Mixture, Calibration, CrossValidation), ModelError> {
-        let OutOfFold { tested, parts, labels, scores } = self.out_of_fold(folds, |_| true, done)?;
+        let OutOfFold { tested, parts, labels, weights, scores } = self.out_of_fold(folds, |_| true, done)?;
         let kwh: Option<Vec<f64>> = self.stolen_kwh.as_ref().map(|k| tested.iter().map(|&i| k[i]).collect());
         let places: Vec<usize> = (0..tested.len()).collect();
         let mut blended = Vec::with_capacity(tested.len());
         for size in &parts {
             let part = blended.len()..blended.len() + size;
             let others: Vec<usize> = places.iter().copied().filter(|p| !part.contains(p)).collect();
-            let mixture = Mixture::fit(&scores, &labels, &others);
+            let mixture = Mixture::fit(&scores, &labels, &weights, &others);
             blended.extend(part.map(|p| mixture.blend(&scores, p)));
         }
-        let calibration = Calibration::fit(&blended, &labels);
+        let calibration = Calibration::fit(&blended, &labels, &weights);
         let probabilities: Vec<f64> = blended.iter().map(|s| calibration.probability(*s)).collect();
         let mut start = 0;
         let by_fold = parts
@@ -442,9 +454,9 @@ impl<'a> Training<'a> {
             best_member: best_member.to_owned(),
             blend_minus_best_member,
             kwh_at_5_percent_by_expected_kwh: kwh.as_ref().map(|k| energy_share(&expected, k, 0.05)),
-            calibration_error: calibration_error(&probabilities, &labels),
+            calibration_error: calibration_error(&probabilities, &labels, &weights),
         };
-        Ok((Mixture::fit(&scores, &labels, &places), calibration, measured))
+        Ok((Mixture::fit(&scores, &labels, &weights, &places), calibration, measured))
     }
 
     /// Number of each customer's transformer.
@@ -465,6 +477,7 @@ struct OutOfFold {
     /// Customers of each fold.
     parts: Vec<usize>,
     labels: Vec<bool>,
+    weights: Vec<f64>,
     scores: MemberScores,
 }
 
@@ -480,6 +493,8 @@ fn data_hash(population: &Population) -> String {
         feed(customer.id.as_bytes());
         feed(customer.transformer.as_bytes());
         feed(&[customer.label.map_or(2, u8::from)]);
+        // Where nobody noted it, the hash is that of a table without the column.
+        customer.selection.iter().for_each(|s| feed(&[if *s == inspection::Selection::Random { 3 } else { 4 }]));
         customer.kwh.iter().for_each(|v| feed(&v.to_bits().to_le_bytes()));
     }
     for (name, kwh) in &population.zones {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::pattern::inspection::Selection;
 use crate::pattern::{assemble, statistics};
 use crate::tables::{Table, TableError};
 
@@ -18,6 +19,8 @@ pub struct Customer {
     pub transformer: String,
     /// Outcome of an inspection where known: true = theft found.
     pub label: Option<bool>,
+    /// Why the customer was inspected, where known.
+    pub selection: Option<Selection>,
     /// Energy stolen over the record in kWh, where known.
     pub stolen_kwh: Option<f64>,
     /// Daily consumption in kWh, index 0 = first day; NaN = not metered.
@@ -38,7 +41,7 @@ pub struct Population {
 }
 
 impl Population {
-    /// Reads customers (columns `id`, `transformer`, `kwh`; `label` and `stolen_kwh` where present), zones (`transformer`,
+    /// Reads customers (columns `id`, `transformer`, `kwh`; `label`, `selection` and `stolen_kwh` where present), zones (`transformer`,
     /// `kwh`), weather (`temperatureMax`, `temperatureMin` or `temperature_c`) and details of known thefts (`id`, `stolen_kwh`).
     pub fn read(
         customers: &Path,
@@ -111,6 +114,7 @@ fn read_customers(table: &Table) -> Result<Population, TableError> {
     let transformers = table.texts("transformer")?;
     let series = table.real_lists("kwh")?;
     let labels = if table.has("label") { Some(table.integers("label")?) } else { None };
+    let selections = if table.has("selection") { Some(table.texts("selection")?) } else { None };
     let stolen = if table.has("stolen_kwh") { Some(table.reals("stolen_kwh")?) } else { None };
     let days = series.iter().map(Vec::len).max().unwrap_or(0);
     if days < LEAST_DAYS {
@@ -135,8 +139,14 @@ fn read_customers(table: &Table) -> Result<Population, TableError> {
             }
         }
         let label = labels.and_then(|l| l[row]).map(|l| l != 0);
+        let selection = match selections.as_ref().map(|s| s[row].as_str()) {
+            None | Some("") => None,
+            Some(word) => Some(Selection::of_word(word).ok_or_else(|| {
+                table.content_error(format!("customer {id} has selection {word:?}; known are random and targeted"))
+            })?),
+        };
         let stolen_kwh = stolen.as_ref().map(|s| s[row]).filter(|s| s.is_finite());
-        customers.push(Customer { id, transformer, label, stolen_kwh, kwh });
+        customers.push(Customer { id, transformer, label, selection, stolen_kwh, kwh });
     }
     Ok(Population { customers, zones: BTreeMap::new(), temperature_c: Vec::new(), days })
 }

@@ -129,9 +129,16 @@ impl TryFrom<Stored> for Trees {
 }
 
 impl Trees {
-    /// Trains on `rows` and `target` (0 or 1 for log-odds), on the calling thread alone, so that the result does not depend
-    /// on the number of processors.
-    pub fn fit(rows: &Rows, target: &[f64], kind: Target, settings: &Settings, seed: u64) -> Result<Self, ModelError> {
+    /// Trains on `rows` and `target` (0 or 1 for log-odds), each row counting as often as its weight says, on the calling
+    /// thread alone, so that the result does not depend on the number of processors.
+    pub fn fit(
+        rows: &Rows,
+        target: &[f64],
+        weights: &[f64],
+        kind: Target,
+        settings: &Settings,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
         let by_column = rows.by_column();
         let matrix = Matrix::new(&by_column, rows.count(), rows.columns);
         let ensembles = (0..settings.seeds.max(1) as u64)
@@ -154,7 +161,7 @@ impl Trees {
                     .set_parallel(false)
                     .set_seed(seed.wrapping_mul(1_000).wrapping_add(member));
                 booster.missing_node_treatment = MissingNodeTreatment::AssignToParent;
-                booster.fit_unweighted(&matrix, target, None).map_err(|e| {
+                booster.fit(&matrix, target, weights, None).map_err(|e| {
                     ModelError::Training(format!("the gradient boosting trainer refused the data: {e}"))
                 })?;
                 Ok(ensemble(&booster))
