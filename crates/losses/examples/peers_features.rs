@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None,
     )?;
     let everyone: Vec<usize> = (0..population.customers.len()).collect();
-    let background = Background::new(population.seasonal_curve(&everyone), population.temperature_c.clone());
+    let background = Background::new(population.seasonal_curve(&everyone, 2), population.temperature_c.clone());
     let rows = assemble(&population, &background, with_zones, 2)?.rows;
     let mut fold = vec![0; everyone.len()];
     for (place, (_, members)) in population.by_transformer().into_iter().enumerate() {
@@ -52,7 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let outcomes: Vec<f64> = train.iter().map(|&i| target[i]).collect();
         let (train, tested) = (rows.pick(&train), rows.pick(&test));
         let started = Instant::now();
-        let trees = Trees::fit(&train, &outcomes, Target::LogOdds, &Settings::default(), 1)?;
+        let trees =
+            Trees::fit(&train, &outcomes, &vec![1.0; outcomes.len()], Target::LogOdds, &Settings::default(), 1)?;
         fit_seconds += started.elapsed().as_secs_f64();
         let started = Instant::now();
         let predicted = trees.predict(&tested);

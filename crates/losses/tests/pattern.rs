@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use losses::pattern::canary::{Dice, Tampering, tamper};
+use losses::pattern::inspection::Selection;
 use losses::pattern::model::{Options, PatternModel};
 use losses::pattern::population::{Customer, Population};
 use parquet::column::writer::ColumnWriter;
@@ -42,6 +43,7 @@ fn town(seed: u64, zones: usize) -> Population {
                 id: format!("C{zone:02}{home:02}"),
                 transformer: format!("T{zone:02}"),
                 label: Some(steals),
+                selection: None,
                 stolen_kwh: Some(if steals { canary.stolen_kwh } else { 0.0 }),
                 kwh: reported,
             });
@@ -63,6 +65,10 @@ fn finds_thieves_reproducibly_and_survives_its_file() {
     let measured = model.cross_validation.as_ref().expect("measured");
     assert!(measured.metrics.auc > 0.9, "{measured:?}");
     assert!(measured.metrics.kwh_at_5_percent.is_some());
+    assert_eq!((measured.by_fold.len(), measured.members.len()), (2, 4));
+    let [lower, middle, upper] = measured.intervals.ap;
+    assert!(lower <= middle && middle <= upper && lower <= measured.metrics.ap && measured.metrics.ap <= upper);
+    assert!(measured.members.contains_key(&measured.best_member));
     let text = model.to_json().expect("written");
     let read = PatternModel::from_json(&text).expect("read back");
     let fresh = town(2, 2);
@@ -72,7 +78,8 @@ fn finds_thieves_reproducibly_and_survives_its_file() {
     assert!(!drift.is_empty());
     let best = scores.iter().max_by(|a, b| a.score.total_cmp(&b.score)).expect("someone");
     assert_ne!(best.reason, "nothing unusual");
-    let twice = PatternModel::train(&population, options(2)).expect("trains");
+    let twice = PatternModel::train(&population, Options { threads: 1, ..options(2) }).expect("trains");
+    assert_eq!(twice.to_json().expect("written"), text, "one thread and two do not train the same model to the bit");
     assert_eq!(twice.data_hash, model.data_hash);
     let (second, _) = twice.score(&fresh, 1).expect("scores");
     assert_eq!(scores, second, "training is not deterministic");
@@ -91,6 +98,49 @@ fn works_without_labels_and_without_zones() {
     assert!(losses::pattern::metrics::auc(&scores, &labels) > 0.8);
     let error = PatternModel::train(&population, options(0)).err().expect("needs labels").to_string();
     assert!(error.contains("without labels"), "{error}");
+}
+
+/// Most thieves were suspected and visited, few honest homes were; of the others a few were visited at random.
+fn inspected_town() -> (Population, Vec<bool>) {
+    let mut population = town(5, 8);
+    let truth: Vec<bool> = population.customers.iter().map(|c| c.label == Some(true)).collect();
+    let mut dice = Dice::new(6);
+    for (customer, steals) in population.customers.iter_mut().zip(&truth) {
+        let suspected = dice.unit() < if *steals { 0.6 } else { 0.05 };
+        customer.selection = match (suspected, dice.unit() < 0.4) {
+            (true, _) => Some(Selection::Targeted),
+            (false, true) => Some(Selection::Random),
+            (false, false) => None,
+        };
+        customer.label = customer.selection.and(customer.label);
+        customer.stolen_kwh = customer.selection.and(customer.stolen_kwh);
+    }
+    (population, truth)
+}
+
+#[test]
+fn learns_from_inspections_and_knows_that_suspects_are_not_everybody() {
+    let (mut population, truth) = inspected_town();
+    let inspected = population.customers.iter().filter(|c| c.label.is_some()).count();
+    assert!(inspected < truth.len() * 2 / 3, "{inspected}");
+    let expected = |population: &Population| {
+        let model = PatternModel::train(population, options(0)).expect("trains");
+        assert_eq!((model.customers, model.labelled), (truth.len(), inspected));
+        let (scored, _) = model.score(population, 2).expect("scores");
+        let scores: Vec<f64> = scored.iter().map(|s| s.score).collect();
+        let unseen: Vec<usize> = (0..truth.len()).filter(|i| population.customers[*i].label.is_none()).collect();
+        let of = |i: &usize| (scores[*i], truth[*i]);
+        let (scores_unseen, truth_unseen): (Vec<f64>, Vec<bool>) = unseen.iter().map(of).unzip();
+        let auc = losses::pattern::metrics::auc(&scores_unseen, &truth_unseen);
+        assert!(auc > 0.85, "of those nobody inspected: {auc}");
+        scores.iter().sum::<f64>()
+    };
+    let thieves = truth.iter().filter(|t| **t).count() as f64;
+    let weighted = expected(&population);
+    population.customers.iter_mut().for_each(|c| c.selection = None);
+    let unweighted = expected(&population);
+    assert!((weighted - thieves).abs() < 0.2 * thieves, "{weighted} expected, {thieves} there");
+    assert!(unweighted > weighted, "all labels alike: {unweighted}, by selection: {weighted}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ const DRIFT_LIMIT: f64 = 0.25;
 /// Finding stolen energy.
 #[derive(Debug, clap::Subcommand)]
 pub enum LossesCommand {
-    /// Train a pattern model on labelled customers and write it to a file.
+    /// Train a pattern model on customers, of whom some were inspected, and write it to a file.
     Train(TrainArguments),
     /// Score customers with a pattern model.
     Score(ScoreArguments),
@@ -39,7 +39,8 @@ pub enum LossesCommand {
 /// Arguments of `losses train`.
 #[derive(Debug, clap::Args)]
 pub struct TrainArguments {
-    /// Customers: Parquet with id, transformer, label (1 = theft found) and kwh (list of daily readings).
+    /// Customers: Parquet with id, transformer, label (1 = theft found, 0 = inspected and honest, empty = not inspected), kwh (list of
+    /// daily readings) and perhaps selection (why it was inspected: random or targeted).
     #[arg(long)]
     customers: PathBuf,
     /// Observer meters: Parquet with transformer and kwh.
@@ -146,6 +147,7 @@ fn train(arguments: &TrainArguments) -> Result<(), Box<dyn Error>> {
     if arguments.json {
         return print_json(&json!({
             "customers": model.customers,
+            "labelled": model.labelled,
             "thieves": model.thieves,
             "days": population.days,
             "with_zones": model.with_zones,

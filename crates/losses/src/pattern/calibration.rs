@@ -13,21 +13,22 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Fits by Newton's method; needs both outcomes, else probability is the prevalence.
-    pub fn fit(scores: &[f64], labels: &[bool]) -> Self {
-        let positives = labels.iter().filter(|l| **l).count() as f64;
-        let negatives = labels.len() as f64 - positives;
+    /// Fits by Newton's method, each customer counting as often as its weight says; needs both outcomes, else probability is
+    /// the prevalence.
+    pub fn fit(scores: &[f64], labels: &[bool], weights: &[f64]) -> Self {
+        let positives: f64 = labels.iter().zip(weights).filter(|(l, _)| **l).map(|(_, w)| w).sum();
+        let negatives = weights.iter().sum::<f64>() - positives;
         let (high, low) = ((positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0));
         let mut fitted = Self { slope: 0.0, offset: ((positives + 1.0) / (negatives + 1.0)).ln() };
-        if positives == 0.0 || negatives == 0.0 {
+        if labels.iter().all(|l| *l) || labels.iter().all(|l| !*l) {
             return fitted;
         }
         for _ in 0..100 {
             let (mut g0, mut g1, mut h00, mut h01, mut h11) = (0.0, 0.0, 1e-9, 0.0, 1e-9);
-            for (&s, &l) in scores.iter().zip(labels) {
+            for ((&s, &l), &times) in scores.iter().zip(labels).zip(weights) {
                 let p = fitted.probability(s);
-                let error = p - if l { high } else { low };
-                let weight = p * (1.0 - p);
+                let error = times * (p - if l { high } else { low });
+                let weight = times * p * (1.0 - p);
                 g0 += error;
                 g1 += error * s;
                 h00 += weight;
@@ -55,19 +56,19 @@ impl Calibration {
     }
 }
 
-/// Expected calibration error: mean over ten equally filled bins of |mean probability − share of positives|.
-pub fn calibration_error(probabilities: &[f64], labels: &[bool]) -> f64 {
+/// Expected calibration error: mean over ten equally filled bins of |mean probability − share of positives|, weighted.
+pub fn calibration_error(probabilities: &[f64], labels: &[bool], weights: &[f64]) -> f64 {
     let order = crate::pattern::metrics::ranking(probabilities);
     let size = order.len().div_ceil(10).max(1);
     let error: f64 = order
         .chunks(size)
         .map(|bin| {
-            let predicted: f64 = bin.iter().map(|&i| probabilities[i]).sum();
-            let observed = bin.iter().filter(|&&i| labels[i]).count() as f64;
+            let predicted: f64 = bin.iter().map(|&i| weights[i] * probabilities[i]).sum();
+            let observed: f64 = bin.iter().filter(|&&i| labels[i]).map(|&i| weights[i]).sum();
             (predicted - observed).abs()
         })
         .sum();
-    error / order.len().max(1) as f64
+    error / weights.iter().sum::<f64>().max(1e-9)
 }
 
 #[cfg(test)]
@@ -81,15 +82,16 @@ mod tests {
         let truth = Calibration { slope: 1.7, offset: -2.0 };
         let scores: Vec<f64> = (0..20_000).map(|_| dice.normal()).collect();
         let labels: Vec<bool> = scores.iter().map(|s| dice.unit() < truth.probability(*s)).collect();
-        let fitted = Calibration::fit(&scores, &labels);
+        let once = vec![1.0; labels.len()];
+        let fitted = Calibration::fit(&scores, &labels, &once);
         assert!((fitted.slope - 1.7).abs() < 0.1 && (fitted.offset + 2.0).abs() < 0.1, "{fitted:?}");
         let probabilities: Vec<f64> = scores.iter().map(|s| fitted.probability(*s)).collect();
-        assert!(calibration_error(&probabilities, &labels) < 0.01);
+        assert!(calibration_error(&probabilities, &labels, &once) < 0.01);
     }
 
     #[test]
     fn one_class_gives_the_prevalence() {
-        let fitted = Calibration::fit(&[1.0, 2.0, 3.0], &[false; 3]);
+        let fitted = Calibration::fit(&[1.0, 2.0, 3.0], &[false; 3], &[1.0; 3]);
         assert_eq!(fitted.probability(9.0), fitted.probability(-9.0));
     }
 }

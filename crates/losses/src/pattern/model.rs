@@ -9,17 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::pattern::ModelError;
 use crate::pattern::assemble::{self, Assembled, Canaries, LEAST_FOR_CURVE, OWN_COLUMNS};
-use crate::pattern::blend::{MemberScores, Members, Outcomes};
+use crate::pattern::blend::{LEAST_POSITIVES, Learning, MemberScores, Members, Outcomes};
 use crate::pattern::calibration::{Calibration, calibration_error};
 use crate::pattern::drift::Reference;
 use crate::pattern::features::Background;
-use crate::pattern::metrics::{Comparison, Metrics, energy_share, paired_bootstrap};
+use crate::pattern::inspection;
+use crate::pattern::metrics::{Bootstrap, Intervals, Metrics, energy_share};
+use crate::pattern::mixture::Mixture;
 use crate::pattern::population::Population;
 use crate::pattern::reasons::Reader;
 use crate::pattern::trees::Settings;
 
 /// Number of the file format; a reader refuses others.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Share of thieves assumed when no label says otherwise; only scales the probability.
 const ASSUMED_PREVALENCE: f64 = 0.02;
 /// Without cross-validation every so many transformers calibrate a first fit.
@@ -42,21 +44,48 @@ pub struct Options {
     pub without_labels: bool,
 }
 
-/// What cross-validation measured; every figure is from customers whose transformer the fit had not seen.
+/// What cross-validation measured; every figure is from customers whose transformer the fit had not seen, and the blend's
+/// weights from the other folds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CrossValidation {
     /// Folds.
     pub folds: usize,
     /// Metrics of the blend.
     pub metrics: Metrics,
-    /// Metrics of each member alone.
-    pub members: BTreeMap<String, Metrics>,
+    /// Their 90 % intervals (bootstrap over transformers).
+    pub intervals: Intervals,
+    /// Metrics of the blend within each fold.
+    pub by_fold: Vec<Metrics>,
+    /// Each member alone.
+    pub members: BTreeMap<String, MeasuredMember>,
+    /// The member with the highest average precision, and the blend against it.
+    pub best_member: String,
+    /// Blend minus best member, on the same draws, 90 % intervals.
+    pub blend_minus_best_member: Intervals,
     /// Share of stolen energy in the 5 % with the highest expected energy.
     pub kwh_at_5_percent_by_expected_kwh: Option<f64>,
     /// Expected calibration error of the probability.
     pub calibration_error: f64,
-    /// Blend against the labelled trees alone: differences with 90 % intervals.
-    pub blend_minus_trees: Option<Comparison>,
+}
+
+/// One member in cross-validation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MeasuredMember {
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// Their 90 % intervals.
+    pub intervals: Intervals,
+}
+
+/// A step of training that is done; for whoever shows progress or takes the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Features of customers and canaries.
+    Features,
+    /// Members were trained on one fold's complement, or on a part for calibration.
+    Fold(usize),
+    /// Members were trained on everybody.
+    Members,
 }
 
 /// A trained pattern model.
@@ -71,6 +100,8 @@ pub struct PatternModel {
     pub data_hash: String,
     /// Customers trained on.
     pub customers: usize,
+    /// Those among them with a label.
+    pub labelled: usize,
     /// Thieves among them.
     pub thieves: usize,
     /// Whether zone meters are used.
@@ -78,6 +109,7 @@ pub struct PatternModel {
     /// Measured figures, when cross-validation was asked for.
     pub cross_validation: Option<CrossValidation>,
     seasonal: Vec<f64>,
+    mixture: Mixture,
     calibration: Calibration,
     drift: Vec<Reference>,
     members: Members,
@@ -108,18 +140,30 @@ pub struct Drift {
 impl PatternModel {
     /// Trains on a population with labels, or without any (`without_labels`).
     pub fn train(population: &Population, options: Options) -> Result<Self, ModelError> {
+        Self::train_telling(population, options, |_| ())
+    }
+
+    /// As [`Self::train`], and tells `done` each step that is done.
+    pub fn train_telling(
+        population: &Population,
+        options: Options,
+        mut done: impl FnMut(Progress),
+    ) -> Result<Self, ModelError> {
         let prepared = Training::new(population, options)?;
+        done(Progress::Features);
         let everyone: Vec<usize> = (0..population.customers.len()).collect();
-        let (calibration, cross_validation) = if options.without_labels {
+        let (mixture, calibration, cross_validation) = if options.without_labels {
             let odds = ASSUMED_PREVALENCE / (1.0 - ASSUMED_PREVALENCE);
-            (Calibration { slope: 1.0, offset: odds.ln() }, None)
+            (Mixture::without_labels(), Calibration { slope: 1.0, offset: odds.ln() }, None)
         } else if options.folds >= 2 {
-            let (calibration, measured) = prepared.cross_validate(options.folds)?;
-            (calibration, Some(measured))
+            let (mixture, calibration, measured) = prepared.cross_validate(options.folds, &mut done)?;
+            (mixture, calibration, Some(measured))
         } else {
-            (prepared.calibrate_on_part()?, None)
+            let (mixture, calibration) = prepared.calibrate_on_part(&mut done)?;
+            (mixture, calibration, None)
         };
         let members = prepared.fit(&everyone)?;
+        done(Progress::Members);
         let names = assemble::names(prepared.with_zones);
         let drift = WATCHED
             .iter()
@@ -132,10 +176,12 @@ impl PatternModel {
             seed: options.seed,
             data_hash: data_hash(population),
             customers: population.customers.len(),
-            thieves: prepared.labels.iter().filter(|l| **l).count(),
+            labelled: prepared.labels.iter().flatten().count(),
+            thieves: prepared.labels.iter().filter(|l| **l == Some(true)).count(),
             with_zones: prepared.with_zones,
             cross_validation,
             seasonal: prepared.background.seasonal,
+            mixture,
             calibration,
             drift,
             members,
@@ -151,15 +197,15 @@ impl PatternModel {
         }
         let everyone: Vec<usize> = (0..population.customers.len()).collect();
         let seasonal = if everyone.len() >= LEAST_FOR_CURVE {
-            population.seasonal_curve(&everyone)
+            population.seasonal_curve(&everyone, threads)
         } else {
             self.seasonal.clone()
         };
         let background = Background::new(seasonal, population.temperature_c.clone());
         let data = assemble::assemble(population, &background, self.with_zones, threads)?;
-        let scores = self.members.predict(&data, &everyone);
+        let scores = self.members.predict(&data, &everyone, threads);
         let probabilities: Vec<f64> =
-            scores.blended(self.with_zones).iter().map(|s| self.calibration.probability(*s)).collect();
+            self.mixture.blend_all(&scores).iter().map(|s| self.calibration.probability(*s)).collect();
         let reasons = self.reasons(&data, &probabilities, threads);
         let scored = reasons
             .into_iter()
@@ -199,14 +245,13 @@ impl PatternModel {
                 (&self.members.taught, assemble::names(false), data.rows.pick_first_columns(&suspects, OWN_COLUMNS))
             }
         };
-        let contributions = trees.contributions(&rows);
         let reader = Reader::new(&names);
         let places: Vec<usize> = (0..suspects.len()).collect();
         let words = assemble::in_parallel(&places, threads, |&place| {
             let index = suspects[place];
             let strong = probabilities[index] > 0.3;
             let day = if strong { self.members.network.busiest_day(&data.courses[index]) } else { None };
-            reader.explain(rows.row(place), &contributions[place], day)
+            reader.explain(rows.row(place), &trees.contributions(rows.row(place)), day)
         });
         for (index, text) in suspects.into_iter().zip(words) {
             reasons[index] = text;
@@ -258,7 +303,9 @@ struct Training<'a> {
     background: Background,
     data: Assembled,
     canaries: Canaries,
-    labels: Vec<bool>,
+    /// Outcomes of inspections; None where nobody has looked.
+    labels: Vec<Option<bool>>,
+    weights: Vec<f64>,
     stolen_kwh: Option<Vec<f64>>,
     with_zones: bool,
     settings: Settings,
@@ -267,24 +314,25 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(population: &'a Population, options: Options) -> Result<Self, ModelError> {
         let everyone: Vec<usize> = (0..population.customers.len()).collect();
-        let unlabelled = population.customers.iter().filter(|c| c.label.is_none()).count();
-        if unlabelled > 0 && !options.without_labels {
+        if !options.without_labels && population.customers.iter().all(|c| c.label.is_none()) {
             return Err(ModelError::Training(format!(
-                "{unlabelled} of {} customers have no label (column \"label\", 1 = theft found); leave them out or train \
-                 without labels",
+                "none of {} customers has a label (column \"label\", 1 = theft found, 0 = inspected and honest, empty = not \
+                 inspected); train without labels",
                 everyone.len()
             )));
         }
-        let background = Background::new(population.seasonal_curve(&everyone), population.temperature_c.clone());
+        let background =
+            Background::new(population.seasonal_curve(&everyone, options.threads), population.temperature_c.clone());
         let with_zones = !population.zones.is_empty();
         let data = assemble::assemble(population, &background, with_zones, options.threads)?;
         let canaries = assemble::canaries(population, &background, options.seed, options.threads);
-        let labels: Vec<bool> = population.customers.iter().map(|c| c.label.unwrap_or(false)).collect();
+        let labels: Vec<Option<bool>> = population.customers.iter().map(|c| c.label).collect();
+        let weights = inspection::weights(&population.customers);
         let stolen: Vec<f64> = population.customers.iter().map(|c| c.stolen_kwh.unwrap_or(0.0)).collect();
-        let known = population.customers.iter().zip(&labels).all(|(c, l)| !l || c.stolen_kwh.is_some());
+        let known = population.customers.iter().zip(&labels).all(|(c, l)| *l != Some(true) || c.stolen_kwh.is_some());
         let settings = Settings { seeds: 2, ..Settings::default() };
         let stolen_kwh = (known && !options.without_labels).then_some(stolen);
-        Ok(Self { population, options, background, data, canaries, labels, stolen_kwh, with_zones, settings })
+        Ok(Self { population, options, background, data, canaries, labels, weights, stolen_kwh, with_zones, settings })
     }
 
     fn column(&self, column: usize) -> Vec<f64> {
@@ -293,8 +341,9 @@ impl<'a> Training<'a> {
 
     fn fit(&self, members: &[usize]) -> Result<Members, ModelError> {
         let labels = (!self.options.without_labels).then_some(self.labels.as_slice());
-        let outcomes = Outcomes { labels, stolen_kwh: self.stolen_kwh.as_deref() };
-        Members::fit(&self.data, &self.canaries, outcomes, members, &self.settings, self.options.seed)
+        let outcomes = Outcomes { labels, weights: &self.weights, stolen_kwh: self.stolen_kwh.as_deref() };
+        let learning = Learning { data: &self.data, canaries: &self.canaries, outcomes, members };
+        Members::fit(learning, &self.settings, self.options.seed, self.options.threads)
     }
 
     /// Fold of each customer: transformers in order of name, dealt out in turn.
@@ -306,67 +355,130 @@ impl<'a> Training<'a> {
         fold
     }
 
-    /// Predictions of each fold by a fit on the others, joined in customer order.
+    /// Predictions of each fold wanted by a fit on the others: the customers with a label, fold by fold, and their scores.
     fn out_of_fold(
         &self,
         folds: usize,
         wanted: impl Fn(usize) -> bool,
-    ) -> Result<(Vec<usize>, MemberScores), ModelError> {
+        done: &mut impl FnMut(Progress),
+    ) -> Result<OutOfFold, ModelError> {
         let fold = self.folds(folds);
-        let mut tested = Vec::new();
-        let mut joined = MemberScores::default();
+        let mut result = OutOfFold::default();
         for part in (0..folds).filter(|p| wanted(*p)) {
-            let (test, train): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|i| fold[*i] == part);
+            let (mut test, train): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|i| fold[*i] == part);
+            test.retain(|&i| self.labels[i].is_some());
             if test.is_empty() || train.is_empty() {
                 return Err(ModelError::Training(format!(
-                    "{folds} folds need at least {folds} transformers, there are {}",
+                    "{folds} folds need customers with a label below at least {folds} transformers, and there are {} transformers",
                     self.population.by_transformer().len()
                 )));
             }
-            let scores = self.fit(&train)?.predict(&self.data, &test);
-            tested.extend(test);
-            joined.trees.extend(scores.trees);
-            joined.machine.extend(scores.machine);
-            joined.taught.extend(scores.taught);
-            joined.network.extend(scores.network);
-            joined.energy_kwh.extend(scores.energy_kwh);
+            result.scores.extend(self.fit(&train)?.predict(&self.data, &test, self.options.threads));
+            result.labels.extend(test.iter().map(|&i| self.labels[i] == Some(true)));
+            result.weights.extend(test.iter().map(|&i| self.weights[i]));
+            result.parts.push(test.len());
+            result.tested.extend(test);
+            done(Progress::Fold(part));
         }
-        Ok((tested, joined))
+        Ok(result)
     }
 
-    fn calibrate_on_part(&self) -> Result<Calibration, ModelError> {
-        let (tested, scores) = self.out_of_fold(CALIBRATION_EVERY, |part| part == 0)?;
-        let labels: Vec<bool> = tested.iter().map(|&i| self.labels[i]).collect();
-        Ok(Calibration::fit(&scores.blended(self.with_zones), &labels))
+    fn calibrate_on_part(&self, done: &mut impl FnMut(Progress)) -> Result<(Mixture, Calibration), ModelError> {
+        let fold = self.folds(CALIBRATION_EVERY);
+        let thieves = (0..fold.len()).filter(|i| fold[*i] == 0 && self.labels[*i] == Some(true)).count();
+        // Where labels are few, one part says too little.
+        let all = thieves < LEAST_POSITIVES;
+        let found = self.out_of_fold(CALIBRATION_EVERY, |part| all || part == 0, done)?;
+        let places: Vec<usize> = (0..found.tested.len()).collect();
+        let mixture = Mixture::fit(&found.scores, &found.labels, &found.weights, &places);
+        let calibration = Calibration::fit(&mixture.blend_all(&found.scores), &found.labels, &found.weights);
+        Ok((mixture, calibration))
     }
 
-    fn cross_validate(&self, folds: usize) -> Result<(Calibration, CrossValidation), ModelError> {
-        let (tested, scores) = self.out_of_fold(folds, |_| true)?;
-        let labels: Vec<bool> = tested.iter().map(|&i| self.labels[i]).collect();
+    fn cross_validate(
+        &self,
+        folds: usize,
+        done: &mut impl FnMut(Progress),
+    ) -> Result<(Mixture, Calibration, CrossValidation), ModelError> {
+        let OutOfFold { tested, parts, labels, weights, scores } = self.out_of_fold(folds, |_| true, done)?;
         let kwh: Option<Vec<f64>> = self.stolen_kwh.as_ref().map(|k| tested.iter().map(|&i| k[i]).collect());
-        let blended = scores.blended(self.with_zones);
-        let calibration = Calibration::fit(&blended, &labels);
+        let places: Vec<usize> = (0..tested.len()).collect();
+        let mut blended = Vec::with_capacity(tested.len());
+        for size in &parts {
+            let part = blended.len()..blended.len() + size;
+            let others: Vec<usize> = places.iter().copied().filter(|p| !part.contains(p)).collect();
+            let mixture = Mixture::fit(&scores, &labels, &weights, &others);
+            blended.extend(part.map(|p| mixture.blend(&scores, p)));
+        }
+        let calibration = Calibration::fit(&blended, &labels, &weights);
         let probabilities: Vec<f64> = blended.iter().map(|s| calibration.probability(*s)).collect();
-        let measure = |scores: &[f64]| Metrics::measure(scores, &labels, kwh.as_deref());
-        let named = [
+        let mut start = 0;
+        let by_fold = parts
+            .iter()
+            .map(|size| {
+                let part = start..start + size;
+                start += size;
+                let kwh = kwh.as_ref().map(|k| &k[part.clone()]);
+                Metrics::measure(&blended[part.clone()], &labels[part], kwh)
+            })
+            .collect();
+        let groups = self.groups(&tested);
+        let bootstrap = Bootstrap::new(&groups, &labels, kwh.as_deref(), DRAWS, self.options.seed);
+        let whole = bootstrap.measure(&blended);
+        let mut members = BTreeMap::new();
+        let mut best: Option<(&str, f64, Intervals)> = None;
+        for (name, member) in [
             ("trees", &scores.trees),
             ("support_vector_machine", &scores.machine),
             ("trees_with_canaries", &scores.taught),
             ("sequence_network", &scores.network),
-        ];
-        let members = named.into_iter().map(|(name, s)| (name.to_owned(), measure(s))).collect();
+        ] {
+            let drawn = bootstrap.measure(member);
+            let metrics = Metrics::measure(member, &labels, kwh.as_deref());
+            if best.as_ref().is_none_or(|(_, ap, _)| metrics.ap > *ap) {
+                best = Some((name, metrics.ap, bootstrap.difference(&whole, &drawn)));
+            }
+            let intervals = bootstrap.intervals(&drawn);
+            members.insert(name.to_owned(), MeasuredMember { metrics, intervals });
+        }
+        let (best_member, _, blend_minus_best_member) =
+            best.ok_or_else(|| ModelError::Training("no member could be measured".to_owned()))?;
         let expected: Vec<f64> =
-            (0..tested.len()).map(|i| expected_kwh(&scores, &self.data, probabilities[i], i, tested[i])).collect();
+            places.iter().map(|&p| expected_kwh(&scores, &self.data, probabilities[p], p, tested[p])).collect();
         let measured = CrossValidation {
             folds,
-            metrics: measure(&blended),
+            metrics: Metrics::measure(&blended, &labels, kwh.as_deref()),
+            intervals: bootstrap.intervals(&whole),
+            by_fold,
             members,
+            best_member: best_member.to_owned(),
+            blend_minus_best_member,
             kwh_at_5_percent_by_expected_kwh: kwh.as_ref().map(|k| energy_share(&expected, k, 0.05)),
-            calibration_error: calibration_error(&probabilities, &labels),
-            blend_minus_trees: Some(paired_bootstrap(&blended, &scores.trees, &labels, DRAWS, self.options.seed)),
+            calibration_error: calibration_error(&probabilities, &labels, &weights),
         };
-        Ok((calibration, measured))
+        Ok((Mixture::fit(&scores, &labels, &weights, &places), calibration, measured))
     }
+
+    /// Number of each customer's transformer.
+    fn groups(&self, customers: &[usize]) -> Vec<usize> {
+        let mut group = vec![0; self.population.customers.len()];
+        for (number, (_, members)) in self.population.by_transformer().into_iter().enumerate() {
+            members.into_iter().for_each(|i| group[i] = number);
+        }
+        customers.iter().map(|&i| group[i]).collect()
+    }
+}
+
+/// Predictions for customers whose transformer the fit had not seen.
+#[derive(Default)]
+struct OutOfFold {
+    /// The customers, fold by fold.
+    tested: Vec<usize>,
+    /// Customers of each fold.
+    parts: Vec<usize>,
+    labels: Vec<bool>,
+    weights: Vec<f64>,
+    scores: MemberScores,
 }
 
 /// FNV-1a over ids, labels and readings: tells whether two models saw the same data; not a signature.
@@ -381,6 +493,8 @@ fn data_hash(population: &Population) -> String {
         feed(customer.id.as_bytes());
         feed(customer.transformer.as_bytes());
         feed(&[customer.label.map_or(2, u8::from)]);
+        // Where nobody noted it, the hash is that of a table without the column.
+        customer.selection.iter().for_each(|s| feed(&[if *s == inspection::Selection::Random { 3 } else { 4 }]));
         customer.kwh.iter().for_each(|v| feed(&v.to_bits().to_le_bytes()));
     }
     for (name, kwh) in &population.zones {

@@ -13,7 +13,7 @@
 //! Not a balance with error bars and not a finding: the columns are features for the models.
 
 use crate::pattern::features::extremes;
-use crate::pattern::statistics::{correlation, differences, mean, median, quantile};
+use crate::pattern::statistics::{block_means, correlation, differences, mean, median, quantile, quantiles};
 
 /// Names of the features in order.
 pub const NAMES: [&str; 30] = [
@@ -173,26 +173,74 @@ enum Shape {
     Ramp,
 }
 
+/// In the order of the arrays by shape.
 const SHAPES: [Shape; 3] = [Shape::Scale, Shape::Missing, Shape::Ramp];
 
-/// Running sums, from the end, of a column's products; index τ = sum over t ≥ τ.
+/// Products of a candidate's column with another from each of its onsets to the end: plain, and weighted with t/T.
 struct Tail {
     scale: Vec<f64>,
-    /// Products with t/T as well, for the ramp.
     ramp: Vec<f64>,
 }
 
-/// Products with `other` from every onset on: plain, and weighted with t/T.
-fn tails(column: &Column, other: &Column) -> Tail {
-    let n = column.fast.len();
-    let mut scale = vec![0.0; n + 1];
-    let mut ramp = vec![0.0; n + 1];
-    for t in (0..n).rev() {
-        let product = column.fast[t] * other.fast[t] + column.slow[t] * other.slow[t];
-        scale[t] = scale[t + 1] + product;
-        ramp[t] = ramp[t + 1] + product * (t as f64 / n as f64);
+/// The days from which thefts are tried.
+#[derive(Clone, Copy)]
+struct Onsets {
+    first: usize,
+    count: usize,
+}
+
+impl Onsets {
+    fn new(first: usize, last: usize) -> Self {
+        let end = (last + 1).saturating_sub(LEAST_LENGTH).max(first + 1);
+        Self { first, count: (end - first).div_ceil(ONSET_STEP) }
     }
-    Tail { scale, ramp }
+
+    fn day(self, index: usize) -> usize {
+        self.first + index * ONSET_STEP
+    }
+
+    /// Sums of `term` from each onset to the end; `term` adds up the days of a range.
+    fn tails<const N: usize>(self, days: usize, term: impl Fn(usize, usize) -> [f64; N]) -> [Vec<f64>; N] {
+        let mut tails = std::array::from_fn(|_| vec![0.0; self.count]);
+        let mut sums = [0.0; N];
+        for index in (0..self.count).rev() {
+            let end = if index + 1 == self.count { days } else { self.day(index + 1) };
+            for ((sum, tail), part) in sums.iter_mut().zip(&mut tails).zip(term(self.day(index), end)) {
+                *sum += part;
+                tail[index] = *sum;
+            }
+        }
+        tails
+    }
+
+    fn products(self, column: &Column, other: &Column) -> Tail {
+        let n = column.fast.len();
+        let [scale, ramp] = self.tails(n, |from, to| {
+            let (mut plain, mut weighted, mut offset) = (0.0, 0.0, 0.0);
+            let fast = column.fast[from..to].iter().zip(&other.fast[from..to]);
+            let slow = column.slow[from..to].iter().zip(&other.slow[from..to]);
+            for ((f, g), (s, r)) in fast.zip(slow) {
+                let product = f * g + s * r;
+                plain += product;
+                weighted += product * offset;
+                offset += 1.0;
+            }
+            [plain, (weighted + from as f64 * plain) / n as f64]
+        });
+        Tail { scale, ramp }
+    }
+
+    fn plain_products(self, column: &Column, other: &Column) -> Vec<f64> {
+        let [tail] = self.tails(column.fast.len(), |from, to| {
+            [dot(&column.fast[from..to], &other.fast[from..to]) + dot(&column.slow[from..to], &other.slow[from..to])]
+        });
+        tail
+    }
+
+    fn ramp_products(self, tail: &Tail, days: usize) -> Vec<f64> {
+        let start = |index: usize| self.day(index) as f64 / days as f64;
+        tail.scale.iter().zip(&tail.ramp).enumerate().map(|(i, (s, r))| r - start(i) * s).collect()
+    }
 }
 
 /// The best onset of one shape: signed z, coefficient, onset.
@@ -211,12 +259,9 @@ struct Candidate {
     missing: Column,
     kwh: Vec<f64>,
     missing_kwh: Vec<f64>,
-    /// Squared lengths from every onset: scale, missing, and ramp.
-    scale_length: Vec<f64>,
-    missing_length: Vec<f64>,
-    ramp_length: Vec<f64>,
-    first: usize,
-    last: usize,
+    /// Squared lengths of the shapes from every onset.
+    lengths: [Vec<f64>; 3],
+    onsets: Onsets,
 }
 
 impl Candidate {
@@ -235,41 +280,28 @@ impl Candidate {
         let scale = Column::new(&values, weights);
         let missing = Column::new(&missing_kwh, weights);
         let n = values.len();
-        let scale_tail = tails(&scale, &scale);
-        let missing_length = tails(&missing, &missing).scale;
-        let mut squares = vec![0.0; n + 1];
-        for t in (0..n).rev() {
-            let u = t as f64 / n as f64;
-            squares[t] = squares[t + 1] + u * u * (scale.fast[t].powi(2) + scale.slow[t].powi(2));
-        }
-        let ramp_length = (0..=n)
-            .map(|t| {
-                let u = t as f64 / n as f64;
-                squares[t] - 2.0 * u * scale_tail.ramp[t] + u * u * scale_tail.scale[t]
+        let onsets = Onsets::new(first, last);
+        let plain = onsets.products(&scale, &scale);
+        let missing_length = onsets.plain_products(&missing, &missing);
+        let [squares] = onsets.tails(n, |from, to| {
+            let square = |t: usize| (t as f64 / n as f64).powi(2) * (scale.fast[t].powi(2) + scale.slow[t].powi(2));
+            [(from..to).map(square).sum()]
+        });
+        let ramp_length = (0..onsets.count)
+            .map(|i| {
+                let u = onsets.day(i) as f64 / n as f64;
+                squares[i] - 2.0 * u * plain.ramp[i] + u * u * plain.scale[i]
             })
             .collect();
-        let (scale_length, kwh) = (scale_tail.scale, values);
-        Self { scale, missing, kwh, missing_kwh, scale_length, missing_length, ramp_length, first, last }
+        let lengths = [plain.scale, missing_length, ramp_length];
+        Self { scale, missing, kwh: values, missing_kwh, lengths, onsets }
     }
 
-    /// Inner products with `other` of one shape from every onset on.
-    fn products(&self, shape: Shape, other: &Column) -> Vec<f64> {
-        match shape {
-            Shape::Scale => tails(&self.scale, other).scale,
-            Shape::Missing => tails(&self.missing, other).scale,
-            Shape::Ramp => {
-                let tail = tails(&self.scale, other);
-                ramp_products(&tail)
-            }
-        }
-    }
-
-    fn lengths(&self, shape: Shape) -> &[f64] {
-        match shape {
-            Shape::Scale => &self.scale_length,
-            Shape::Missing => &self.missing_length,
-            Shape::Ramp => &self.ramp_length,
-        }
+    /// Inner products of the three shapes with `other` from every onset on.
+    fn products(&self, other: &Column) -> [Vec<f64>; 3] {
+        let tail = self.onsets.products(&self.scale, other);
+        let ramp = self.onsets.ramp_products(&tail, other.fast.len());
+        [tail.scale, self.onsets.plain_products(&self.missing, other), ramp]
     }
 
     fn column(&self, shape: Shape, onset: usize) -> Column {
@@ -299,19 +331,10 @@ impl Candidate {
         };
         found.coefficient * sum
     }
-
-    fn onsets(&self) -> impl Iterator<Item = usize> {
-        let end = (self.last + 1).saturating_sub(LEAST_LENGTH).max(self.first + 1);
-        (self.first..end).step_by(ONSET_STEP)
-    }
-}
-
-fn ramp_products(tail: &Tail) -> Vec<f64> {
-    let n = (tail.scale.len() - 1) as f64;
-    tail.scale.iter().zip(&tail.ramp).enumerate().map(|(t, (s, r))| r - t as f64 / n * s).collect()
 }
 
 /// For each customer and shape: products with the residual, and lengths squared, after the picks so far.
+#[derive(Clone)]
 struct State {
     products: [Vec<f64>; 3],
     lengths: [Vec<f64>; 3],
@@ -319,18 +342,12 @@ struct State {
 
 impl State {
     fn new(candidate: &Candidate, residual: &Column) -> Self {
-        Self {
-            products: SHAPES.map(|s| candidate.products(s, residual)),
-            lengths: SHAPES.map(|s| candidate.lengths(s).to_vec()),
-        }
+        Self { products: candidate.products(residual), lengths: candidate.lengths.clone() }
     }
 
     /// Makes everything orthogonal to the unit column `unit`, of which the residual held `amount`.
     fn project(&mut self, candidate: &Candidate, unit: &Column, amount: f64) {
-        let scale = tails(&candidate.scale, unit);
-        let ramp = ramp_products(&scale);
-        let missing = candidate.products(Shape::Missing, unit);
-        for (index, along) in [scale.scale, missing, ramp].iter().enumerate() {
+        for (index, along) in candidate.products(unit).iter().enumerate() {
             for ((p, l), a) in self.products[index].iter_mut().zip(&mut self.lengths[index]).zip(along) {
                 *p -= amount * a;
                 *l -= a * a;
@@ -340,21 +357,25 @@ impl State {
 
     /// Best onset by signed z (`sign` +1 or −1) in units of `noise`.
     fn best(&self, candidate: &Candidate, shape: Shape, sign: f64, noise: f64) -> Match {
-        let index = SHAPES.iter().position(|s| *s == shape).unwrap_or(0);
-        let original = candidate.lengths(shape);
-        let mut best = NO_MATCH;
-        for onset in candidate.onsets() {
-            let length = self.lengths[index][onset];
+        let index = shape as usize;
+        let rows = self.products[index].iter().zip(&self.lengths[index]).zip(&candidate.lengths[index]);
+        // Squares are compared; the root is taken of the best alone.
+        let (mut best, mut at) = (0.0, None);
+        for (onset, ((product, length), original)) in rows.enumerate() {
             // A column almost inside the span of the picks says nothing.
-            if length <= 0.02 * original[onset] || length <= 1e-9 {
+            if sign * product <= 0.0 || *length <= 0.02 * original || *length <= 1e-9 {
                 continue;
             }
-            let z = sign * self.products[index][onset] / length.sqrt() / noise;
-            if z > best.z {
-                best = Match { z, coefficient: self.products[index][onset] / length, onset };
+            let gain = product * product / length;
+            if gain > best {
+                (best, at) = (gain, Some(onset));
             }
         }
-        best
+        at.map_or(NO_MATCH, |i| Match {
+            z: best.sqrt() / noise,
+            coefficient: self.products[index][i] / self.lengths[index][i],
+            onset: candidate.onsets.day(i),
+        })
     }
 }
 
@@ -363,6 +384,8 @@ struct Pick {
     customer: usize,
     shape: Shape,
     onset: usize,
+    /// Unit columns before it.
+    units_before: usize,
 }
 
 /// Features of every customer of a zone, in the zone's order.
@@ -388,21 +411,91 @@ pub fn extract(zone: &Zone<'_>) -> Vec<Vec<f64>> {
     }
     let base = Pursuit::new(&candidates, &residual_kwh, zone.supplied, &weights);
     let pursued = base.run(&candidates);
-    let shared = Shared { zone, candidates: &candidates, residual_kwh: &residual_kwh, weights: &weights };
+    let shared = Shared::new(zone, &candidates, &residual_kwh, &weights);
     describe(&shared, &base, &pursued)
 }
 
+/// What all customers of a zone are compared with.
 struct Shared<'a> {
     zone: &'a Zone<'a>,
     candidates: &'a [Candidate],
     residual_kwh: &'a [f64],
     weights: &'a [f64],
+    /// Missing energy by day, NaN = not known; its running sums, weekly means and their differences.
+    missing: Running,
+    weekly: Vec<f64>,
+    weekly_steps: Vec<f64>,
+    /// Median size of the missing energy's own steps.
+    usual_step: f64,
+    /// Second half minus first half.
+    half_shift: f64,
+    /// Between the 10th and 90th percentile of the weekly means.
+    range: f64,
+}
+
+impl<'a> Shared<'a> {
+    fn new(zone: &'a Zone<'a>, candidates: &'a [Candidate], residual_kwh: &'a [f64], weights: &'a [f64]) -> Self {
+        let missing: Vec<f64> =
+            residual_kwh.iter().zip(weights).map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN }).collect();
+        let days = missing.len();
+        let running = Running::new(missing.iter().copied());
+        let starts = (STEP_DAYS..days.saturating_sub(STEP_DAYS)).step_by(14);
+        let spread: Vec<f64> = starts.map(|t| running.step(t).abs()).collect();
+        let weekly = block_means(&missing, 7, 3);
+        let [low, high] = quantiles(&weekly, [0.1, 0.9]);
+        let half = days / 2;
+        Self {
+            zone,
+            candidates,
+            residual_kwh,
+            weights,
+            weekly_steps: differences(&weekly),
+            weekly,
+            usual_step: median(&spread),
+            half_shift: running.mean(half, days) - running.mean(0, half),
+            range: high - low,
+            missing: running,
+        }
+    }
+}
+
+/// Running sums and counts of the known days of a series.
+struct Running {
+    sums: Vec<(f64, u32)>,
+}
+
+impl Running {
+    fn new(values: impl Iterator<Item = f64>) -> Self {
+        let (mut sum, mut count) = (0.0, 0);
+        let mut sums = vec![(0.0, 0)];
+        sums.extend(values.map(|v| {
+            if !v.is_nan() {
+                sum += v;
+                count += 1;
+            }
+            (sum, count)
+        }));
+        Self { sums }
+    }
+
+    /// Mean of the known days of a range; NaN without any.
+    fn mean(&self, from: usize, to: usize) -> f64 {
+        let count = self.sums[to].1 - self.sums[from].1;
+        if count == 0 { f64::NAN } else { (self.sums[to].0 - self.sums[from].0) / f64::from(count) }
+    }
+
+    /// Mean of the `STEP_DAYS` from `at` on minus that of the days before.
+    fn step(&self, at: usize) -> f64 {
+        let days = self.sums.len() - 1;
+        self.mean(at, (at + STEP_DAYS).min(days)) - self.mean(at.saturating_sub(STEP_DAYS), at)
+    }
 }
 
 /// The pursuit: the residual made orthogonal to the picks, and all customers' states.
 struct Pursuit {
     residual: Column,
-    units: Vec<Column>,
+    /// Unit columns taken, and how much of each the residual held.
+    units: Vec<(Column, f64)>,
     picks: Vec<Pick>,
     states: Vec<State>,
 }
@@ -423,7 +516,7 @@ impl Pursuit {
 
     fn orthogonal(&self, mut column: Column) -> Option<Column> {
         let length = column.dot(&column);
-        for unit in &self.units {
+        for (unit, _) in &self.units {
             let along = column.dot(unit);
             column.subtract(along, unit);
         }
@@ -442,7 +535,7 @@ impl Pursuit {
         for (state, candidate) in self.states.iter_mut().zip(candidates) {
             state.project(candidate, &unit, amount);
         }
-        self.units.push(unit);
+        self.units.push((unit, amount));
     }
 
     fn noise(&self, weights: &[f64]) -> f64 {
@@ -454,11 +547,7 @@ impl Pursuit {
             residual: self.residual.clone(),
             units: self.units.clone(),
             picks: Vec::new(),
-            states: self
-                .states
-                .iter()
-                .map(|s| State { products: s.products.clone(), lengths: s.lengths.clone() })
-                .collect(),
+            states: self.states.clone(),
         };
         for _ in 0..MOST_PICKS {
             let mut best: Option<(usize, Shape, Match)> = None;
@@ -474,29 +563,34 @@ impl Pursuit {
             if found.z * found.z < LEAST_GAIN {
                 break;
             }
+            let units_before = work.units.len();
             work.take(candidates[customer].column(shape, found.onset), candidates);
-            work.picks.push(Pick { customer, shape, onset: found.onset });
+            work.picks.push(Pick { customer, shape, onset: found.onset, units_before });
         }
         work
     }
 
     /// The state of one customer when all picks but its own are taken.
-    fn without(&self, base: &Pursuit, candidates: &[Candidate], customer: usize) -> (State, f64) {
+    fn without(&self, base: &Pursuit, candidates: &[Candidate], customer: usize) -> State {
         let mut work = Pursuit {
             residual: base.residual.clone(),
             units: base.units.clone(),
             picks: Vec::new(),
-            states: vec![State {
-                products: base.states[customer].products.clone(),
-                lengths: base.states[customer].lengths.clone(),
-            }],
+            states: vec![base.states[customer].clone()],
         };
         let own = std::slice::from_ref(&candidates[customer]);
-        for pick in self.picks.iter().filter(|p| p.customer != customer) {
+        // Up to its first own pick nothing changes; from there on the columns are made orthogonal anew.
+        let first = self.picks.iter().position(|p| p.customer == customer).unwrap_or(self.picks.len());
+        let kept = self.picks.get(first).map_or(self.units.len(), |p| p.units_before);
+        for (unit, amount) in &self.units[base.units.len()..kept] {
+            work.residual.subtract(*amount, unit);
+            work.states[0].project(&own[0], unit, *amount);
+            work.units.push((unit.clone(), *amount));
+        }
+        for pick in self.picks[first..].iter().filter(|p| p.customer != customer) {
             work.take(candidates[pick.customer].column(pick.shape, pick.onset), own);
         }
-        let length = work.residual.dot(&work.residual).sqrt();
-        (work.states.remove(0), length)
+        work.states.remove(0)
     }
 }
 
@@ -513,12 +607,13 @@ fn describe(shared: &Shared<'_>, base: &Pursuit, pursued: &Pursuit) -> Vec<Vec<f
     let noise_last = pursued.noise(shared.weights);
     let supply: f64 = zone.supplied.iter().filter(|v| !v.is_nan()).sum();
     let missing_share = shared.residual_kwh.iter().sum::<f64>() / supply;
+    let turned = Turned::new(shared.weights, &pursued.residual.fast);
     let mut rows = Vec::with_capacity(candidates.len());
     let mut best_of = Vec::with_capacity(candidates.len());
     for (index, candidate) in candidates.iter().enumerate() {
         let own_state;
         let state = if pursued.picks.iter().any(|p| p.customer == index) {
-            own_state = pursued.without(base, candidates, index).0;
+            own_state = pursued.without(base, candidates, index);
             &own_state
         } else {
             &pursued.states[index]
@@ -543,9 +638,12 @@ fn describe(shared: &Shared<'_>, base: &Pursuit, pursued: &Pursuit) -> Vec<Vec<f
         let left = pursued.residual.slow.iter().zip(shared.weights).filter(|(_, w)| **w > 0.0);
         let left: f64 = left.map(|(s, w)| s / w / SLOW_WEIGHT.sqrt()).sum::<f64>() / supply;
         row.extend([missing_share, left, pursued.picks.len() as f64]);
-        steps(shared, index, found[strongest].onset, &mut row);
-        reversal(shared, pursued, index, noise_last, &mut row);
-        slow_comparison(shared, index, &mut row);
+        let kwh_by_day = zone.customers[index];
+        let adjusted: Vec<f64> = kwh_by_day.iter().zip(zone.seasonal).map(|(x, r)| x / r).collect();
+        let own_mean = mean(kwh_by_day).max(0.1);
+        steps(shared, &adjusted, own_mean, found[strongest].onset, &mut row);
+        turned.describe(&candidate.kwh, noise_last, &mut row);
+        slow_comparison(shared, &adjusted, own_mean, &mut row);
         row.push(kwh.max(0.0).ln_1p());
         rows.push(row);
     }
@@ -562,77 +660,79 @@ fn describe(shared: &Shared<'_>, base: &Pursuit, pursued: &Pursuit) -> Vec<Vec<f
 const STEP_DAYS: usize = 42;
 
 /// Does the zone's missing energy rise when and by as much as the customer's use falls?
-fn steps(shared: &Shared<'_>, index: usize, best_onset: usize, row: &mut Vec<f64>) {
-    let kwh = shared.zone.customers[index];
-    let adjusted: Vec<f64> = kwh.iter().zip(shared.zone.seasonal).map(|(x, r)| x / r).collect();
-    let missing: Vec<f64> =
-        shared.residual_kwh.iter().zip(shared.weights).map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN }).collect();
-    let step = |values: &[f64], at: usize| {
-        let before = mean(&values[at.saturating_sub(STEP_DAYS)..at]);
-        let after = mean(&values[at..(at + STEP_DAYS).min(values.len())]);
-        after - before
-    };
-    let own_mean = mean(kwh).max(0.1);
+fn steps(shared: &Shared<'_>, adjusted: &[f64], own_mean: f64, best_onset: usize, row: &mut Vec<f64>) {
+    let own = Running::new(adjusted.iter().copied());
+    let days = adjusted.len();
     let (mut deepest, mut at) = (0.0, 0);
-    for t in (STEP_DAYS..kwh.len().saturating_sub(STEP_DAYS)).step_by(7) {
-        let fall = -step(&adjusted, t);
+    for t in (STEP_DAYS..days.saturating_sub(STEP_DAYS)).step_by(7) {
+        let fall = -own.step(t);
         if fall > deepest {
             (deepest, at) = (fall, t);
         }
     }
-    let rise = if at > 0 { step(&missing, at) } else { f64::NAN };
-    let spread: Vec<f64> =
-        (STEP_DAYS..missing.len().saturating_sub(STEP_DAYS)).step_by(14).map(|t| step(&missing, t).abs()).collect();
+    let rise = if at > 0 { shared.missing.step(at) } else { f64::NAN };
     row.push((rise / deepest.max(0.05 * own_mean)).clamp(-5.0, 5.0));
-    row.push(rise / median(&spread).max(0.1));
-    let inside = best_onset >= STEP_DAYS && best_onset + STEP_DAYS <= kwh.len();
-    let at_best = if inside { -step(&adjusted, best_onset) / own_mean } else { f64::NAN };
-    row.push(at_best);
+    row.push(rise / shared.usual_step.max(0.1));
+    let inside = best_onset >= STEP_DAYS && best_onset + STEP_DAYS <= days;
+    row.push(if inside { -own.step(best_onset) / own_mean } else { f64::NAN });
 }
 
-/// Readings turned round within 28-day blocks leave (turned − reported) in the residual, with coefficient one.
-fn reversal(shared: &Shared<'_>, pursued: &Pursuit, index: usize, noise: f64, row: &mut Vec<f64>) {
-    let values = &shared.candidates[index].kwh;
-    let days = values.len();
-    let (mut best_z, mut best_share) = (0.0, 0.0);
-    for offset in 0..REVERSAL {
-        let mut turned = vec![0.0; days];
-        for start in (offset..days.saturating_sub(REVERSAL - 1)).step_by(REVERSAL) {
-            for k in 0..REVERSAL {
-                let t = start + k;
-                turned[t] = (values[start + REVERSAL - 1 - k] - values[t]) * shared.weights[t];
-            }
+/// Readings turned round within 28-day blocks leave (turned − reported) in the residual, with coefficient one. What of
+/// that comparison is the same for all customers of a zone.
+struct Turned {
+    /// Weight² and weight × residual by day.
+    squares: Vec<f64>,
+    residual: Vec<f64>,
+}
+
+impl Turned {
+    fn new(weights: &[f64], residual: &[f64]) -> Self {
+        Self {
+            squares: weights.iter().map(|w| w * w).collect(),
+            residual: weights.iter().zip(residual).map(|(w, r)| w * r).collect(),
         }
+    }
+
+    /// (product with the residual, squared length) of the block that begins at `start`.
+    fn block(&self, kwh: &[f64], start: usize) -> (f64, f64) {
+        let range = start..start + REVERSAL;
+        let (values, squares, residual) = (&kwh[range.clone()], &self.squares[range.clone()], &self.residual[range]);
         let (mut product, mut length) = (0.0, 0.0);
-        let mut t = days;
-        while t > offset {
-            t -= 1;
-            product += turned[t] * pursued.residual.fast[t];
-            length += turned[t] * turned[t];
-            if t % REVERSAL == offset && length > 0.0 && days - t >= 2 * REVERSAL {
-                let z: f64 = product / length.sqrt() / noise;
-                if z > best_z {
-                    (best_z, best_share) = (z, product / length);
+        // The difference at the mirrored day has the opposite sign.
+        for k in 0..REVERSAL / 2 {
+            let mirrored = REVERSAL - 1 - k;
+            let difference = values[mirrored] - values[k];
+            product += difference * (residual[k] - residual[mirrored]);
+            length += difference * difference * (squares[k] + squares[mirrored]);
+        }
+        (product, length)
+    }
+
+    /// Appends the best z over where the blocks may lie and since when they are turned, and its coefficient.
+    fn describe(&self, kwh: &[f64], noise: f64, row: &mut Vec<f64>) {
+        let days = kwh.len();
+        let (mut best, mut best_share) = (0.0, 0.0);
+        for offset in 0..REVERSAL.min(days.saturating_sub(REVERSAL - 1)) {
+            let blocks = (days - offset) / REVERSAL;
+            let (mut product, mut length) = (0.0f64, 0.0);
+            for start in (0..blocks).rev().map(|b| offset + b * REVERSAL) {
+                let (p, l) = self.block(kwh, start);
+                product += p;
+                length += l;
+                if product > 0.0 && length > 0.0 && days - start >= 2 * REVERSAL && product * product > best * length {
+                    (best, best_share) = (product * product / length, product / length);
                 }
             }
         }
+        row.extend([best.sqrt() / noise, best_share]);
     }
-    row.extend([best_z, best_share]);
 }
 
 /// The plain weekly comparisons that carried signal by themselves.
-fn slow_comparison(shared: &Shared<'_>, index: usize, row: &mut Vec<f64>) {
-    let weekly = |values: &[f64]| crate::pattern::statistics::block_means(values, 7, 3);
-    let kwh = shared.zone.customers[index];
-    let adjusted: Vec<f64> = kwh.iter().zip(shared.zone.seasonal).map(|(x, r)| x / r).collect();
-    let missing: Vec<f64> =
-        shared.residual_kwh.iter().zip(shared.weights).map(|(r, w)| if *w > 0.0 { *r } else { f64::NAN }).collect();
-    let (own, zone) = (weekly(&adjusted), weekly(&missing));
-    row.push(correlation(&differences(&own), &differences(&zone), 12));
-    row.push(correlation(&own, &zone, 12));
-    let half = missing.len() / 2;
-    let own_mean = mean(kwh).max(0.1);
-    row.push((mean(&missing[half..]) - mean(&missing[..half])) / own_mean);
-    let (low, high) = (quantile(&zone, 0.1), quantile(&zone, 0.9));
-    row.push((high - low) / own_mean);
+fn slow_comparison(shared: &Shared<'_>, adjusted: &[f64], own_mean: f64, row: &mut Vec<f64>) {
+    let own = block_means(adjusted, 7, 3);
+    row.push(correlation(&differences(&own), &shared.weekly_steps, 12));
+    row.push(correlation(&own, &shared.weekly, 12));
+    row.push(shared.half_shift / own_mean);
+    row.push(shared.range / own_mean);
 }

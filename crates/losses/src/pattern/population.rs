@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::pattern::statistics;
+use crate::pattern::inspection::Selection;
+use crate::pattern::{assemble, statistics};
 use crate::tables::{Table, TableError};
 
 /// Fewest days with which a series says anything about patterns.
@@ -18,6 +19,8 @@ pub struct Customer {
     pub transformer: String,
     /// Outcome of an inspection where known: true = theft found.
     pub label: Option<bool>,
+    /// Why the customer was inspected, where known.
+    pub selection: Option<Selection>,
     /// Energy stolen over the record in kWh, where known.
     pub stolen_kwh: Option<f64>,
     /// Daily consumption in kWh, index 0 = first day; NaN = not metered.
@@ -38,7 +41,7 @@ pub struct Population {
 }
 
 impl Population {
-    /// Reads customers (columns `id`, `transformer`, `kwh`; `label` and `stolen_kwh` where present), zones (`transformer`,
+    /// Reads customers (columns `id`, `transformer`, `kwh`; `label`, `selection` and `stolen_kwh` where present), zones (`transformer`,
     /// `kwh`), weather (`temperatureMax`, `temperatureMin` or `temperature_c`) and details of known thefts (`id`, `stolen_kwh`).
     pub fn read(
         customers: &Path,
@@ -75,23 +78,35 @@ impl Population {
 
     /// The seasonal curve: for each day the median over customers of consumption divided by the customer's own mean.
     /// `members` picks the customers it is learnt from. Days without data are 1.
-    pub fn seasonal_curve(&self, members: &[usize]) -> Vec<f64> {
-        let means: Vec<f64> = members.iter().map(|&i| statistics::mean(&self.customers[i].kwh)).collect();
-        let mut ratios = Vec::with_capacity(members.len());
-        (0..self.days)
-            .map(|day| {
-                ratios.clear();
-                for (&i, &m) in members.iter().zip(&means) {
-                    let value = self.customers[i].kwh[day] / m;
-                    if value.is_finite() {
-                        ratios.push(value);
+    pub fn seasonal_curve(&self, members: &[usize], threads: usize) -> Vec<f64> {
+        let means = assemble::in_parallel(members, threads, |&i| statistics::mean(&self.customers[i].kwh));
+        let starts: Vec<usize> = (0..self.days).step_by(DAYS_AT_ONCE).collect();
+        let parts = assemble::in_parallel(&starts, threads, |&start| {
+            let days = DAYS_AT_ONCE.min(self.days - start);
+            let mut ratios = vec![Vec::with_capacity(members.len()); days];
+            for (&i, &m) in members.iter().zip(&means) {
+                for (ratios, kwh) in ratios.iter_mut().zip(&self.customers[i].kwh[start..start + days]) {
+                    if (kwh / m).is_finite() {
+                        ratios.push(kwh / m);
                     }
                 }
-                let middle = ratios.len() / 2;
-                if ratios.is_empty() { 1.0 } else { ratios.select_nth_unstable_by(middle, f64::total_cmp).1.max(0.05) }
-            })
-            .collect()
+            }
+            ratios.into_iter().map(middle).collect::<Vec<f64>>()
+        });
+        parts.concat()
     }
+}
+
+/// Days whose readings lie in one line of the cache.
+const DAYS_AT_ONCE: usize = 8;
+
+/// Upper median, at least 0.05; 1 without values.
+fn middle(mut ratios: Vec<f64>) -> f64 {
+    if ratios.is_empty() {
+        return 1.0;
+    }
+    let half = ratios.len() / 2;
+    ratios.select_nth_unstable_by(half, f64::total_cmp).1.max(0.05)
 }
 
 fn read_customers(table: &Table) -> Result<Population, TableError> {
@@ -99,6 +114,7 @@ fn read_customers(table: &Table) -> Result<Population, TableError> {
     let transformers = table.texts("transformer")?;
     let series = table.real_lists("kwh")?;
     let labels = if table.has("label") { Some(table.integers("label")?) } else { None };
+    let selections = if table.has("selection") { Some(table.texts("selection")?) } else { None };
     let stolen = if table.has("stolen_kwh") { Some(table.reals("stolen_kwh")?) } else { None };
     let days = series.iter().map(Vec::len).max().unwrap_or(0);
     if days < LEAST_DAYS {
@@ -123,8 +139,14 @@ fn read_customers(table: &Table) -> Result<Population, TableError> {
             }
         }
         let label = labels.and_then(|l| l[row]).map(|l| l != 0);
+        let selection = match selections.as_ref().map(|s| s[row].as_str()) {
+            None | Some("") => None,
+            Some(word) => Some(Selection::of_word(word).ok_or_else(|| {
+                table.content_error(format!("customer {id} has selection {word:?}; known are random and targeted"))
+            })?),
+        };
         let stolen_kwh = stolen.as_ref().map(|s| s[row]).filter(|s| s.is_finite());
-        customers.push(Customer { id, transformer, label, stolen_kwh, kwh });
+        customers.push(Customer { id, transformer, label, selection, stolen_kwh, kwh });
     }
     Ok(Population { customers, zones: BTreeMap::new(), temperature_c: Vec::new(), days })
 }

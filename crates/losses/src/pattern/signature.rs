@@ -7,7 +7,7 @@
 
 use crate::pattern::features::{Background, Prepared, changes, extremes, weekday_ratios};
 use crate::pattern::statistics::{
-    autocorrelation, block_means, correlation, correlation_of, deviation, mean, quantile_sorted, sorted_known,
+    autocorrelation, block_means, correlation, correlation_of, deviation, mean, quantile, quantiles, sorted_known,
 };
 
 /// Names of the features in order.
@@ -83,8 +83,7 @@ struct Part {
 
 fn describe(series: &Prepared, background: &Background, from: usize, to: usize) -> Part {
     let ratio = &series.ratio[from..to];
-    let sorted = sorted_known(ratio);
-    let known = sorted.len();
+    let known = ratio.iter().filter(|v| !v.is_nan()).count();
     if known < LEAST_DAYS {
         let nan = f64::NAN;
         return Part {
@@ -105,12 +104,12 @@ fn describe(series: &Prepared, background: &Background, from: usize, to: usize) 
     let reaction = correlation_of(kwh_steps.zip(background.seasonal_steps[from.min(last)..last].iter().copied()), 20);
     let flat_limit = 0.01 * level;
     Part {
-        quantiles: [0.1, 0.5, 0.9].map(|p| quantile_sorted(&sorted, p)),
+        quantiles: quantiles(ratio, [0.1, 0.5, 0.9]),
         memory: autocorrelation(ratio, 1),
         week_memory: autocorrelation(ratio, 7),
         noise: deviation(&steps) / level,
         reaction,
-        low_share: sorted.partition_point(|v| *v < 0.15) as f64 / known as f64,
+        low_share: ratio.iter().filter(|v| **v < 0.15).count() as f64 / known as f64,
         flat: steps.iter().filter(|v| v.abs() < flat_limit).count() as f64 / known as f64,
         weekday: weekday_ratios(ratio),
     }
@@ -228,8 +227,7 @@ fn reversal(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
 
 /// Days far below the usual level come from absence or from bypassing; bypassing has sharp edges and even floors.
 fn deep_days(series: &Prepared, out: &mut Vec<f64>) {
-    let sorted = sorted_known(&series.ratio);
-    let usual = quantile_sorted(&sorted, 0.75);
+    let usual = quantile(&series.ratio, 0.75);
     let limit = 0.4 * usual;
     let (mut deep, mut total, mut runs, mut was_deep) = (Vec::new(), 0usize, 0usize, false);
     let mut edges = Vec::new();

@@ -3,12 +3,13 @@
 //! Rows are customers, columns features, NaN = missing (each split sends missing values where they fit best).
 
 use forust_ml::data::Matrix;
-use forust_ml::gradientbooster::{ContributionsMethod, GradientBooster, MissingNodeTreatment};
+use forust_ml::gradientbooster::{GradientBooster, MissingNodeTreatment};
 use forust_ml::objective::ObjectiveType;
 use forust_ml::sampler::SampleMethod;
 use serde::{Deserialize, Serialize};
 
 use crate::pattern::ModelError;
+use crate::pattern::ensemble::{Ensemble, Node};
 
 /// A table of numbers by rows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -102,18 +103,45 @@ impl Default for Settings {
 }
 
 /// A trained ensemble.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Trees {
-    boosters: Vec<GradientBooster>,
+    ensembles: Vec<Ensemble>,
     columns: usize,
 }
 
+/// Trees as read, before they are believed.
+#[derive(Deserialize)]
+struct Stored {
+    ensembles: Vec<Ensemble>,
+    columns: usize,
+}
+
+impl TryFrom<Stored> for Trees {
+    type Error = String;
+
+    fn try_from(stored: Stored) -> Result<Self, String> {
+        if stored.ensembles.is_empty() || stored.ensembles.iter().any(|e| e.columns_needed() > stored.columns) {
+            return Err("there are no trees, or they ask for columns that do not exist".to_owned());
+        }
+        Ok(Self { ensembles: stored.ensembles, columns: stored.columns })
+    }
+}
+
 impl Trees {
-    /// Trains on `rows` and `target` (0 or 1 for log-odds).
-    pub fn fit(rows: &Rows, target: &[f64], kind: Target, settings: &Settings, seed: u64) -> Result<Self, ModelError> {
+    /// Trains on `rows` and `target` (0 or 1 for log-odds), each row counting as often as its weight says, on the calling
+    /// thread alone, so that the result does not depend on the number of processors.
+    pub fn fit(
+        rows: &Rows,
+        target: &[f64],
+        weights: &[f64],
+        kind: Target,
+        settings: &Settings,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
         let by_column = rows.by_column();
         let matrix = Matrix::new(&by_column, rows.count(), rows.columns);
-        let boosters = (0..settings.seeds.max(1) as u64)
+        let ensembles = (0..settings.seeds.max(1) as u64)
             .map(|member| {
                 let mut booster = GradientBooster::default()
                     .set_objective_type(match kind {
@@ -130,50 +158,61 @@ impl Trees {
                     .set_subsample(settings.rows)
                     .set_colsample_bytree(settings.columns)
                     .set_initialize_base_score(true)
-                    .set_parallel(true)
+                    .set_parallel(false)
                     .set_seed(seed.wrapping_mul(1_000).wrapping_add(member));
                 booster.missing_node_treatment = MissingNodeTreatment::AssignToParent;
-                booster.fit_unweighted(&matrix, target, None).map_err(|e| {
+                booster.fit(&matrix, target, weights, None).map_err(|e| {
                     ModelError::Training(format!("the gradient boosting trainer refused the data: {e}"))
                 })?;
-                Ok(booster)
+                Ok(ensemble(&booster))
             })
             .collect::<Result<_, ModelError>>()?;
-        Ok(Self { boosters, columns: rows.columns })
+        Ok(Self { ensembles, columns: rows.columns })
     }
 
     /// Raw predictions (log-odds or the number), averaged over the seeds.
     pub fn predict(&self, rows: &Rows) -> Vec<f64> {
-        if rows.count() == 0 {
-            return Vec::new();
-        }
-        let by_column = rows.by_column();
-        let matrix = Matrix::new(&by_column, rows.count(), rows.columns);
         let mut sums = vec![0.0; rows.count()];
-        for booster in &self.boosters {
-            for (sum, value) in sums.iter_mut().zip(booster.predict(&matrix, true)) {
-                *sum += value;
-            }
+        for ensemble in &self.ensembles {
+            ensemble.add_to(&rows.values, rows.columns, &mut sums);
         }
-        let members = self.boosters.len() as f64;
+        let members = self.ensembles.len() as f64;
         sums.iter().map(|s| s / members).collect()
     }
 
-    /// What each column adds to the first ensemble's raw prediction of a row (Saabas: averages of the nodes passed); one
-    /// row of `columns` numbers for each row.
-    pub fn contributions(&self, rows: &Rows) -> Vec<Vec<f64>> {
-        let Some(booster) = self.boosters.first() else { return Vec::new() };
-        if rows.count() == 0 {
-            return Vec::new();
-        }
-        let by_column = rows.by_column();
-        let matrix = Matrix::new(&by_column, rows.count(), rows.columns);
-        let flat = booster.predict_contributions(&matrix, ContributionsMethod::Average, true);
-        flat.chunks_exact(rows.columns + 1).map(|row| row[..rows.columns].to_vec()).collect()
+    /// What each column adds to the first ensemble's raw prediction of a row (Saabas: averages of the nodes passed).
+    pub fn contributions(&self, row: &[f64]) -> Vec<f64> {
+        self.ensembles.first().map(|e| e.contributions(row)).unwrap_or_default()
     }
 
     /// Columns a row must have.
     pub fn columns(&self) -> usize {
         self.columns
     }
+}
+
+/// The trainer's trees in the form for prediction. The trainer keeps values and thresholds in the same order of nodes:
+/// the root first, children behind their parent.
+fn ensemble(booster: &GradientBooster) -> Ensemble {
+    let mut ensemble = Ensemble::new(booster.base_score);
+    for tree in &booster.trees {
+        let averages = tree.distribute_leaf_weights();
+        let node = |(at, average): (usize, f64)| {
+            let node = &tree.nodes[at];
+            if node.is_leaf {
+                let own = at as u32;
+                return Node { split: 0.0, average, column: 0, left: own, right: own, missing: own };
+            }
+            Node {
+                split: node.split_value,
+                average,
+                column: node.split_feature as u32,
+                left: node.left_child as u32,
+                right: node.right_child as u32,
+                missing: node.missing_node as u32,
+            }
+        };
+        ensemble.push(averages.into_iter().enumerate().map(node));
+    }
+    ensemble
 }
