@@ -7,8 +7,7 @@
 
 extern crate alloc;
 
-pub mod service;
-
+pub mod bench;
 pub mod calibration;
 pub mod display;
 pub mod gaps;
@@ -19,6 +18,7 @@ pub mod partitions;
 pub mod provisioning;
 pub mod record;
 pub mod rollback;
+pub mod service;
 pub mod start;
 pub mod update;
 

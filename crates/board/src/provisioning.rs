@@ -1,6 +1,6 @@
 //! What a board must be told before it is a meter, and the lines over the serial port that tell it.
 //!
-//! `set NAME VALUE`, `show`, `save`, `lock`, and what [`crate::service`] carries out: `calibrate`, `image`, `part`, `install`,
+//! `set NAME VALUE`, `show`, `save`, `lock`, and what [`crate::service`] carries out: `bench`, `calibrate`, `image`, `part`, `install`,
 //! `format`; one answer line each, `ok …` or `error …`. Secrets are never shown again. A locked board takes only `show` until its
 //! jumper is closed. Not for the field: there, settings come from the server, signed.
 
@@ -61,6 +61,8 @@ pub enum Effect {
     None,
     /// Write the provision to flash and start again.
     Save,
+    /// A step of a calibration at the bench.
+    Bench(String),
     /// These bytes of a calibration record have come; `true`: they are its first.
     Calibrate(bool, Vec<u8>),
     /// The header of an image has come.
@@ -185,6 +187,7 @@ impl Provision {
                 self.locked |= word == "lock";
                 (String::from("ok starting again"), Effect::Save)
             }
+            "bench" => (String::new(), Effect::Bench(rest.into())),
             "calibrate" => bytes(rest, |bytes| Effect::Calibrate(true, bytes)),
             "calibrate+" => bytes(rest, |bytes| Effect::Calibrate(false, bytes)),
             "image" => bytes(rest, Effect::Image),
@@ -194,7 +197,7 @@ impl Provision {
             },
             "install" => (String::new(), Effect::Install),
             "format" => (String::new(), Effect::Format),
-            _ => error("say: set NAME VALUE, show, save, lock, calibrate, image, part, install or format"),
+            _ => error("say: set NAME VALUE, show, save, lock, bench, calibrate, image, part, install or format"),
         }
     }
 }

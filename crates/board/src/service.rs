@@ -8,9 +8,13 @@ use core::fmt;
 
 use ed25519_dalek::VerifyingKey;
 use embedded_storage::nor_flash::NorFlash;
-use metrology::{calibration::RECORD_BYTES, config::Config};
+use metrology::{
+    calibration::{RECORD_BYTES, Reading, Record},
+    config::{Config, FrontEnd},
+};
 
 use crate::{
+    bench::{Bench, Progress},
     calibration,
     image::{Board, HEADER_BYTES},
     partitions::{self, CALIBRATION, LOG, PROVISION, SLOT_BYTES},
@@ -43,6 +47,8 @@ pub enum After {
     Stay,
     /// Starts the chip again.
     Restart,
+    /// Measures with this front end from now on and counts as not calibrated, until the next start.
+    Measure(FrontEnd),
 }
 
 /// The serial port's other end.
@@ -53,6 +59,7 @@ pub struct Service<F> {
     provision: Provision,
     record: Vec<u8>,
     update: Option<Update>,
+    bench: Option<Bench>,
 }
 
 impl<F: NorFlash> Service<F>
@@ -61,16 +68,17 @@ where
 {
     /// For a board that was told `provision`.
     pub fn new(flash: F, running: Running, provision: Provision) -> Self {
-        Self { flash, running, provision, record: Vec::new(), update: None }
+        Self { flash, running, provision, record: Vec::new(), update: None, bench: None }
     }
 
-    /// Takes a line and gives the answer. `jumper`: the calibration jumper is closed.
-    pub fn line(&mut self, line: &str, jumper: bool) -> (String, After) {
+    /// Takes a line and gives the answer. `jumper`: the calibration jumper is closed; `reading`: the newest window.
+    pub fn line(&mut self, line: &str, jumper: bool, reading: Option<&Reading>) -> (String, After) {
         let (answer, effect) = self.provision.line(line, jumper);
         let restarts = matches!(effect, Effect::Save | Effect::Install | Effect::Format);
         let result = match effect {
             Effect::None => return (answer, After::Stay),
             Effect::Save => self.save().map(|()| answer),
+            Effect::Bench(words) => return self.bench(&words, reading),
             Effect::Calibrate(is_first, bytes) => return self.calibrate(is_first, &bytes),
             Effect::Image(header) => self.image(&header),
             Effect::Part(at, bytes) => self.part(at, &bytes),
@@ -86,6 +94,24 @@ where
     fn save(&mut self) -> Result<(), String> {
         let bytes = minicbor::to_vec(&self.provision).map_err(|_| String::from("out of memory"))?;
         record::save(&mut self.flash, PROVISION, &bytes).map_err(|why| format!("{why}"))
+    }
+
+    fn bench(&mut self, words: &str, reading: Option<&Reading>) -> (String, After) {
+        let progress = match (words, &mut self.bench) {
+            ("start", bench) => {
+                let last = record::load(&mut self.flash, CALIBRATION).ok().flatten();
+                let last = last.and_then(|bytes| Record::from_bytes(bytes.as_slice().try_into().ok()?).ok());
+                let (begun, progress) = Bench::begin(&self.running.front_end, last.as_ref());
+                *bench = Some(begun);
+                Ok(progress)
+            }
+            (_, Some(bench)) => bench.say(words, reading),
+            (_, None) => Err("no calibration has been begun: bench start".into()),
+        };
+        match progress {
+            Ok(Progress { answer, measure_with }) => (answer, measure_with.map_or(After::Stay, After::Measure)),
+            Err(why) => (format!("error {why}"), After::Stay),
+        }
     }
 
     fn calibrate(&mut self, is_first: bool, bytes: &[u8]) -> (String, After) {
@@ -194,19 +220,19 @@ mod tests {
         let signed = Header::of(program, 6, 2, 1).expect("short").signed_bytes();
         let header = [&signed[..], &maker.sign(&signed).to_bytes()].concat();
         let line = format!("image {}", digits(&header));
-        assert_eq!(service.line(&line, false).0, format!("ok {} bytes to come", program.len()));
+        assert_eq!(service.line(&line, false, None).0, format!("ok {} bytes to come", program.len()));
         for (part, bytes) in program.chunks(120).enumerate() {
-            let (answer, _) = service.line(&format!("part {} {}", part * 120, digits(bytes)), false);
+            let (answer, _) = service.line(&format!("part {} {}", part * 120, digits(bytes)), false, None);
             assert!(answer.starts_with("ok"), "{answer}");
         }
-        service.line("install", false)
+        service.line("install", false, None)
     }
 
     #[test]
     fn an_image_over_the_line_is_tried_at_the_next_start() {
         let (mut service, maker, _) = service();
         let program: Vec<u8> = (0..20_001_u32).map(|n| n.to_le_bytes()[1]).collect();
-        assert_eq!(service.line("install", false).0, "error no image has been begun");
+        assert_eq!(service.line("install", false, None).0, "error no image has been begun");
         let (answer, after) = feed(&mut service, &maker, &program);
         assert_eq!((answer.as_str(), after), ("ok version 2 is tried now", After::Restart));
         assert_eq!(otadata::selected(&mut service.flash), Ok(Slot::B));
@@ -215,7 +241,7 @@ mod tests {
         let state = service.state().expect("power");
         assert_eq!(state.trial.map(|trial| trial.version), Some(2));
         // while it is on trial no other one is taken
-        let (answer, _) = service.line(&format!("image {}", "00".repeat(HEADER_BYTES)), false);
+        let (answer, _) = service.line(&format!("image {}", "00".repeat(HEADER_BYTES)), false, None);
         assert!(answer.contains("not proved itself"), "{answer}");
     }
 
@@ -226,13 +252,13 @@ mod tests {
         let program = [5; 300];
         let signed = Header::of(&program, 6, 2, 1).expect("short").signed_bytes();
         let stranger = SigningKey::from_bytes(&[9; 32]).sign(&signed).to_bytes();
-        let (answer, _) = service.line(&format!("image {}", digits(&[&signed[..], &stranger].concat())), false);
+        let (answer, _) = service.line(&format!("image {}", digits(&[&signed[..], &stranger].concat())), false, None);
         assert!(answer.starts_with("error the image is not signed"), "{answer}");
         assert!(service.flash.bytes == before);
         let good = [&signed[..], &maker.sign(&signed).to_bytes()].concat();
-        service.line(&format!("image {}", digits(&good)), false);
-        service.line(&format!("part 0 {}", digits(&[6; 100])), false);
-        let (answer, after) = service.line("install", false);
+        service.line(&format!("image {}", digits(&good)), false, None);
+        service.line(&format!("part 0 {}", digits(&[6; 100])), false, None);
+        let (answer, after) = service.line("install", false, None);
         assert_eq!((answer.as_str(), after), ("error 200 bytes of the program are missing", After::Stay));
         assert_eq!(otadata::selected(&mut service.flash), Ok(Slot::A));
     }
@@ -241,18 +267,42 @@ mod tests {
     fn a_calibration_comes_in_two_lines_and_is_checked() {
         let (mut service, maker, bench) = service();
         let good = signed_record(&bench, nominal().front_end);
-        assert_eq!(service.line(&format!("calibrate {}", digits(&good[..68])), false).0, "ok 68 of 136 bytes");
-        let (answer, after) = service.line(&format!("calibrate+ {}", digits(&good[68..])), false);
+        assert_eq!(service.line(&format!("calibrate {}", digits(&good[..68])), false, None).0, "ok 68 of 136 bytes");
+        let (answer, after) = service.line(&format!("calibrate+ {}", digits(&good[68..])), false, None);
         assert_eq!((answer.as_str(), after), ("ok calibration 1; starting again", After::Restart));
         assert_eq!(record::load(&mut service.flash, CALIBRATION), Ok(Some(good.to_vec())));
         let bad = signed_record(&maker, nominal().front_end);
-        service.line(&format!("calibrate {}", digits(&bad[..100])), false);
-        let (answer, after) = service.line(&format!("calibrate+ {}", digits(&bad[100..])), false);
+        service.line(&format!("calibrate {}", digits(&bad[..100])), false, None);
+        let (answer, after) = service.line(&format!("calibrate+ {}", digits(&bad[100..])), false, None);
         assert!(answer.starts_with("error the calibration record is not signed") && after == After::Stay, "{answer}");
         assert_eq!(record::load(&mut service.flash, CALIBRATION), Ok(Some(good.to_vec())), "the good one stays");
-        service.line(&format!("calibrate {}", digits(&bad[..100])), false);
-        let (answer, _) = service.line(&format!("calibrate+ {}", digits(&bad[..100])), false);
+        service.line(&format!("calibrate {}", digits(&bad[..100])), false, None);
+        let (answer, _) = service.line(&format!("calibrate+ {}", digits(&bad[..100])), false, None);
         assert!(answer.contains("136 bytes"), "{answer}");
+    }
+
+    #[test]
+    fn the_bench_is_asked_for_and_measures_with_what_it_finds() {
+        let (mut service, ..) = service();
+        let (answer, _) = service.line("bench zero", false, None);
+        assert_eq!(answer, "error no calibration has been begun: bench start");
+        let (answer, after) = service.line("bench start", false, None);
+        let front_end = FrontEnd { phase_noise_ua: 0, neutral_noise_ua: 0, ..nominal().front_end };
+        assert!(answer.starts_with("ok calibration 1 begins"), "{answer}");
+        assert_eq!(after, After::Measure(front_end));
+        let quiet = Reading {
+            vrms_uv: 230_000_000,
+            irms_ua: 21_000,
+            neutral_ua: 19_000,
+            p_uw: 0,
+            p1_uw: 0,
+            q1_uvar: 0,
+            no_load: true,
+            front_end,
+        };
+        let (answer, after) = service.line("bench zero", false, Some(&quiet));
+        assert_eq!(answer, "ok phase 0.021 A, neutral 0.019 A measured; then say: bench voltage VOLTS");
+        assert_eq!(after, After::Measure(FrontEnd { phase_noise_ua: 21_000, neutral_noise_ua: 19_000, ..front_end }));
     }
 
     #[test]
@@ -260,12 +310,14 @@ mod tests {
         let (mut service, ..) = service();
         service.provision.locked = true;
         let before = service.flash.bytes.clone();
-        for line in ["calibrate 00", "image 00", "part 0 00", "install", "format", "save", "lock", "set port 1"] {
-            assert_eq!(service.line(line, false), ("error locked: close the jumper first".into(), After::Stay));
+        for line in
+            ["calibrate 00", "image 00", "part 0 00", "install", "format", "save", "lock", "set port 1", "bench start"]
+        {
+            assert_eq!(service.line(line, false, None), ("error locked: close the jumper first".into(), After::Stay));
         }
         assert!(service.flash.bytes == before);
         service.flash.bytes[LOG.start as usize] = 0;
-        assert_eq!(service.line("format", true).1, After::Restart);
+        assert_eq!(service.line("format", true, None).1, After::Restart);
         assert!(service.flash.bytes[LOG.start as usize..].iter().all(|byte| *byte == 0xff));
     }
 
@@ -274,7 +326,7 @@ mod tests {
         fn no_line_panics_or_switches(lines in prop::collection::vec("(calibrate|calibrate\\+|image|part [0-9]{1,6}|install|set port) [0-9a-f]{0,240}", 0..8)) {
             let (mut service, ..) = service();
             for line in &lines {
-                service.line(line, true);
+                service.line(line, true, None);
             }
             prop_assert_eq!(otadata::selected(&mut service.flash), Ok(Slot::A));
         }

@@ -82,6 +82,12 @@ where
         self.obey(due, uptime);
     }
 
+    /// As [`Meter::uncalibrate`].
+    pub fn uncalibrate(&mut self, uptime: Uptime) {
+        let due = Due::of(self.meter.uncalibrate());
+        self.obey(due, uptime);
+    }
+
     /// As [`Meter::next_to_send`]; nothing while something is not saved.
     pub fn next_to_send(&mut self) -> Option<Outgoing<'_>> {
         if self.is_unsaved { None } else { self.meter.next_to_send() }

@@ -159,6 +159,15 @@ impl Meter {
         self.due.take()
     }
 
+    /// The calibration is being changed: what is measured from now on says that it is not calibrated, until the next start.
+    pub fn uncalibrate(&mut self) -> impl Iterator<Item = Action> + '_ {
+        if self.config.calibration != Calibration::Missing {
+            self.config.calibration = Calibration::Missing;
+            self.raise(EventKind::CalibrationMissing);
+        }
+        self.due.take()
+    }
+
     /// Takes a frame from the server and gives what is to be done.
     pub fn receive(&mut self, down: &Down) -> impl Iterator<Item = Action> + '_ {
         match down {

@@ -54,6 +54,18 @@ fn a_meter_without_calibration_says_so_in_every_record_on_its_display_and_at_eve
 }
 
 #[test]
+fn what_is_measured_while_a_calibration_is_made_says_so_until_the_next_start() {
+    let mut first = meter(None, Calibration::Record(1));
+    first.step(Uptime(900_000), &Inputs::default()).for_each(drop);
+    first.uncalibrate().for_each(drop);
+    first.uncalibrate().for_each(drop);
+    first.step(Uptime(1_800_000), &Inputs::default()).for_each(drop);
+    let flagged: Vec<bool> = records(&first).iter().map(|r| r.flags.contains(RecordFlags::UNCALIBRATED)).collect();
+    assert_eq!(flagged, [false, true]);
+    assert_eq!(events(&first, EventKind::CalibrationMissing), 1);
+}
+
+#[test]
 fn a_new_calibration_is_an_event_once() {
     let mut first = meter(None, Calibration::Record(1));
     first.step(Uptime(1_000), &Inputs::default()).for_each(drop);

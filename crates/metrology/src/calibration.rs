@@ -1,6 +1,7 @@
 //! Calibration: its order, what each step computes, and the record that keeps the result.
 //!
 //! The order is fixed, because each step rests on the ones before: zero, voltage gain, current gain, phase, verification.
+//! Each step must be measured with what the steps before have found ([`Calibrator::apply`]); a reading of another front end is refused.
 //! The record is protected by a CRC-32 and holds a count, the signer, the date and room for a signature over the bytes
 //! before it. Making and checking the signature belongs to the crate that holds keys.
 
@@ -33,6 +34,45 @@ pub enum StepError {
     Implausible,
     /// No measurement, or no load where one is needed.
     NothingMeasured,
+    /// The reading was taken with another front end than the steps before have found.
+    Stale,
+}
+
+/// What a step looks at: quantities of one window, and what they were measured with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Voltage, microvolts rms.
+    pub vrms_uv: u32,
+    /// Phase current, microamperes rms.
+    pub irms_ua: u32,
+    /// Neutral current, microamperes rms.
+    pub neutral_ua: u32,
+    /// Active power, microwatts.
+    pub p_uw: i64,
+    /// Active power of the fundamental, microwatts.
+    pub p1_uw: i64,
+    /// Reactive power of the fundamental, microvar.
+    pub q1_uvar: i64,
+    /// Below the start current.
+    pub no_load: bool,
+    /// The front end that the core was told.
+    pub front_end: FrontEnd,
+}
+
+impl Reading {
+    /// The quantities of `window`, measured with `front_end`.
+    pub fn of(window: &WindowReport, front_end: &FrontEnd) -> Self {
+        Self {
+            vrms_uv: window.vrms_uv,
+            irms_ua: window.irms_ua,
+            neutral_ua: window.neutral_ua,
+            p_uw: window.p_uw,
+            p1_uw: window.p1_uw,
+            q1_uvar: window.q1_uvar,
+            no_load: window.no_load,
+            front_end: *front_end,
+        }
+    }
 }
 
 impl fmt::Display for StepError {
@@ -43,6 +83,9 @@ impl fmt::Display for StepError {
                 f.write_str("more than 20 % (or 10 degrees) off the reference: check wiring and range")
             }
             Self::NothingMeasured => f.write_str("nothing measured: apply the reference and wait for a window"),
+            Self::Stale => {
+                f.write_str("not measured yet with what the step before has found: wait a second and say it again")
+            }
         }
     }
 }
@@ -67,10 +110,20 @@ fn corrected(gain: u64, measured: u32, reference: u32) -> Result<u64, StepError>
     Ok((u128::from(gain) * u128::from(reference) / u128::from(measured)) as u64)
 }
 
+/// `noise · new / old`, what a channel's noise is after its gain was changed.
+fn scaled(noise: u32, new: u64, old: u64) -> u32 {
+    u32::try_from(u128::from(noise) * u128::from(new) / u128::from(old.max(1))).unwrap_or(u32::MAX)
+}
+
 impl Calibrator {
-    /// Starts from a front end's design values.
+    /// Starts from a front end's design values, with noise correction off: the first step finds the noise.
     pub fn new(design: FrontEnd) -> Self {
-        Self { front_end: design, next: Step::Zero }
+        Self { front_end: FrontEnd { phase_noise_ua: 0, neutral_noise_ua: 0, ..design }, next: Step::Zero }
+    }
+
+    /// The front end as far as it has been found; the next step must be measured with it.
+    pub fn front_end(&self) -> &FrontEnd {
+        &self.front_end
     }
 
     /// Configuration with what has been found so far; measure the next step with it.
@@ -83,45 +136,51 @@ impl Calibrator {
         self.next
     }
 
-    fn expect(&self, step: Step) -> Result<(), StepError> {
-        if self.next == step { Ok(()) } else { Err(StepError::OutOfOrder(self.next)) }
+    fn expect(&self, step: Step, reading: &Reading) -> Result<(), StepError> {
+        if self.next != step {
+            return Err(StepError::OutOfOrder(self.next));
+        }
+        if reading.front_end == self.front_end { Ok(()) } else { Err(StepError::Stale) }
     }
 
     /// Zero: a window without current and with noise correction off gives the noise of the current channels.
-    pub fn zero(&mut self, window: &WindowReport) -> Result<(), StepError> {
-        self.expect(Step::Zero)?;
-        self.front_end.phase_noise_ua = window.irms_ua;
-        self.front_end.neutral_noise_ua = window.neutral_ua;
+    pub fn zero(&mut self, reading: &Reading) -> Result<(), StepError> {
+        self.expect(Step::Zero, reading)?;
+        self.front_end.phase_noise_ua = reading.irms_ua;
+        self.front_end.neutral_noise_ua = reading.neutral_ua;
         self.next = Step::VoltageGain;
         Ok(())
     }
 
     /// Voltage gain against a reference in microvolts.
-    pub fn voltage_gain(&mut self, window: &WindowReport, reference_uv: u32) -> Result<(), StepError> {
-        self.expect(Step::VoltageGain)?;
-        self.front_end.volt_pv_per_count = corrected(self.front_end.volt_pv_per_count, window.vrms_uv, reference_uv)?;
+    pub fn voltage_gain(&mut self, reading: &Reading, reference_uv: u32) -> Result<(), StepError> {
+        self.expect(Step::VoltageGain, reading)?;
+        self.front_end.volt_pv_per_count = corrected(self.front_end.volt_pv_per_count, reading.vrms_uv, reference_uv)?;
         self.next = Step::CurrentGain;
         Ok(())
     }
 
-    /// Gain of both current channels against a reference in microamperes.
-    pub fn current_gain(&mut self, window: &WindowReport, reference_ua: u32) -> Result<(), StepError> {
-        self.expect(Step::CurrentGain)?;
-        let phase = corrected(self.front_end.phase_pa_per_count, window.irms_ua, reference_ua)?;
-        self.front_end.neutral_pa_per_count =
-            corrected(self.front_end.neutral_pa_per_count, window.neutral_ua, reference_ua)?;
+    /// Gain of both current channels against a reference in microamperes. The noise found before is the same in counts.
+    pub fn current_gain(&mut self, reading: &Reading, reference_ua: u32) -> Result<(), StepError> {
+        self.expect(Step::CurrentGain, reading)?;
+        let found = self.front_end;
+        let phase = corrected(found.phase_pa_per_count, reading.irms_ua, reference_ua)?;
+        let neutral = corrected(found.neutral_pa_per_count, reading.neutral_ua, reference_ua)?;
+        self.front_end.phase_noise_ua = scaled(found.phase_noise_ua, phase, found.phase_pa_per_count);
+        self.front_end.neutral_noise_ua = scaled(found.neutral_noise_ua, neutral, found.neutral_pa_per_count);
         self.front_end.phase_pa_per_count = phase;
+        self.front_end.neutral_pa_per_count = neutral;
         self.next = Step::Phase;
         Ok(())
     }
 
     /// Phase against a reference angle in microdegrees (60,000,000 for power factor 0.5 inductive).
-    pub fn phase(&mut self, window: &WindowReport, reference_udeg: i32) -> Result<(), StepError> {
-        self.expect(Step::Phase)?;
-        if window.no_load {
+    pub fn phase(&mut self, reading: &Reading, reference_udeg: i32) -> Result<(), StepError> {
+        self.expect(Step::Phase, reading)?;
+        if reading.no_load {
             return Err(StepError::NothingMeasured);
         }
-        let angle = libm::atan2(window.q1_uvar as f64, window.p1_uw as f64) * 180.0 / core::f64::consts::PI;
+        let angle = libm::atan2(reading.q1_uvar as f64, reading.p1_uw as f64) * 180.0 / core::f64::consts::PI;
         let error_udeg = libm::round(angle * 1e6) as i64 - i64::from(reference_udeg);
         if error_udeg.abs() > 10_000_000 {
             return Err(StepError::Implausible);
@@ -133,18 +192,20 @@ impl Calibrator {
 
     /// Verification: error of the active power against a reference, parts per million of the reference. May be
     /// repeated at as many points as wanted.
-    pub fn verify(&self, window: &WindowReport, reference_uw: i64) -> Result<i64, StepError> {
-        self.expect(Step::Verify)?;
+    pub fn verify(&self, reading: &Reading, reference_uw: i64) -> Result<i64, StepError> {
+        self.expect(Step::Verify, reading)?;
         if reference_uw == 0 {
             return Err(StepError::NothingMeasured);
         }
-        let error = i128::from(window.p_uw - reference_uw) * 1_000_000 / i128::from(reference_uw.abs());
+        let error = i128::from(reading.p_uw - reference_uw) * 1_000_000 / i128::from(reference_uw.abs());
         Ok(error as i64)
     }
 
     /// The record once all steps are done.
     pub fn finish(&self, count: u32, date_unix_s: u32, signer: [u8; 8]) -> Result<Record, StepError> {
-        self.expect(Step::Verify)?;
+        if self.next != Step::Verify {
+            return Err(StepError::OutOfOrder(self.next));
+        }
         Ok(Record { front_end: self.front_end, count, date_unix_s, signer, signature: [0; 64] })
     }
 }
@@ -297,7 +358,7 @@ mod tests {
     use crate::sums::Sample;
 
     /// The true front end: 3 % and 4 % gain errors, 2.2 degrees of lead, noise; the core is told `told`.
-    fn measure(told: Config, amperes: f64, degrees: f64) -> WindowReport {
+    fn measure(told: Config, amperes: f64, degrees: f64) -> Reading {
         let wave = |rms: f64, degrees: f64, noise: f64| Wave {
             dc: 0.0,
             lines: vec![Line { hertz: 50.0, rms, degrees }],
@@ -320,7 +381,7 @@ mod tests {
                 last = core.close_window(&mut spectrum);
             }
         }
-        last.unwrap_or_else(|| panic!("no window"))
+        Reading::of(&last.unwrap_or_else(|| panic!("no window")), &told.front_end)
     }
 
     #[test]
@@ -331,9 +392,12 @@ mod tests {
         let quiet = measure(calibrator.apply(design), 0.0, 0.0);
         assert_eq!(calibrator.voltage_gain(&quiet, 230_000_000), Err(StepError::OutOfOrder(Step::Zero)));
         calibrator.zero(&quiet).unwrap_or_else(|e| panic!("{e}"));
+        let early = calibrator.clone().voltage_gain(&quiet, 230_000_000);
+        assert_eq!(early, Err(StepError::Stale), "measured before the noise was known");
         let unity = measure(calibrator.apply(design), 10.0, 0.0);
         assert_eq!(calibrator.clone().voltage_gain(&unity, 400_000_000), Err(StepError::Implausible));
         calibrator.voltage_gain(&unity, 230_000_000).unwrap_or_else(|e| panic!("{e}"));
+        let unity = measure(calibrator.apply(design), 10.0, 0.0);
         calibrator.current_gain(&unity, 10_000_000).unwrap_or_else(|e| panic!("{e}"));
         let lagging = measure(calibrator.apply(design), 10.0, -60.0);
         let before = (lagging.p_uw - 1_150_000_000) * 100 / 1_150_000_000;

@@ -9,6 +9,8 @@ use board::{
 use embedded_io_async::{Read, Write};
 use esp_hal::{Async, gpio::Input, usb::usb_serial_jtag::UsbSerialJtag};
 
+use crate::measure;
+
 use crate::flash::Chip;
 
 #[embassy_executor::task]
@@ -28,13 +30,18 @@ pub async fn run(mut port: UsbSerialJtag<'static, Async>, mut service: Service<C
             if line.is_empty() {
                 continue;
             }
-            let (answer, after) = service.line(&String::from_utf8_lossy(&line), jumper.is_low());
+            let reading = measure::NEWEST.lock(|newest| newest.get());
+            let (answer, after) = service.line(&String::from_utf8_lossy(&line), jumper.is_low(), reading.as_ref());
             line.clear();
             let _ = port.write_all(answer.as_bytes()).await;
             let _ = port.write_all(b"\r\n").await;
-            if after == After::Restart {
-                let _ = port.flush().await;
-                esp_hal::system::software_reset();
+            match after {
+                After::Stay => {}
+                After::Measure(front_end) => measure::FOUND.signal(front_end),
+                After::Restart => {
+                    let _ = port.flush().await;
+                    esp_hal::system::software_reset();
+                }
             }
         }
     }

@@ -1,16 +1,26 @@
 //! Samples become windows, windows the meter's steps; a program that does this and reaches the server is confirmed.
 
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
+use core::{cell::Cell, sync::atomic::Ordering};
 
 use board::{
+    bench::Bench,
     rollback::{SelfTest, Slot},
     start,
 };
-use embassy_sync::{blocking_mutex::raw::CriticalSectionRawMutex, channel::Channel};
+use embassy_sync::{
+    blocking_mutex::{Mutex, raw::CriticalSectionRawMutex},
+    channel::Channel,
+    signal::Signal,
+};
 use meter::measured::inputs_of;
 use metering::Down;
-use metrology::{config::Config, engine::Core, fft::Spectrum};
+use metrology::{
+    calibration::Reading,
+    config::{Config, FrontEnd},
+    engine::Core,
+    fft::Spectrum,
+};
 
 use crate::{
     VERSION,
@@ -23,6 +33,11 @@ use crate::{
 
 /// Frames from the server, for the task that owns the relay.
 pub static ORDERS: Channel<CriticalSectionRawMutex, Down, 4> = Channel::new();
+
+/// What the newest window measured, for the calibration at the bench.
+pub static NEWEST: Mutex<CriticalSectionRawMutex, Cell<Option<Reading>>> = Mutex::new(Cell::new(None));
+/// What the bench has found: measure with it from now on.
+pub static FOUND: Signal<CriticalSectionRawMutex, FrontEnd> = Signal::new();
 
 #[embassy_executor::task]
 pub async fn run(meter: &'static SharedMeter, config: Config, mut switches: Switches, mut chip: Chip, slot: Slot) {
@@ -42,11 +57,20 @@ pub async fn run(meter: &'static SharedMeter, config: Config, mut switches: Swit
             let pulse = meter.lock().await.receive(uptime(), &down);
             switches.pulse(pulse).await;
         }
+        if let Some(found) = FOUND.try_take() {
+            match Core::<RING>::new(Bench::config(&config, found)) {
+                Ok(fresh) => *core = fresh,
+                Err(why) => esp_println::println!("metrology: {why}"),
+            }
+            NEWEST.lock(|newest| newest.set(None));
+            meter.lock().await.uncalibrate(uptime());
+        }
         core.lose(taken.missing);
         if !core.push(&[taken.sample]).half_cycle.is_some_and(|half| half.window_ready) {
             continue;
         }
         let Some(window) = core.close_window(&mut spectrum) else { continue };
+        NEWEST.lock(|newest| newest.set(Some(Reading::of(&window, &core.config().front_end))));
         let inputs = inputs_of(&window, switches.inputs());
         let pulse = {
             // step and save under one lock: no other task sees what is not saved
