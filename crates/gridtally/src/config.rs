@@ -124,6 +124,42 @@ pub struct PipelineConfig {
     pub read_back_seconds: u32,
     /// Seconds after which an acknowledged disconnect that could not be read back has failed.
     pub verify_within_seconds: u32,
+    /// Reading all meters of an alarmed zone at the same second.
+    pub snapshots: SnapshotConfig,
+}
+
+/// When energy is missing in a zone, all its meters are read at the same second, three times.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// Whether to do it.
+    pub enabled: bool,
+    /// Seconds from the asking to the second that is asked for: controls must have arrived by then.
+    pub lead_seconds: NonZeroU32,
+    /// Seconds between two of the three.
+    pub apart_seconds: NonZeroU32,
+    /// Seconds for which answers are waited for; they may come late when a link is bad.
+    pub answers_seconds: u32,
+    /// Most zones that are read so at the same time; others wait.
+    pub zones_at_once: NonZeroU32,
+    /// Hours from the begin of a zone's reading to its next one, at least, should it be alarmed again.
+    pub zone_pause_hours: u32,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        const fn some(value: u32) -> NonZeroU32 {
+            NonZeroU32::MIN.saturating_add(value - 1)
+        }
+        Self {
+            enabled: true,
+            lead_seconds: some(120),
+            apart_seconds: some(1_800),
+            answers_seconds: 600,
+            zones_at_once: some(4),
+            zone_pause_hours: 24,
+        }
+    }
 }
 
 impl Default for PipelineConfig {
@@ -133,6 +169,7 @@ impl Default for PipelineConfig {
             false_alarms_per_zone_month: 0.01,
             read_back_seconds: 5,
             verify_within_seconds: 600,
+            snapshots: SnapshotConfig::default(),
         }
     }
 }

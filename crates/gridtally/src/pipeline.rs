@@ -5,8 +5,9 @@
 //! | ingest | `ingest.rs` | validate, deduplicate, append durably, then acknowledge |
 //! | balance | `balance.rs` | zone × slot ▶ energy balance |
 //! | investigate | `investigate.rs` | balances, events, history ▶ evidence ▶ case; written policy ▶ control |
+//! | snapshots | `snapshots.rs` | missing energy ▶ all meters of the zone at one second, three times (`round.rs` decides, `instants.rs` reads) |
 //! | canary | `canary.rs` | each night, known thefts in copies of real zones ▶ live detection rate |
-//! | command | `command.rs` | approved control ▶ meter ▶ verified by reading back (`flight.rs`, `verify.rs` decide) |
+//! | command | `command.rs` | approved control ▶ meter ▶ verified by reading back (`flight.rs`, `verify.rs` decide; `dispatch.rs` sends) |
 //!
 //! Ingest runs by itself. The others run one after the other in `Pipeline::tick`, at a time that is an argument; what a slot
 //! decided is one transaction (ADR 1).
@@ -15,12 +16,16 @@ pub mod alarm_log;
 pub mod balance;
 pub mod canary;
 pub mod command;
+pub mod dispatch;
 pub mod doubts;
 pub mod flight;
 pub mod history;
 pub mod ingest;
+pub mod instants;
 pub mod investigate;
 pub mod recompute;
+pub mod round;
+pub mod snapshots;
 pub mod tamper;
 pub mod verify;
 
@@ -36,7 +41,10 @@ use tokio::{
 };
 use web::{Advance, PipelineStatus};
 
-use self::{balance::Balancer, command::Commander, flight::Timing, investigate::Investigator};
+use self::{
+    balance::Balancer, command::Commander, dispatch::Dispatch, flight::Timing, investigate::Investigator,
+    snapshots::Snapshots,
+};
 use crate::{clock::Clock, config::PipelineConfig};
 
 /// Length of a slot.
@@ -78,6 +86,7 @@ pub struct Pipeline {
     balancer: Balancer,
     investigator: Investigator,
     commander: Commander,
+    snapshots: Snapshots,
     flights_written: Vec<u8>,
 }
 
@@ -101,12 +110,15 @@ impl Pipeline {
         let flights_written = state.blobs.get(FLIGHTS).cloned().unwrap_or_default();
         let flights =
             if flights_written.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&flights_written)? };
-        let commander =
-            Commander::new(parts.store.clone(), parts.headend.clone(), parts.key, timing, patience, flights);
+        let dispatch = Dispatch::new(parts.store.clone(), parts.headend.clone(), parts.key);
+        let commander = Commander::new(parts.store.clone(), dispatch.clone(), timing, patience, flights);
+        let settings = parts.settings.snapshots.clone();
+        let snapshots = Snapshots::resume(parts.store.clone(), dispatch, settings, simulated, &state.blobs)?;
         Ok(Self {
             balancer: Balancer::resume(&state.blobs, parts.settings.false_alarms_per_zone_month)?,
             investigator: Investigator::resume(parts.store.clone(), &state.blobs).await?,
             commander,
+            snapshots,
             store: parts.store,
             headend: parts.headend,
             clock: parts.clock,
@@ -194,9 +206,10 @@ impl Pipeline {
             through = end;
         }
         self.tampering(now).await?;
-        let wake_at = self.commander.round(&mut self.changes, &self.topology, now).await?;
+        let commander = self.commander.round(&mut self.changes, &self.topology, now).await?;
         self.keep_flights().await?;
-        Ok(wake_at)
+        let snapshots = self.snapshots.round(&self.topology, through, now).await?;
+        Ok(commander.into_iter().chain(snapshots).min())
     }
 
     /// A slot is due at its end (simulated: everything of it has been acknowledged by then) or after the grace for late meters.
@@ -207,9 +220,11 @@ impl Pipeline {
 
     async fn slot(&mut self, end: Timestamp) -> Result<(), StoreError> {
         let results = self.balancer.slot(&self.store, &self.topology, end).await?;
-        let decided = self.investigator.slot(&self.topology, &results, end).await?;
+        let decided = self.investigator.slot(&self.topology, &results, &self.snapshots, end).await?;
+        self.snapshots.follow(&self.investigator.missing(), end);
         let mut blobs = self.balancer.documents()?;
         blobs.extend(decided.documents);
+        blobs.extend(self.snapshots.changed()?);
         let alarmed = self.balancer.raised();
         blobs.extend(canary::night(&self.store, &self.topology, &alarmed, self.balancer.alarms(), end).await?);
         self.store
@@ -222,7 +237,7 @@ impl Pipeline {
                 controls: decided.controls,
                 bases: decided.bases,
                 findings: decided.findings,
-                control_changes: Vec::new(),
+                ..SlotCommit::default()
             })
             .await?;
         self.investigator.committed().await?;

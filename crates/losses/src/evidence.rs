@@ -63,6 +63,12 @@ pub enum EvidenceKind {
     TechnicalLoss,
     /// The fall in use is shared by the neighbours.
     SharedChange,
+    /// All meters were read at the same second, several times: what was missing in the zone then.
+    MissingAtInstants,
+    /// At those seconds this meter's current times voltage was, or was not, much more than it counts.
+    CurrentUncounted,
+    /// The voltages of those seconds lie as if the missing power were drawn here, or elsewhere.
+    VoltageAtInstants,
 }
 
 impl EvidenceKind {
@@ -85,6 +91,9 @@ impl EvidenceKind {
             Self::Ambiguous => "others explain it as well",
             Self::TechnicalLoss => "loss of the network",
             Self::SharedChange => "neighbours changed as well",
+            Self::MissingAtInstants => "all meters read at one second",
+            Self::CurrentUncounted => "current against count at one second",
+            Self::VoltageAtInstants => "voltages of one second",
         }
     }
 }

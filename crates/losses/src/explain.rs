@@ -4,8 +4,10 @@
 //! its meter reported tampering) and against (vacancy, generation, missing readings, a recent change of meter or mapping, a change the
 //! neighbours share). A member is *named* only when one of the gates of [`ExplainConfig`] is passed and no other explains it as well;
 //! otherwise the answer is [`Localisation::NotLocalised`]: the case names the zone. It is a reason to look, not an accusation.
-//! Not here: localisation with voltages and a network model, and patterns in consumption alone.
+//! Readings of all meters at the same seconds ([`ZoneInstants`]), where there are any, add what current and voltage say.
+//! Not here: localisation with weeks of voltages and a network model, and patterns in consumption alone.
 
+mod instants;
 mod linear;
 mod prepared;
 mod reasons;
@@ -21,6 +23,7 @@ use crate::{
     case::CaseKind,
     evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
 };
+pub use instants::{InstantMember, ZoneInstants};
 use prepared::{Prepared, prepare};
 
 /// The readings of one member over the slots of a [`ZoneHistory`].
@@ -155,6 +158,15 @@ impl Explanation {
             Localisation::Observer { .. } | Localisation::NotLocalised { .. } => None,
         }
     }
+}
+
+/// Explains an alarm with the default thresholds, and takes in what the meters said when all were read at the same seconds.
+pub fn explain_at_instants(history: &ZoneHistory, read: Option<&ZoneInstants>) -> Explanation {
+    let mut explanation = explain(history);
+    if let Some(read) = read.filter(|_| history.kind == AlarmKind::Missing) {
+        instants::take_in(&mut explanation, history, read);
+    }
+    explanation
 }
 
 /// Explains an alarm with the default thresholds.

@@ -42,6 +42,8 @@ pub enum Group {
     Load,
     /// What the meter's sensors reported.
     Tamper,
+    /// How the voltages of the zone lie.
+    Voltage,
     /// What was seen after a disconnection.
     ReadBack,
     /// What was seen when the load ended.
@@ -58,12 +60,17 @@ impl Group {
     /// The group of a kind.
     pub const fn of(kind: EvidenceKind) -> Self {
         match kind {
-            EvidenceKind::ZoneImbalance | EvidenceKind::TechnicalLoss | EvidenceKind::ObserverDisagrees => Self::Zone,
+            EvidenceKind::ZoneImbalance
+            | EvidenceKind::TechnicalLoss
+            | EvidenceKind::ObserverDisagrees
+            | EvidenceKind::MissingAtInstants => Self::Zone,
             EvidenceKind::ProportionalLoss
             | EvidenceKind::NightLoss
             | EvidenceKind::MissingLoad
             | EvidenceKind::ChangeAtOnset => Self::Load,
-            EvidenceKind::Tamper(_) => Self::Tamper,
+            // The same sensors as those that report a bypass.
+            EvidenceKind::Tamper(_) | EvidenceKind::CurrentUncounted => Self::Tamper,
+            EvidenceKind::VoltageAtInstants => Self::Voltage,
             EvidenceKind::SupplyStillPresent => Self::ReadBack,
             EvidenceKind::EndedWithLoad => Self::Ended,
             EvidenceKind::Vacancy | EvidenceKind::Generation | EvidenceKind::SharedChange => Self::Habit,

@@ -6,7 +6,7 @@ use grid::flow::{FlowSolver, Scenarios};
 use grid::model::Model;
 use grid::{Complex64, Tolerance};
 use losses::localise::feeder::cut_at;
-use losses::localise::snapshot::{Snapshot, SnapshotReading, SnapshotSetting, localise_snapshots};
+use losses::localise::snapshot::{Snapshot, SnapshotReading, SnapshotSetting, localise_snapshots, right_counters};
 use losses::localise::trial::MeterClass;
 use losses::pattern::canary::Dice;
 
@@ -69,12 +69,14 @@ fn instants(house: usize, tap_w: [f64; 3], calibrated: bool, seed: u64) -> Vec<S
                         watts: (used[h] * (1.0 + 0.003 * dice.normal())).round(),
                         voltage_pu: true_pu * (1.0 + offsets[h] + 0.001 * dice.normal()),
                         amperes: Some(used[h] / (230.0 * true_pu)),
+                        vars: 0.0,
                         offset_pu: calibrated.then_some(offsets[h]),
                     }
                 })
                 .collect();
             let total = used.iter().sum::<f64>() + tap + losses;
-            Snapshot { delivered_w: total * (1.0 + 0.002 * dice.normal()), observer_pu: 1.01, readings }
+            let delivered_w = total * (1.0 + 0.002 * dice.normal());
+            Snapshot { delivered_w, unheard_sd_w: 0.0, observer_pu: 1.01, readings }
         })
         .collect()
 }
@@ -124,6 +126,34 @@ fn a_meter_that_counts_less_than_its_current_is_told_without_a_network() {
     assert_eq!(verdict.count_wrongly.len(), 1);
     assert_eq!(verdict.count_wrongly[0].usage_point, 5);
     assert!(!verdict.localised && verdict.suspects.is_empty());
+    let uncounted_w = verdict.count_wrongly[0].watts;
+    assert!((uncounted_w - 750.0).abs() < 1.0, "{uncounted_w} of 5 A × 230 V − 400 W");
+}
+
+#[test]
+fn a_motor_that_idles_is_no_theft() {
+    let mut snapshots = instants(3, [0.0; 3], false, 1);
+    for snapshot in &mut snapshots {
+        let reading = &mut snapshot.readings[4];
+        *reading = SnapshotReading { watts: 400.0, vars: 1_078.0, amperes: Some(5.0), voltage_pu: 1.0, ..*reading };
+    }
+    let verdict = localise_snapshots(None, &setting(), &snapshots).expect("verdict");
+    assert!(verdict.count_wrongly.is_empty(), "{verdict:?}");
+    assert!(right_counters(&setting(), &snapshots).contains(&5));
+}
+
+#[test]
+fn meters_that_did_not_answer_widen_what_may_be_missing() {
+    let mut snapshots = instants(0, [0.0; 3], false, 3);
+    for snapshot in &mut snapshots {
+        snapshot.delivered_w += 2_000.0;
+    }
+    assert!(localise_snapshots(None, &setting(), &snapshots).expect("verdict").alarm);
+    for snapshot in &mut snapshots {
+        snapshot.unheard_sd_w = 1_500.0;
+    }
+    let verdict = localise_snapshots(None, &setting(), &snapshots).expect("verdict");
+    assert!(!verdict.alarm && verdict.missing_sd_w.iter().all(|sd| *sd > 1_500.0), "{verdict:?}");
 }
 
 #[test]

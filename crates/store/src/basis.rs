@@ -42,6 +42,9 @@ pub struct CaseBasis {
     pub withheld: Vec<MeterId>,
     /// Intervals (their index in `balances`) that were not there or not trusted then, by meter.
     pub missing: BTreeMap<MeterId, Vec<u32>>,
+    /// The seconds at which all meters were read, where that was done.
+    #[serde(default)]
+    pub instants: Vec<BasisInstant>,
     /// Version of the program.
     pub program: String,
     /// The balances of the zone, ascending.
@@ -50,6 +53,15 @@ pub struct CaseBasis {
     /// Those of the zone above it, where there is one.
     #[serde(skip)]
     pub parent: Vec<EnergyBalance>,
+}
+
+/// A second at which all meters of a zone were read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BasisInstant {
+    /// When.
+    pub at: Timestamp,
+    /// Meters without a usable answer then.
+    pub unheard: Vec<MeterId>,
 }
 
 /// A basis to be kept with a case.

@@ -41,7 +41,7 @@ mod write;
 pub use attachment::{ATTACHMENT_BYTES_MAX, AttachedFile, Attachment, NewAttachment};
 pub use audit::AuditRow;
 pub use baseline::{Baseline, SuspectReadings};
-pub use basis::{CaseBasis, NewBasis};
+pub use basis::{BasisInstant, CaseBasis, NewBasis};
 pub use case::{CaseChange, CaseFilter, CaseStep};
 pub use change::Change;
 pub use control::{
@@ -54,7 +54,7 @@ pub use finding::{FindingDecision, FindingFilter, FindingState, StoredFinding};
 pub use master::{Enrolment, MeterRow};
 pub use network::NetworkVersion;
 pub use people::{NewUser, OneTime, Role, Token, User};
-pub use pipeline::{Committed, PipelineState, SlotCommit};
+pub use pipeline::{AuditNote, Committed, PipelineState, SlotCommit};
 pub use reading::{Accepted, Counts, Incoming, Latest, Quarantined, StoredQuality, StoredRecord};
 pub use topology::{
     ImportReport, Installation, PhaseConnection, RejectedRow, Topology, TopologyUsagePoint, TopologyZone, ZoneKind,

@@ -7,7 +7,7 @@ use metering::{Timestamp, ZoneId};
 use sqlx::{Row, SqliteConnection};
 
 use crate::{
-    balance,
+    audit, balance,
     basis::{self, NewBasis},
     case::{self, CaseChange},
     change::Change,
@@ -48,8 +48,21 @@ pub struct SlotCommit {
     pub findings: Vec<losses::findings::Finding>,
     /// What evidence of cases was computed from.
     pub bases: Vec<NewBasis>,
+    /// Rows of the audit trail for what has no record of its own.
+    pub notes: Vec<AuditNote>,
     /// Steps of controls. An illegal one fails the whole commit: it is a defect of the caller.
     pub control_changes: Vec<ControlChange>,
+}
+
+/// A row of the audit trail, by the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditNote {
+    /// What was done, e.g. `snapshot.ask`.
+    pub action: &'static str,
+    /// To what, e.g. `zone:T-1`.
+    pub subject: String,
+    /// Particulars.
+    pub detail: String,
 }
 
 /// The ids given.
@@ -129,6 +142,10 @@ impl Store {
             if control::change(&mut tx, change).await? {
                 announced.push(Change::Control { id: change.id });
             }
+        }
+        for AuditNote { action, subject, detail } in commit.notes {
+            let entry = audit::Entry { by: "pipeline", action, subject, detail };
+            audit::record(&mut tx, commit.decided_at.unwrap_or(at), entry).await?;
         }
         balance::write(&mut tx, &commit.balances).await?;
         for (key, value) in &commit.blobs {

@@ -86,6 +86,9 @@ pub struct DemoArguments {
     /// Print one JSON object at the end; everything else goes to standard error
     #[arg(long)]
     json: bool,
+    /// Settings of the server (docs/gridtally.toml); when a port is busy a free one is taken
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Keep the data in this directory instead of a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -141,8 +144,8 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
     let temporary = tempfile::tempdir()?;
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().join("data"));
-    let server =
-        Server::start(ServerOptions { data, config: Config::default(), simulated_clock: true, any_port: true }).await?;
+    let config = Config::load(arguments.config.as_deref())?;
+    let server = Server::start(ServerOptions { data, config, simulated_clock: true, any_port: true }).await?;
     let say = narrate::Narrator::new(arguments.json);
     let token = prepare(&server.store).await?;
     say.line(&format!("console  http://{}/sign-in?token={}", server.http, token.sign_in));

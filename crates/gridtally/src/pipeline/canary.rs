@@ -206,7 +206,8 @@ fn detect(copy: &Copied, feeder: &Feeder) -> Vec<Alarm> {
             members: members(copy, feeder, slot),
             parent: Vec::new(),
         };
-        let named = explained(&history, &[]).0.named_usage_point().map(|point| Target::UsagePoint(point.to_string()));
+        let named =
+            explained(&history, None, &[]).0.named_usage_point().map(|point| Target::UsagePoint(point.to_string()));
         if let Some(target) = named.filter(|target| alarms.iter().all(|alarm| alarm.target != *target)) {
             alarms.push(Alarm { slot, target });
         }

@@ -2,18 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
-use ed25519_dalek::SigningKey;
-use headend::{Headend, PresenceState};
 use losses::{
     case::CaseAction,
     evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
 };
 use metering::{
-    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, Down, MeterId, Timestamp, ZoneId,
+    Approval, Approver, ControlKind, ControlState, MeterId, Timestamp, ZoneId,
     frame::{Now, Reply},
 };
 use store::{
@@ -21,7 +18,10 @@ use store::{
 };
 use tokio::{sync::broadcast, time::Instant};
 
-use super::flight::{Asked, Flight, Readers, Step, Timing, snapshot_id};
+use super::{
+    dispatch::Dispatch,
+    flight::{Asked, Flight, Readers, Step, Timing, snapshot_id},
+};
 
 /// A read-back request lives this long.
 const SNAPSHOT_EXPIRES_SECONDS: i64 = 900;
@@ -31,8 +31,7 @@ const STEPS_MAX: usize = 10_000;
 /// The command stage.
 pub struct Commander {
     store: Store,
-    headend: Arc<Headend>,
-    key: SigningKey,
+    dispatch: Dispatch,
     timing: Timing,
     /// How long a round waits, by the machine's clock, for answers to what it sent; zero with a real clock.
     patience: Duration,
@@ -44,13 +43,12 @@ impl Commander {
     /// A stage that goes on from stored flights.
     pub fn new(
         store: Store,
-        headend: Arc<Headend>,
-        key: SigningKey,
+        dispatch: Dispatch,
         timing: Timing,
         patience: Duration,
         flights: BTreeMap<u64, Flight>,
     ) -> Self {
-        Self { store, headend, key, timing, patience, flights, awaited: BTreeSet::new() }
+        Self { store, dispatch, timing, patience, flights, awaited: BTreeSet::new() }
     }
 
     /// What a restart needs.
@@ -125,7 +123,7 @@ impl Commander {
         topology: &Topology,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let reachable = self.headend.presence(control.meter) == PresenceState::Listening;
+        let reachable = self.dispatch.is_listening(control.meter);
         if cuts_supply(&control.kind) && self.store.setting::<bool>("abort_switch").await?.unwrap_or(false) {
             match control.state {
                 ControlState::Requested | ControlState::Approved => {
@@ -204,7 +202,7 @@ impl Commander {
         }
         let targets = [(Some(readers.meter), false), (readers.observer.map(|(meter, _)| meter), true)];
         for (meter, is_observer) in targets {
-            let Some(meter) = meter.filter(|meter| self.headend.presence(*meter) == PresenceState::Listening) else {
+            let Some(meter) = meter.filter(|meter| self.dispatch.is_listening(*meter)) else {
                 continue;
             };
             let id = snapshot_id(control.id, asked, is_observer);
@@ -216,7 +214,7 @@ impl Commander {
                 at: now,
                 reason: format!("control {}", control.id),
             };
-            if self.deliver(meter, id, kind, expires, approval).await? {
+            if self.dispatch.deliver(meter, id, kind, expires, approval).await? {
                 self.awaited.insert(id);
             }
         }
@@ -233,31 +231,14 @@ impl Commander {
         if let Some(flight) = self.flights.get_mut(&control.id) {
             flight.sent_at = Some(now);
         }
-        if self.deliver(control.meter, control.id, control.kind, control.expires, approved.approval().clone()).await? {
+        if self
+            .dispatch
+            .deliver(control.meter, control.id, control.kind, control.expires, approved.approval().clone())
+            .await?
+        {
             self.awaited.insert(control.id);
         }
         Ok(())
-    }
-
-    /// Signs and sends; the counter is taken at the sending, so that it grows in the order in which the meter sees controls.
-    async fn deliver(
-        &self,
-        meter: MeterId,
-        id: u64,
-        kind: ControlKind,
-        expires: Timestamp,
-        approval: Approval,
-    ) -> Result<bool, StoreError> {
-        let counter = self.store.next_counter(meter).await?;
-        let control = Control { id, kind, expires, counter, signatures: Vec::new() };
-        let approved = ApprovedControl::new(meter, control, approval).signed(&self.key);
-        match self.headend.send(meter, &Down::Control(approved.control().clone())).await {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                tracing::warn!(%meter, control = id, %error, "control not delivered; it will be sent again");
-                Ok(false)
-            }
-        }
     }
 
     /// With a simulated clock, waits for the answers to what this round sent, so that time stands still meanwhile.

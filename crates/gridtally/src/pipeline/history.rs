@@ -14,6 +14,7 @@ use store::{CaseBasis, EventFilter, Installation, Store, StoreError, Topology};
 use super::{
     SLOT,
     balance::{flow, innermost_observed},
+    instants::members,
 };
 
 /// Days before the onset that are looked at.
@@ -65,6 +66,7 @@ pub async fn read(
         events_through: newest_event(store).await?,
         withheld: Vec::new(),
         missing: BTreeMap::new(),
+        instants: Vec::new(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         balances,
         parent,
@@ -103,19 +105,10 @@ fn missing(history: &ZoneHistory) -> BTreeMap<MeterId, Vec<u32>> {
 async fn assemble(store: &Store, topology: &Topology, basis: &CaseBasis) -> Result<Option<ZoneHistory>, StoreError> {
     let zone = basis.zone;
     let Some(observer) = topology.zone(zone).and_then(|z| z.observer.as_ref()) else { return Ok(None) };
-    let children = topology
-        .zones
-        .iter()
-        .filter(|child| child.parent == Some(zone))
-        .filter_map(|child| Some((MemberId::Zone(child.zone), child.observer.as_ref()?, MeterClass::Class05S)));
-    let points =
-        topology.usage_points.iter().filter(|point| innermost_observed(topology, point.zone) == Some(zone)).filter_map(
-            |point| Some((MemberId::UsagePoint(point.usage_point), point.installation.as_ref()?, MeterClass::Class1)),
-        );
     let ends: Vec<Timestamp> = basis.balances.iter().map(|balance| balance.end).collect();
-    let mut members = Vec::new();
-    for (id, installation, class) in children.chain(points) {
-        members.push(member(store, id, installation, class, &ends, basis).await?);
+    let mut histories = Vec::new();
+    for (id, installation, class) in members(topology, zone) {
+        histories.push(member(store, id, installation, class, &ends, basis).await?);
     }
     Ok(Some(ZoneHistory {
         zone,
@@ -125,7 +118,7 @@ async fn assemble(store: &Store, topology: &Topology, basis: &CaseBasis) -> Resu
         kind: basis.kind,
         by: basis.by,
         balances: basis.balances.clone(),
-        members,
+        members: histories,
         parent: basis.parent.clone(),
     }))
 }

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use losses::{
     alarm::{AlarmChange, AlarmKind, Chart},
-    balance::ZoneVerdict,
     balance::{EnergyBalance, MemberId},
     case::{Case, CaseKind, RankedSuspect},
     evidence::Evidence,
-    explain::{self, Explanation, Localisation, ZoneHistory},
+    explain::{self, Explanation, Localisation, ZoneHistory, ZoneInstants},
     findings::Finding,
     fusion,
 };
@@ -27,6 +26,8 @@ use super::{
     balance::SlotResults,
     doubts,
     history::{self, Cause},
+    instants,
+    snapshots::Snapshots,
     tamper::{self, Signs},
 };
 
@@ -67,6 +68,20 @@ struct Standing {
     by: Chart,
     explained_at: Timestamp,
     explained: u32,
+    /// What the meters said at the same seconds has been taken in.
+    #[serde(default)]
+    heard: bool,
+}
+
+/// Why a zone is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// Its alarm was raised or grew: worth a case.
+    Alarm,
+    /// All its meters were read at the same seconds: worth evidence in a case that is there.
+    Instants,
+    /// Time has passed.
+    Time,
 }
 
 /// Everything remembered between slots.
@@ -115,6 +130,7 @@ impl Investigator {
         &mut self,
         topology: &Topology,
         results: &SlotResults,
+        snapshots: &Snapshots,
         end: Timestamp,
     ) -> Result<Decided, StoreError> {
         let mut decided = Decided::default();
@@ -123,23 +139,30 @@ impl Investigator {
             match verdict.change {
                 Some(AlarmChange::Raised { kind, onset, by, .. }) => {
                     alarm_log::raise(&mut self.alarms, zone, kind, end);
-                    let standing = Standing { kind, raised: end, onset, by, explained_at: end, explained: 1 };
+                    let standing =
+                        Standing { kind, raised: end, onset, by, explained_at: end, explained: 1, heard: false };
                     self.memory.standing.insert(zone, standing);
-                    self.explain(topology, zone, end, true, &mut decided).await?;
+                    self.explain(topology, zone, snapshots, end, Reason::Alarm, &mut decided).await?;
                 }
                 Some(AlarmChange::Escalated { onset, .. }) => {
                     if let Some(standing) = self.memory.standing.get_mut(&zone) {
                         *standing = Standing { onset, explained_at: end, explained: 1, ..*standing };
                     }
-                    self.explain(topology, zone, end, true, &mut decided).await?;
+                    self.explain(topology, zone, snapshots, end, Reason::Alarm, &mut decided).await?;
                 }
                 Some(AlarmChange::Resolved { .. }) => self.resolved(zone, end, &mut decided),
-                None => self.again(topology, verdict, end, &mut decided).await?,
+                None => self.again(topology, verdict.balance.zone, snapshots, end, &mut decided).await?,
             }
         }
         self.memory.signs.forget(end);
         decided.documents = self.documents()?;
         Ok(decided)
+    }
+
+    /// Zones in which energy is missing, with when their alarm was raised.
+    pub fn missing(&self) -> Vec<(ZoneId, Timestamp)> {
+        let standing = self.memory.standing.iter();
+        standing.filter(|(_, s)| s.kind == AlarmKind::Missing).map(|(zone, s)| (*zone, s.raised)).collect()
     }
 
     fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
@@ -161,18 +184,21 @@ impl Investigator {
     async fn again(
         &mut self,
         topology: &Topology,
-        verdict: &ZoneVerdict,
+        zone: ZoneId,
+        snapshots: &Snapshots,
         end: Timestamp,
         decided: &mut Decided,
     ) -> Result<(), StoreError> {
-        let zone = verdict.balance.zone;
         let Some(standing) = self.memory.standing.get_mut(&zone) else { return Ok(()) };
+        if !standing.heard && snapshots.read(zone, standing.raised, end).is_some() {
+            return self.explain(topology, zone, snapshots, end, Reason::Instants, decided).await;
+        }
         if standing.explained >= EXPLAIN_AGAIN_MAX || end.seconds_since(standing.explained_at) < EXPLAIN_AGAIN_SECONDS {
             return Ok(());
         }
         standing.explained += 1;
         standing.explained_at = end;
-        self.explain(topology, zone, end, false, decided).await
+        self.explain(topology, zone, snapshots, end, Reason::Time, decided).await
     }
 
     /// Asks which usage point explains the residual, and opens or changes the zone's case.
@@ -180,17 +206,23 @@ impl Investigator {
         &mut self,
         topology: &Topology,
         zone: ZoneId,
+        snapshots: &Snapshots,
         end: Timestamp,
-        news: bool,
+        reason: Reason,
         decided: &mut Decided,
     ) -> Result<(), StoreError> {
-        let Some(standing) = self.memory.standing.get(&zone).copied() else { return Ok(()) };
+        let Some(standing) = self.memory.standing.get_mut(&zone) else { return Ok(()) };
+        let times = snapshots.read(zone, standing.raised, end).unwrap_or_default();
+        standing.heard = !times.is_empty();
+        let standing = *standing;
         let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
         let Some((history, mut basis)) = history::read(&self.store, topology, zone, cause, end).await? else {
             return Ok(());
         };
         basis.withheld = doubts::first(&self.store, topology, &history, decided).await?;
-        let (explanation, suspects) = explained(&history, &basis.withheld);
+        let (read, instants) = instants::read(&self.store, topology, &history, &times).await?;
+        basis.instants = instants;
+        let (explanation, suspects) = explained(&history, read.as_ref(), &basis.withheld);
         let kind = explanation.kind;
         let usage_point = explanation.named_usage_point();
         let same = self.open.values().find(|case| case.zone == zone && belongs(case, kind, usage_point, standing));
@@ -204,15 +236,15 @@ impl Investigator {
                 if case.imbalance_ended.is_some() {
                     steps.push(CaseStep::ImbalanceReturned);
                 }
-                if news || better {
+                let carries_evidence = reason != Reason::Time || better;
+                if carries_evidence {
                     steps.push(CaseStep::AddEvidence(explanation.case_evidence()));
                 }
                 steps.push(CaseStep::Suspects(suspects));
                 decided.cases.push(edit(case.id, end, steps));
-                let carries_evidence = news || better;
                 decided.bases.push(NewBasis { case: Some(case.id), opened_case: None, carries_evidence, basis });
             }
-            None if news || usage_point.is_some() => {
+            None if reason == Reason::Alarm || usage_point.is_some() => {
                 let mut case = open_case(kind, zone, usage_point, end, explanation.case_evidence())?;
                 case.onset = Some(standing.onset);
                 case.suspects = suspects;
@@ -359,8 +391,13 @@ fn belongs(case: &Case, kind: CaseKind, usage_point: Option<UsagePointId>, stand
 
 /// Explains a history, and ranks its suspects with one list of evidence each. Everything that a case says of a zone's imbalance comes
 /// from here, when it is written and when it is computed again. `withheld`: meters with an open finding, which are not named.
-pub fn explained(history: &ZoneHistory, withheld: &[MeterId]) -> (Explanation, Vec<RankedSuspect>) {
-    let mut explanation = explain::explain(history);
+/// `read`: all its meters at the same seconds, where that was done.
+pub fn explained(
+    history: &ZoneHistory,
+    read: Option<&ZoneInstants>,
+    withheld: &[MeterId],
+) -> (Explanation, Vec<RankedSuspect>) {
+    let mut explanation = explain::explain_at_instants(history, read);
     withhold(&mut explanation, withheld);
     let after: Vec<EnergyBalance> = history.balances.iter().filter(|b| b.end > history.onset).copied().collect();
     let sigma_wh = EnergyBalance::total(&after).map_or(0.0, |total| total.sigma_wh());

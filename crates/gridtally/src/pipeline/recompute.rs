@@ -1,7 +1,7 @@
 //! Every number of a case's evidence once more, from the stored readings, compared with what the case says.
 //!
 //! The bases kept with the case ([`store::CaseBasis`]) say what was known at the time; readings and events are read from the store as
-//! they are now. So a reading that was changed, removed or moved to another usage point since then shows as a difference. The
+//! they are now, and so are the answers of meters that were read at the same second. So a reading that was changed, removed or moved to another usage point since then shows as a difference. The
 //! balances themselves are compared too: supplied and metered energy are summed from registers. The technical loss and the
 //! uncertainty, which the zone's monitor learnt slot by slot, are taken as kept.
 
@@ -15,7 +15,7 @@ use metering::{ControlKind, ControlState, MeterId, Timestamp};
 use serde::Serialize;
 use store::{CaseBasis, ControlFilter, EventFilter, Store, StoreError};
 
-use super::{SLOT, balance::flow, command::still_present, history, investigate::explained, tamper};
+use super::{SLOT, balance::flow, command::still_present, history, instants, investigate::explained, tamper};
 
 /// Relative difference below which two numbers are equal: sums in another order differ in the last digits.
 const SAME: f64 = 1e-9;
@@ -68,7 +68,8 @@ pub async fn recompute(store: &Store, id: u64) -> Result<Option<Report>, StoreEr
     for (index, basis) in bases.iter().enumerate() {
         let topology = store.topology(basis.at).await?;
         let Some(history) = history::again(store, &topology, basis).await? else { continue };
-        let (explanation, suspects) = explained(&history, &basis.withheld);
+        let read = instants::again(store, &topology, &history, &basis.instants).await?;
+        let (explanation, suspects) = explained(&history, read.as_ref(), &basis.withheld);
         found.evidence.extend(explanation.case_evidence());
         if index == 0 {
             found.suspects = suspects;

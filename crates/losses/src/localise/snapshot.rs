@@ -5,7 +5,8 @@
 //! are larger than most falls, so either they are known from earlier readings ([`SnapshotReading::offset_pu`]) or the missing power
 //! must change between the instants: choose them minutes to hours apart, at high and at low load. The answer is a probability per
 //! connection; where it is spread the verdict says "not localised".
-//! A second sign needs neither network nor change: a meter whose current times voltage is much more than its power counts wrongly.
+//! A second sign needs neither network nor change: a meter whose current times voltage is much more than its power counts wrongly. Where
+//! the meter measures reactive power it counts as power there, so that a motor or an inverter is not taken for a theft.
 
 use grid::network::Network;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct SnapshotReading {
     pub voltage_pu: f64,
     /// Current, A; of a three-phase meter the sum of its phases.
     pub amperes: Option<f64>,
+    /// Reactive power, var; zero when the meter measures none.
+    #[serde(default)]
+    pub vars: f64,
     /// Known offset of its voltage against the network model, pu: the mean of measured − modelled over quiet weeks.
     pub offset_pu: Option<f64>,
 }
@@ -53,8 +57,11 @@ pub struct SnapshotReading {
 /// All meters of a zone at one instant; those that did not answer are absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Power delivered into the zone by the observer meter, W.
+    /// Power delivered into the zone by the observer meter, W; less what meters that did not answer are expected to draw.
     pub delivered_w: f64,
+    /// Standard deviation of that expectation, W; zero when all answered.
+    #[serde(default)]
+    pub unheard_sd_w: f64,
     /// Its voltage, pu.
     pub observer_pu: f64,
     /// The meters.
@@ -81,6 +88,10 @@ pub struct SnapshotSuspect {
     pub usage_point: u32,
     /// Probability that it hangs at this connection, given that it hangs at one.
     pub probability: f64,
+    /// Power that may be its doing, mean of the instants it shows at, W.
+    pub watts: f64,
+    /// Instants it shows at.
+    pub instants: usize,
     /// Why, in words.
     pub reason: String,
 }
@@ -135,7 +146,9 @@ pub fn localise_snapshots(
             // An instant has no time for gains to average out: they are part of its error.
             let gains: f64 = feeder.net_wh.iter().map(|p| (feeder.class.gain_sd * p[t]).powi(2)).sum();
             let observer = feeder.observer_class.gain_sd * feeder.delivered_wh[t];
-            (feeder.variance[t] + gains + observer * observer + (0.1 * feeder.losses_wh[t]).powi(2)).sqrt()
+            let unheard = snapshots[t].unheard_sd_w;
+            let own = feeder.variance[t] + gains + observer * observer + (0.1 * feeder.losses_wh[t]).powi(2);
+            (own + unheard * unheard).sqrt()
         })
         .collect();
     let alarm = alarmed(&missing_w, &missing_sd_w);
@@ -195,37 +208,74 @@ fn plain_balance(setting: &SnapshotSetting, snapshots: &[Snapshot]) -> (Vec<f64>
             let class = setting.class.gain_sd.hypot(setting.class.random_sd);
             let own: f64 = s.readings.iter().map(|r| (class * r.watts).powi(2)).sum();
             let observer = setting.observer_class.gain_sd.hypot(setting.observer_class.random_sd) * s.delivered_w;
-            let sd = (own + observer * observer + (0.02 * s.delivered_w).powi(2)).sqrt();
+            let sd = (own + observer * observer + (0.02 * s.delivered_w).powi(2) + s.unheard_sd_w.powi(2)).sqrt();
             (0.97 * s.delivered_w - metered, sd)
         })
         .unzip()
 }
 
-fn wrong_counters(setting: &SnapshotSetting, snapshots: &[Snapshot]) -> Vec<SnapshotSuspect> {
-    let mut sums: Vec<(u32, f64, f64, usize)> = Vec::new();
+/// A meter over the instants at which it drew enough for current and power to be compared.
+#[derive(Clone, Copy)]
+struct Compared {
+    usage_point: u32,
+    /// Apparent power that its power counter saw: active and reactive, VA.
+    counted_va: f64,
+    /// Current times voltage, VA.
+    apparent_va: f64,
+    watts: f64,
+    instants: usize,
+}
+
+fn compared(setting: &SnapshotSetting, snapshots: &[Snapshot]) -> Vec<Compared> {
+    let mut sums: Vec<Compared> = Vec::new();
     for reading in snapshots.iter().flat_map(|s| &s.readings) {
         let Some(amperes) = reading.amperes else { continue };
-        let apparent = amperes.abs() * reading.voltage_pu * setting.nominal_volts;
-        if apparent < LEAST_VA {
+        let apparent_va = amperes.abs() * reading.voltage_pu * setting.nominal_volts;
+        if apparent_va.is_nan() || apparent_va < LEAST_VA {
             continue;
         }
-        match sums.iter_mut().find(|s| s.0 == reading.usage_point) {
-            Some(sum) => *sum = (sum.0, sum.1 + reading.watts.abs(), sum.2 + apparent, sum.3 + 1),
-            None => sums.push((reading.usage_point, reading.watts.abs(), apparent, 1)),
+        let (watts, counted_va) = (reading.watts.abs(), reading.watts.hypot(reading.vars));
+        match sums.iter_mut().find(|s| s.usage_point == reading.usage_point) {
+            Some(sum) => {
+                sum.counted_va += counted_va;
+                sum.apparent_va += apparent_va;
+                sum.watts += watts;
+                sum.instants += 1;
+            }
+            None => {
+                let usage_point = reading.usage_point;
+                sums.push(Compared { usage_point, counted_va, apparent_va, watts, instants: 1 });
+            }
         }
     }
-    let mut found: Vec<SnapshotSuspect> = sums
+    sums
+}
+
+/// Meters that could be compared and count what their current says.
+pub fn right_counters(setting: &SnapshotSetting, snapshots: &[Snapshot]) -> Vec<u32> {
+    let all = compared(setting, snapshots).into_iter();
+    all.filter(|c| c.counted_va >= LEAST_FACTOR * c.apparent_va).map(|c| c.usage_point).collect()
+}
+
+fn wrong_counters(setting: &SnapshotSetting, snapshots: &[Snapshot]) -> Vec<SnapshotSuspect> {
+    let mut found: Vec<SnapshotSuspect> = compared(setting, snapshots)
         .into_iter()
-        .filter(|(_, watts, apparent, _)| *watts < LEAST_FACTOR * apparent)
-        .map(|(usage_point, watts, apparent, instants)| SnapshotSuspect {
-            usage_point,
-            probability: 1.0 - watts / apparent / LEAST_FACTOR,
-            reason: format!(
-                "its current times voltage is {:.0} VA and it counts {:.0} W (mean of {instants} instants): a phase or the sign of a \
-                 current may be missing in its count",
-                apparent / instants as f64,
-                watts / instants as f64
-            ),
+        .filter(|c| c.counted_va < LEAST_FACTOR * c.apparent_va)
+        .map(|c| {
+            let instants = c.instants as f64;
+            SnapshotSuspect {
+                usage_point: c.usage_point,
+                probability: 1.0 - c.counted_va / c.apparent_va / LEAST_FACTOR,
+                watts: (c.apparent_va - c.counted_va) / instants,
+                instants: c.instants,
+                reason: format!(
+                    "its current times voltage is {:.0} VA and it counts {:.0} W (mean of {} instants): a phase or the sign of a \
+                     current may be missing in its count",
+                    c.apparent_va / instants,
+                    c.watts / instants,
+                    c.instants
+                ),
+            }
         })
         .collect();
     found.sort_by(|a, b| b.probability.total_cmp(&a.probability));
@@ -277,6 +327,8 @@ fn place(feeder: &Feeder, snapshots: &[Snapshot], missing_w: &[f64], missing_sd:
         .map(|(k, log, amplitude)| SnapshotSuspect {
             usage_point: feeder.usage_points[*k],
             probability: (log - best).exp() / total,
+            watts: missing_w.iter().sum::<f64>() / missing_w.len().max(1) as f64,
+            instants: missing_w.len(),
             reason: format!(
                 "up to {:.0} ± {:.0} W are missing and the voltages of those seconds lie as if it were drawn here (fitted share \
                  {amplitude:.2}); neighbours on the same cable look alike",
