@@ -100,8 +100,8 @@ impl Population {
     }
 }
 
-/// Days whose readings lie in one line of the cache.
-const DAYS_AT_ONCE: usize = 8;
+/// Days taken from each customer in one visit: some lines of the cache side by side, so that the visits are few.
+const DAYS_AT_ONCE: usize = 32;
 
 /// Upper median, at least 0.05; 1 without values.
 fn middle(mut ratios: Vec<f64>) -> f64 {
