@@ -14,6 +14,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 /// Rows read from one column chunk in one call; bounds the temporary buffers.
 const ROWS_PER_CALL: usize = 65_536;
+/// The same of a column of lists, whose rows are long.
+const LISTS_PER_CALL: usize = 256;
 
 /// Why a table could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,47 +87,122 @@ pub struct Table {
     columns: BTreeMap<String, Column>,
 }
 
-impl Table {
-    /// Reads all columns of a Parquet file.
-    pub fn read(path: &Path) -> Result<Self, TableError> {
+/// A Parquet file that is read some rows at a time, so that it need not fit into memory.
+pub struct Batches {
+    path: String,
+    reader: SerializedFileReader<File>,
+    /// The columns read; None = all.
+    wanted: Option<Vec<String>>,
+    /// The row group that comes next.
+    group: usize,
+    /// The columns of the row group in hand, and its rows not yet read.
+    cursors: Vec<Cursor>,
+    left: usize,
+}
+
+/// Where reading stands within one column of a row group.
+struct Cursor {
+    name: String,
+    levels: Levels,
+    reader: ColumnReader,
+}
+
+impl Batches {
+    /// Opens a Parquet file to read the columns `wanted` (None = all; those that do not exist are left out).
+    pub fn open(path: &Path, wanted: Option<&[&str]>) -> Result<Self, TableError> {
         let shown = path.display().to_string();
         let file = File::open(path).map_err(|source| TableError::Open { path: shown.clone(), source })?;
-        let parquet_error = |source| TableError::Parquet { path: shown.clone(), source };
-        let reader = SerializedFileReader::new(file).map_err(parquet_error)?;
-        let schema = reader.metadata().file_metadata().schema_descr_ptr();
-        let mut columns: BTreeMap<String, Column> = BTreeMap::new();
-        let mut rows = 0;
-        for group in 0..reader.num_row_groups() {
-            let group = reader.get_row_group(group).map_err(parquet_error)?;
-            rows += usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-            for index in 0..schema.num_columns() {
-                let descr = schema.column(index);
-                let name = descr.path().parts()[0].clone();
-                if descr.max_rep_level() > 1 {
-                    let expected = "plain values or a list of numbers, nothing deeper";
-                    return Err(TableError::WrongType { path: shown.clone(), column: name, expected });
-                }
-                let levels = Levels {
-                    max_definition: descr.max_def_level(),
-                    element_optional: descr.self_type().is_optional(),
-                    list: descr.max_rep_level() == 1,
-                };
-                let chunk = group.get_column_reader(index).map_err(parquet_error)?;
-                let part = read_chunk(chunk, levels).map_err(parquet_error)?;
-                let part = part.ok_or_else(|| TableError::WrongType {
-                    path: shown.clone(),
-                    column: name.clone(),
-                    expected: "integers, floating point numbers, booleans, text or lists of numbers",
-                })?;
-                match columns.get_mut(&name) {
+        let reader =
+            SerializedFileReader::new(file).map_err(|source| TableError::Parquet { path: shown.clone(), source })?;
+        let wanted = wanted.map(|names| names.iter().map(|n| (*n).to_owned()).collect());
+        Ok(Self { path: shown, reader, wanted, group: 0, cursors: Vec::new(), left: 0 })
+    }
+
+    /// Rows of the whole file.
+    pub fn total_rows(&self) -> usize {
+        usize::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// An error about this file's contents.
+    pub fn content_error(&self, problem: impl Into<String>) -> TableError {
+        TableError::Content { path: self.path.clone(), problem: problem.into() }
+    }
+
+    /// The next rows, `most` of them or as many as are left; none at the end of the file.
+    pub fn next(&mut self, most: usize) -> Result<Table, TableError> {
+        let mut table = Table { path: self.path.clone(), rows: 0, columns: BTreeMap::new() };
+        while table.rows < most && (self.left > 0 || self.open_group()?) {
+            let rows = self.left.min(most - table.rows);
+            for cursor in &mut self.cursors {
+                let part = cursor.read(rows, &self.path)?;
+                match table.columns.get_mut(&cursor.name) {
                     Some(whole) => whole.append(part),
                     None => {
-                        columns.insert(name, part);
+                        table.columns.insert(cursor.name.clone(), part);
                     }
                 }
             }
+            self.left -= rows;
+            table.rows += rows;
         }
-        Ok(Self { path: shown, rows, columns })
+        Ok(table)
+    }
+
+    /// Begins the next row group; false at the end of the file.
+    fn open_group(&mut self) -> Result<bool, TableError> {
+        if self.group >= self.reader.num_row_groups() {
+            return Ok(false);
+        }
+        let parquet_error = |source| TableError::Parquet { path: self.path.clone(), source };
+        let schema = self.reader.metadata().file_metadata().schema_descr_ptr();
+        let group = self.reader.get_row_group(self.group).map_err(parquet_error)?;
+        self.cursors.clear();
+        for index in 0..schema.num_columns() {
+            let descr = schema.column(index);
+            let name = descr.path().parts()[0].clone();
+            if self.wanted.as_ref().is_some_and(|w| !w.contains(&name)) {
+                continue;
+            }
+            if descr.max_rep_level() > 1 {
+                let expected = "plain values or a list of numbers, nothing deeper";
+                return Err(TableError::WrongType { path: self.path.clone(), column: name, expected });
+            }
+            let levels = Levels {
+                max_definition: descr.max_def_level(),
+                element_optional: descr.self_type().is_optional(),
+                list: descr.max_rep_level() == 1,
+            };
+            let reader = group.get_column_reader(index).map_err(parquet_error)?;
+            self.cursors.push(Cursor { name, levels, reader });
+        }
+        self.left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        self.group += 1;
+        Ok(true)
+    }
+}
+
+impl Cursor {
+    /// The column's next `rows` rows.
+    fn read(&mut self, rows: usize, path: &str) -> Result<Column, TableError> {
+        let part = read_rows(&mut self.reader, self.levels, rows)
+            .map_err(|source| TableError::Parquet { path: path.to_owned(), source })?
+            .ok_or_else(|| TableError::WrongType {
+                path: path.to_owned(),
+                column: self.name.clone(),
+                expected: "integers, floating point numbers, booleans, text or lists of numbers",
+            })?;
+        if part.rows() != rows {
+            let problem = format!("column \"{}\" ends early; the file is damaged", self.name);
+            return Err(TableError::Content { path: path.to_owned(), problem });
+        }
+        Ok(part)
+    }
+}
+
+impl Table {
+    /// Reads all columns of a Parquet file.
+    pub fn read(path: &Path) -> Result<Self, TableError> {
+        Batches::open(path, None)?.next(usize::MAX)
     }
 
     /// Number of rows.
@@ -183,6 +260,15 @@ impl Table {
         }
     }
 
+    /// As [`Self::real_lists`], taking the column out of the table, since readings are large.
+    pub fn take_real_lists(&mut self, column: &str) -> Result<Vec<Vec<f64>>, TableError> {
+        self.real_lists(column)?;
+        match self.columns.remove(column) {
+            Some(Column::RealList(values)) => Ok(values),
+            _ => Err(self.wrong(column, "lists of numbers")),
+        }
+    }
+
     /// A column of lists of numbers; null elements are NaN.
     pub fn real_lists(&self, column: &str) -> Result<&[Vec<f64>], TableError> {
         match self.column(column)? {
@@ -193,6 +279,15 @@ impl Table {
 }
 
 impl Column {
+    fn rows(&self) -> usize {
+        match self {
+            Column::Integer(values) => values.len(),
+            Column::Real(values) => values.len(),
+            Column::Text(values) => values.len(),
+            Column::RealList(values) => values.len(),
+        }
+    }
+
     fn append(&mut self, part: Column) {
         match (self, part) {
             (Column::Integer(whole), Column::Integer(part)) => whole.extend(part),
@@ -212,21 +307,25 @@ struct Levels {
     list: bool,
 }
 
-fn read_chunk(chunk: ColumnReader, levels: Levels) -> Result<Option<Column>, parquet::errors::ParquetError> {
-    let integer = |rows: Vec<Option<i64>>| Column::Integer(rows);
-    Ok(match (chunk, levels.list) {
-        (ColumnReader::BoolColumnReader(r), false) => Some(integer(flat(r, levels, |v| i64::from(*v))?)),
-        (ColumnReader::Int32ColumnReader(r), false) => Some(integer(flat(r, levels, |v| i64::from(*v))?)),
-        (ColumnReader::Int64ColumnReader(r), false) => Some(integer(flat(r, levels, |v| *v)?)),
-        (ColumnReader::FloatColumnReader(r), false) => Some(Column::Real(flat(r, levels, |v| f64::from(*v))?)),
-        (ColumnReader::DoubleColumnReader(r), false) => Some(Column::Real(flat(r, levels, |v| *v)?)),
-        (ColumnReader::ByteArrayColumnReader(r), false) => Some(Column::Text(flat(r, levels, text)?)),
-        (ColumnReader::Int32ColumnReader(r), true) => Some(Column::RealList(list(r, levels, |v| f64::from(*v))?)),
-        (ColumnReader::Int64ColumnReader(r), true) => Some(Column::RealList(list(r, levels, |v| *v as f64)?)),
-        (ColumnReader::FloatColumnReader(r), true) => Some(Column::RealList(list(r, levels, |v| f64::from(*v))?)),
-        (ColumnReader::DoubleColumnReader(r), true) => Some(Column::RealList(list(r, levels, |v| *v)?)),
-        _ => None,
-    })
+fn read_rows(
+    chunk: &mut ColumnReader,
+    levels: Levels,
+    rows: usize,
+) -> Result<Option<Column>, parquet::errors::ParquetError> {
+    use ColumnReader as Reader;
+    Ok(Some(match (chunk, levels.list) {
+        (Reader::BoolColumnReader(r), false) => Column::Integer(flat(r, levels, rows, |v| i64::from(*v))?),
+        (Reader::Int32ColumnReader(r), false) => Column::Integer(flat(r, levels, rows, |v| i64::from(*v))?),
+        (Reader::Int64ColumnReader(r), false) => Column::Integer(flat(r, levels, rows, |v| *v)?),
+        (Reader::FloatColumnReader(r), false) => Column::Real(flat(r, levels, rows, |v| f64::from(*v))?),
+        (Reader::DoubleColumnReader(r), false) => Column::Real(flat(r, levels, rows, |v| *v)?),
+        (Reader::ByteArrayColumnReader(r), false) => Column::Text(flat(r, levels, rows, text)?),
+        (Reader::Int32ColumnReader(r), true) => Column::RealList(list(r, levels, rows, |v| f64::from(*v))?),
+        (Reader::Int64ColumnReader(r), true) => Column::RealList(list(r, levels, rows, |v| *v as f64)?),
+        (Reader::FloatColumnReader(r), true) => Column::RealList(list(r, levels, rows, |v| f64::from(*v))?),
+        (Reader::DoubleColumnReader(r), true) => Column::RealList(list(r, levels, rows, |v| *v)?),
+        _ => return Ok(None),
+    }))
 }
 
 fn text(value: &ByteArray) -> String {
@@ -234,18 +333,20 @@ fn text(value: &ByteArray) -> String {
 }
 
 fn flat<T: DataType, V>(
-    mut reader: ColumnReaderImpl<T>,
+    reader: &mut ColumnReaderImpl<T>,
     levels: Levels,
+    wanted: usize,
     convert: impl Fn(&T::T) -> V,
 ) -> Result<Vec<Option<V>>, parquet::errors::ParquetError> {
     let mut rows = Vec::new();
     let (mut definitions, mut values) = (Vec::new(), Vec::new());
-    loop {
+    while rows.len() < wanted {
         definitions.clear();
         values.clear();
-        let (records, _, _) = reader.read_records(ROWS_PER_CALL, Some(&mut definitions), None, &mut values)?;
+        let most = ROWS_PER_CALL.min(wanted - rows.len());
+        let (records, _, _) = reader.read_records(most, Some(&mut definitions), None, &mut values)?;
         if records == 0 {
-            return Ok(rows);
+            break;
         }
         let mut present = values.iter();
         // A required column has no definition levels: every record is a value.
@@ -255,29 +356,33 @@ fn flat<T: DataType, V>(
             rows.push(if is_value { present.next().map(&convert) } else { None });
         }
     }
+    Ok(rows)
 }
 
 fn list<T: DataType>(
-    mut reader: ColumnReaderImpl<T>,
+    reader: &mut ColumnReaderImpl<T>,
     levels: Levels,
+    wanted: usize,
     convert: impl Fn(&T::T) -> f64,
 ) -> Result<Vec<Vec<f64>>, parquet::errors::ParquetError> {
     let slot_level = if levels.element_optional { levels.max_definition - 1 } else { levels.max_definition };
     let mut rows: Vec<Vec<f64>> = Vec::new();
     let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    loop {
+    while rows.len() < wanted {
         definitions.clear();
         repetitions.clear();
         values.clear();
-        let (records, _, _) =
-            reader.read_records(ROWS_PER_CALL, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
+        let most = LISTS_PER_CALL.min(wanted - rows.len());
+        let (records, _, _) = reader.read_records(most, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
         if records == 0 {
-            return Ok(rows);
+            break;
         }
         let mut present = values.iter();
+        // Rows of one table tend to be equally long.
+        let length = rows.last().map_or(0, Vec::len);
         for (&definition, &repetition) in definitions.iter().zip(&repetitions) {
             if repetition == 0 {
-                rows.push(Vec::new());
+                rows.push(Vec::with_capacity(length));
             }
             if definition < slot_level {
                 continue;
@@ -289,4 +394,5 @@ fn list<T: DataType>(
             }
         }
     }
+    Ok(rows)
 }

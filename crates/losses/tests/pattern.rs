@@ -6,7 +6,7 @@ use std::sync::Arc;
 use losses::pattern::canary::{Dice, Tampering, tamper};
 use losses::pattern::inspection::Selection;
 use losses::pattern::model::{Options, PatternModel};
-use losses::pattern::population::{Customer, Population};
+use losses::pattern::population::{Customer, Population, Portions};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::file::properties::WriterProperties;
@@ -151,8 +151,13 @@ fn a_damaged_or_foreign_file_is_refused_with_advice() {
     }
 }
 
-/// Writes lists of floats with nulls the way dataframe tools do.
+/// Writes lists of floats with nulls the way dataframe tools do, all rows in one group.
 fn write_table(path: &Path, rows: &[(&str, &str, Vec<Option<f32>>)]) {
+    write_groups(path, rows, rows.len());
+}
+
+/// As `write_table`, in groups of so many rows.
+fn write_groups(path: &Path, rows: &[(&str, &str, Vec<Option<f32>>)], group_rows: usize) {
     let schema = "message schema {
         optional binary id (UTF8);
         optional binary transformer (UTF8);
@@ -162,27 +167,30 @@ fn write_table(path: &Path, rows: &[(&str, &str, Vec<Option<f32>>)]) {
     let file = std::fs::File::create(path).expect("file");
     let mut writer =
         SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::builder().build())).expect("writer");
-    let mut group = writer.next_row_group().expect("group");
-    while let Some(mut column) = group.next_column().expect("column") {
-        match column.untyped() {
-            ColumnWriter::ByteArrayColumnWriter(texts) => {
-                let first = texts.get_descriptor().name() == "id";
-                let values: Vec<ByteArray> =
-                    rows.iter().map(|r| ByteArray::from(if first { r.0 } else { r.1 })).collect();
-                texts.write_batch(&values, Some(&vec![1; rows.len()]), None).expect("texts");
+    for rows in rows.chunks(group_rows) {
+        let mut group = writer.next_row_group().expect("group");
+        while let Some(mut column) = group.next_column().expect("column") {
+            match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(texts) => {
+                    let first = texts.get_descriptor().name() == "id";
+                    let values: Vec<ByteArray> =
+                        rows.iter().map(|r| ByteArray::from(if first { r.0 } else { r.1 })).collect();
+                    texts.write_batch(&values, Some(&vec![1; rows.len()]), None).expect("texts");
+                }
+                ColumnWriter::FloatColumnWriter(floats) => {
+                    let values: Vec<f32> = rows.iter().flat_map(|r| r.2.iter().flatten().copied()).collect();
+                    let levels: Vec<i16> =
+                        rows.iter().flat_map(|r| r.2.iter().map(|v| if v.is_some() { 3 } else { 2 })).collect();
+                    let repeated: Vec<i16> =
+                        rows.iter().flat_map(|r| (0..r.2.len()).map(|i| i16::from(i > 0))).collect();
+                    floats.write_batch(&values, Some(&levels), Some(&repeated)).expect("floats");
+                }
+                _ => panic!("unexpected column type"),
             }
-            ColumnWriter::FloatColumnWriter(floats) => {
-                let values: Vec<f32> = rows.iter().flat_map(|r| r.2.iter().flatten().copied()).collect();
-                let levels: Vec<i16> =
-                    rows.iter().flat_map(|r| r.2.iter().map(|v| if v.is_some() { 3 } else { 2 })).collect();
-                let repeated: Vec<i16> = rows.iter().flat_map(|r| (0..r.2.len()).map(|i| i16::from(i > 0))).collect();
-                floats.write_batch(&values, Some(&levels), Some(&repeated)).expect("floats");
-            }
-            _ => panic!("unexpected column type"),
+            column.close().expect("closed");
         }
-        column.close().expect("closed");
+        group.close().expect("group closed");
     }
-    group.close().expect("group closed");
     writer.close().expect("file closed");
 }
 
@@ -202,4 +210,39 @@ fn reads_lists_with_nulls_and_explains_what_is_wrong() {
     assert!(error.contains("equally long"), "{error}");
     let error = Population::read(&folder.path().join("none.parquet"), None, None, None).expect_err("absent");
     assert!(error.to_string().contains("check the path"));
+}
+
+#[test]
+fn portions_hold_the_same_customers_as_the_whole_and_never_part_a_transformer() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let (path, zones) = (folder.path().join("customers.parquet"), folder.path().join("zones.parquet"));
+    let series = |level: usize| (0..150).map(|t| (t != 7).then_some((level + t) as f32)).collect::<Vec<Option<f32>>>();
+    let transformers = ["T2", "T2", "T2", "T1", "T1", "T3", "T3", "T4"];
+    let ids: Vec<String> = (0..transformers.len()).map(|i| format!("C{i}")).collect();
+    let rows = |transformers: &[&'static str]| -> Vec<_> {
+        ids.iter().zip(transformers).enumerate().map(|(i, (id, t))| (id.as_str(), *t, series(i))).collect()
+    };
+    // Groups of rows end within a transformer and within a portion.
+    write_groups(&path, &rows(&transformers), 4);
+    write_table(&zones, &[("", "T1", series(10)), ("", "T2", series(20)), ("", "T4", series(40))]);
+    let whole = Population::read(&path, Some(&zones), None, None).expect("read");
+    let portions = |zones: Option<&Path>| -> Vec<Population> {
+        let mut portions = Portions::open(&path, zones, None, 3).expect("opened");
+        std::iter::from_fn(|| portions.next_portion().expect("portion")).collect()
+    };
+    let sizes = |portions: &[Population]| portions.iter().map(|p| p.customers.len()).collect::<Vec<usize>>();
+    let text = |customers: &[Customer]| format!("{customers:?}");
+    let parts = portions(Some(&zones));
+    assert_eq!(sizes(&parts), [3, 2, 3]);
+    assert_eq!(text(&parts.iter().flat_map(|p| p.customers.clone()).collect::<Vec<_>>()), text(&whole.customers));
+    let names: Vec<Vec<&String>> = parts.iter().map(|p| p.zones.keys().collect()).collect();
+    assert_eq!(names, [["T2"], ["T1"], ["T4"]]);
+    assert_eq!(parts[0].zones["T2"][3], whole.zones["T2"][3]);
+    let parts = portions(None);
+    assert_eq!(sizes(&parts), [3, 3, 2]);
+    assert_eq!(text(&parts.iter().flat_map(|p| p.customers.clone()).collect::<Vec<_>>()), text(&whole.customers));
+    // A transformer in two places keeps everybody together.
+    write_groups(&path, &rows(&["T1", "T1", "T2", "T1", "T2", "T3", "T3", "T4"]), 4);
+    assert_eq!(sizes(&portions(Some(&zones))), [8]);
+    assert_eq!(sizes(&portions(None)), [3, 3, 2]);
 }

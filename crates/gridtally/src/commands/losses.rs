@@ -6,18 +6,20 @@ mod localisation;
 
 use std::error::Error;
 use std::fs;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use losses::pattern::model::{Options, PatternModel};
-use losses::pattern::population::Population;
+use losses::pattern::population::{Population, Portions};
 use serde_json::{Value, json};
 
 pub use localisation::{LocaliseArguments, StudyArguments};
 
 /// Population stability index above which a model should be trained again.
 const DRIFT_LIMIT: f64 = 0.25;
+/// Most customers scored together; bounds the memory.
+const SCORED_TOGETHER: usize = 20_000;
 
 /// Finding stolen energy.
 #[derive(Debug, clap::Subcommand)]
@@ -183,17 +185,25 @@ fn score(arguments: &ScoreArguments) -> Result<(), Box<dyn Error>> {
     let text = fs::read_to_string(&arguments.model)
         .map_err(|e| format!("cannot read the model {}: {e}", arguments.model.display()))?;
     let model = PatternModel::from_json(&text)?;
+    model.needs_zones(arguments.zones.is_some())?;
     let (zones, weather) = (arguments.zones.as_deref(), arguments.weather.as_deref());
-    let population = Population::read(&arguments.customers, zones, weather, None)?;
     let started = Instant::now();
-    let (scored, drift) = model.score(&population, threads())?;
-    let seconds = started.elapsed().as_secs_f64();
-    let mut csv = String::from("id,score,expected_kwh,reason\n");
-    for row in &scored {
-        let (id, reason) = (quoted(&row.id), quoted(&row.reason));
-        csv.push_str(&format!("{id},{:.9},{:.3},{reason}\n", row.score, row.expected_kwh));
+    let mut portions = Portions::open(&arguments.customers, zones, weather, SCORED_TOGETHER)?;
+    let mut watch = model.drift_watch();
+    let cannot_write = |e| format!("cannot write {}: {e}", arguments.out.display());
+    let mut csv = BufWriter::new(fs::File::create(&arguments.out).map_err(cannot_write)?);
+    csv.write_all(b"id,score,expected_kwh,reason\n").map_err(cannot_write)?;
+    let mut customers = 0u32;
+    while let Some(population) = portions.next_portion()? {
+        for row in model.score_portion(&population, threads(), &mut watch)? {
+            let (id, reason) = (quoted(&row.id), quoted(&row.reason));
+            writeln!(csv, "{id},{:.9},{:.3},{reason}", row.score, row.expected_kwh).map_err(cannot_write)?;
+            customers += 1;
+        }
     }
-    fs::write(&arguments.out, csv).map_err(|e| format!("cannot write {}: {e}", arguments.out.display()))?;
+    csv.flush().map_err(cannot_write)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let drift = watch.drift();
     for quantity in drift.iter().filter(|d| d.stability_index > DRIFT_LIMIT) {
         eprintln!(
             "the population has drifted from the training in \"{}\" (stability index {:.2}); train again",
@@ -202,14 +212,14 @@ fn score(arguments: &ScoreArguments) -> Result<(), Box<dyn Error>> {
     }
     if arguments.json {
         return print_json(&json!({
-            "customers": scored.len(),
+            "customers": customers,
             "seconds": seconds,
-            "customers_per_second": scored.len() as f64 / seconds,
+            "customers_per_second": f64::from(customers) / seconds,
             "drift": drift,
             "out": arguments.out,
         }));
     }
-    eprintln!("scored {} customers in {seconds:.2} s ({:.0}/s)", scored.len(), scored.len() as f64 / seconds);
+    eprintln!("read and scored {customers} customers in {seconds:.2} s ({:.0}/s)", f64::from(customers) / seconds);
     Ok(())
 }
 

@@ -23,16 +23,17 @@ impl Reference {
         let mut edges: Vec<f64> =
             (1..BINS).map(|b| quantile_sorted(&sorted, b as f64 / BINS as f64)).filter(|e| e.is_finite()).collect();
         edges.dedup();
-        let shares = shares(&edges, &sorted);
-        Self { name: name.to_owned(), edges, shares }
+        let mut counts = Counts::new(&edges);
+        counts.add(sorted.into_iter());
+        Self { name: name.to_owned(), shares: counts.shares().collect(), edges }
     }
 
     /// Population stability index of today's values; NaN without values.
-    pub fn stability_index(&self, values: &[f64]) -> f64 {
-        let now = shares(&self.edges, values);
+    pub fn stability_index(&self, today: &Counts) -> f64 {
         // Empty bins count as half a customer so that the logarithm exists.
-        let least = 0.5 / values.len().max(1) as f64;
-        now.iter()
+        let least = 0.5 / today.values.max(1) as f64;
+        today
+            .shares()
             .zip(&self.shares)
             .map(|(n, t)| {
                 let (n, t) = (n.max(least), t.max(1e-4));
@@ -40,16 +41,41 @@ impl Reference {
             })
             .sum()
     }
+
+    /// Counts for the bins of this quantity, nothing counted yet.
+    pub fn counts(&self) -> Counts {
+        Counts::new(&self.edges)
+    }
 }
 
-fn shares(edges: &[f64], values: &[f64]) -> Vec<f64> {
-    let mut counts = vec![0usize; edges.len() + 1];
-    let mut known = 0usize;
-    for v in values.iter().filter(|v| !v.is_nan()) {
-        counts[edges.partition_point(|e| e < v)] += 1;
-        known += 1;
+/// How many of today's customers fall into each bin; may be filled some customers at a time.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    edges: Vec<f64>,
+    by_bin: Vec<usize>,
+    /// Values counted, those not known among them.
+    values: usize,
+}
+
+impl Counts {
+    fn new(edges: &[f64]) -> Self {
+        Self { edges: edges.to_vec(), by_bin: vec![0; edges.len() + 1], values: 0 }
     }
-    counts.iter().map(|c| *c as f64 / known as f64).collect()
+
+    /// Counts more values; NaN = not known.
+    pub fn add(&mut self, values: impl Iterator<Item = f64>) {
+        for v in values {
+            self.values += 1;
+            if !v.is_nan() {
+                self.by_bin[self.edges.partition_point(|e| *e < v)] += 1;
+            }
+        }
+    }
+
+    fn shares(&self) -> impl Iterator<Item = f64> {
+        let known: usize = self.by_bin.iter().sum();
+        self.by_bin.iter().map(move |c| *c as f64 / known as f64)
+    }
 }
 
 #[cfg(test)]
@@ -64,7 +90,13 @@ mod tests {
         let same: Vec<f64> = (0..5_000).map(|_| dice.normal()).collect();
         let moved: Vec<f64> = same.iter().map(|v| v + 1.0).collect();
         let reference = Reference::new("level", &then);
-        assert!(reference.stability_index(&same) < 0.02);
-        assert!(reference.stability_index(&moved) > 0.25);
+        let index = |parts: [&[f64]; 2]| {
+            let mut counts = reference.counts();
+            parts.into_iter().for_each(|part| counts.add(part.iter().copied()));
+            reference.stability_index(&counts)
+        };
+        assert!(index([&same, &[]]) < 0.02);
+        assert!(index([&moved, &[]]) > 0.25);
+        assert_eq!(index([&moved[..700], &moved[700..]]), index([&moved, &[]]));
     }
 }

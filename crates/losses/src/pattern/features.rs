@@ -5,7 +5,7 @@
 //! the customer's own level except the mean itself; a feature that cannot be computed is NaN and the models treat it as missing.
 
 use crate::pattern::statistics::{
-    autocorrelation, block_means, correlation, correlation_of, deviation, mean, median, quantile_sorted, sorted_known,
+    autocorrelation, block_means, correlation, deviation, differences, mean, median, quantile_sorted, sorted_known,
 };
 
 /// Number of features.
@@ -71,6 +71,14 @@ pub struct Prepared {
     pub log_level: Vec<f64>,
     /// x / (ref m).
     pub ratio: Vec<f64>,
+    /// First differences of `kwh` and of `ratio`; one shorter.
+    pub kwh_steps: Vec<f64>,
+    /// See `kwh_steps`.
+    pub ratio_steps: Vec<f64>,
+    /// Weekly means of `log_level`.
+    pub log_weeks: Vec<f64>,
+    /// Greatest fall and greatest rise in `log_weeks`.
+    pub log_changes: Option<(Change, Change)>,
 }
 
 impl Prepared {
@@ -84,7 +92,17 @@ impl Prepared {
             log_level.push(if m > 0.0 { ((x + floor) / (r * m + floor)).ln() } else { f64::NAN });
             ratio.push(if m > 0.0 { x / (r * m) } else { f64::NAN });
         }
-        Self { kwh: kwh.to_vec(), mean: m, log_level, ratio }
+        let log_weeks = block_means(&log_level, 7, 3);
+        Self {
+            kwh: kwh.to_vec(),
+            mean: m,
+            kwh_steps: differences(kwh),
+            ratio_steps: differences(&ratio),
+            log_changes: changes(&log_weeks),
+            log_weeks,
+            log_level,
+            ratio,
+        }
     }
 }
 
@@ -118,8 +136,9 @@ pub fn extract(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
     steps(series, out);
     rhythm(series, out);
     levels(series, out);
-    weekly(&block_means(&series.log_level, 7, 3), out);
-    weekly(&block_means(&series.ratio, 7, 3), out);
+    weekly(&series.log_weeks, series.log_changes, out);
+    let ratio_weeks = block_means(&series.ratio, 7, 3);
+    weekly(&ratio_weeks, changes(&ratio_weeks), out);
     season(series, background, out);
     temperature(series, background, out);
     year_over_year(series, out);
@@ -180,7 +199,7 @@ fn low_use(series: &Prepared, out: &mut Vec<f64>) {
 }
 
 fn steps(series: &Prepared, out: &mut Vec<f64>) {
-    let steps: Vec<f64> = series.kwh.windows(2).map(|w| (w[1] - w[0]).abs() / series.mean).collect();
+    let steps: Vec<f64> = series.kwh_steps.iter().map(|step| step.abs() / series.mean).collect();
     let known = steps.iter().filter(|v| !v.is_nan()).count().max(1);
     let flat = steps.iter().filter(|v| **v < 0.01).count();
     out.extend([mean(&steps), median(&steps), flat as f64 / known as f64]);
@@ -197,9 +216,11 @@ fn rhythm(series: &Prepared, out: &mut Vec<f64>) {
 /// Mean by day of the week relative to the overall mean; index 0 is the weekday of the first day.
 pub(crate) fn weekday_ratios(values: &[f64]) -> [f64; 7] {
     let (mut sums, mut counts) = ([0.0; 7], [0usize; 7]);
-    for (day, &v) in values.iter().enumerate().filter(|(_, v)| !v.is_nan()) {
-        sums[day % 7] += v;
-        counts[day % 7] += 1;
+    for week in values.chunks(7) {
+        for ((sum, count), v) in sums.iter_mut().zip(&mut counts).zip(week) {
+            *sum += if v.is_nan() { 0.0 } else { *v };
+            *count += usize::from(!v.is_nan());
+        }
     }
     let overall = sums.iter().sum::<f64>() / counts.iter().sum::<usize>().max(1) as f64;
     let mut ratios = [f64::NAN; 7];
@@ -270,14 +291,17 @@ pub fn changes(weeks: &[f64]) -> Option<(Change, Change)> {
             let ss2 = (total_sq - sq - (total - sum) * after).max(0.0);
             let pooled = ((ss1 + ss2) / (n1 + n2 - 2.0)).max(1e-6);
             let t = (before - after) / (pooled * (1.0 / n1 + 1.0 / n2)).sqrt();
-            let variance_ratio = ((ss2 / n2 + 1e-5) / (ss1 / n1 + 1e-5)).ln();
-            let change = Change { at: index, t, before, after, variance_ratio };
-            let (fall, rise) = best.get_or_insert((change, change));
+            // The logarithm is taken of the changes that are kept alone.
+            let change = || {
+                let variance_ratio = ((ss2 / n2 + 1e-5) / (ss1 / n1 + 1e-5)).ln();
+                Change { at: index, t, before, after, variance_ratio }
+            };
+            let (fall, rise) = best.get_or_insert_with(|| (change(), change()));
             if t > fall.t {
-                *fall = change;
+                *fall = change();
             }
             if t < rise.t {
-                *rise = change;
+                *rise = change();
             }
         }
         n += 1;
@@ -287,8 +311,8 @@ pub fn changes(weeks: &[f64]) -> Option<(Change, Change)> {
     best
 }
 
-fn weekly(weeks: &[f64], out: &mut Vec<f64>) {
-    match changes(weeks) {
+fn weekly(weeks: &[f64], changes: Option<(Change, Change)>, out: &mut Vec<f64>) {
+    match changes {
         Some((fall, rise)) => out.extend([
             fall.before - fall.after,
             fall.at as f64,
@@ -301,8 +325,9 @@ fn weekly(weeks: &[f64], out: &mut Vec<f64>) {
         None => out.extend([f64::NAN; 7]),
     }
     out.push(cusum_maximum(weeks));
+    let sums = running_sums(weeks);
     for width in [4, 8, 13] {
-        let (fall, rise) = adjacent_windows(weeks, width);
+        let (fall, rise) = adjacent_windows(&sums, width);
         out.extend([fall, rise]);
     }
     out.push(slope(weeks));
@@ -325,10 +350,11 @@ fn cusum_maximum(weeks: &[f64]) -> f64 {
     if highest > -lowest { highest / scale } else { lowest / scale }
 }
 
-/// (deepest fall, highest rise) between the means of two adjacent windows of `width` values, in units of the series.
-fn adjacent_windows(weeks: &[f64], width: usize) -> (f64, f64) {
-    let mut sums = vec![(0.0, 0usize)];
+/// (sum, count) of the known values before each place, and of all at the end.
+fn running_sums(weeks: &[f64]) -> Vec<(f64, usize)> {
+    let mut sums = Vec::with_capacity(weeks.len() + 1);
     let (mut sum, mut count) = (0.0, 0usize);
+    sums.push((sum, count));
     for &v in weeks {
         if !v.is_nan() {
             sum += v;
@@ -336,12 +362,17 @@ fn adjacent_windows(weeks: &[f64], width: usize) -> (f64, f64) {
         }
         sums.push((sum, count));
     }
+    sums
+}
+
+/// (deepest fall, highest rise) between the means of two adjacent windows of `width` values, in units of the series.
+fn adjacent_windows(sums: &[(f64, usize)], width: usize) -> (f64, f64) {
     let window = |from: usize, to: usize| {
         let (s, n) = (sums[to].0 - sums[from].0, sums[to].1 - sums[from].1);
         if n * 2 < width { f64::NAN } else { s / n as f64 }
     };
     let (mut fall, mut rise) = (f64::NAN, f64::NAN);
-    for middle in width..=weeks.len().saturating_sub(width) {
+    for middle in width..=(sums.len() - 1).saturating_sub(width) {
         let step = window(middle, middle + width) - window(middle - width, middle);
         fall = fall.min(step);
         rise = rise.max(step);
@@ -368,10 +399,10 @@ pub(crate) fn slope(values: &[f64]) -> f64 {
 const QUARTER: usize = 91;
 
 fn season(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
-    let steps: Vec<f64> = series.kwh.windows(2).map(|w| w[1] - w[0]).collect();
     out.push(correlation(&series.kwh, &background.seasonal, 30));
-    out.push(correlation(&steps, &background.seasonal_steps, 30));
-    let by_quarter: Vec<f64> = steps
+    out.push(correlation(&series.kwh_steps, &background.seasonal_steps, 30));
+    let by_quarter: Vec<f64> = series
+        .kwh_steps
         .chunks(QUARTER)
         .zip(background.seasonal_steps.chunks(QUARTER))
         .map(|(a, b)| correlation(a, b, 30))
@@ -412,12 +443,9 @@ fn year_over_year(series: &Prepared, out: &mut Vec<f64>) {
         return;
     }
     // Season is taken out first, so that a cold year does not look like a change of habit.
-    let pairs = || {
-        let both = series.ratio.iter().zip(&series.ratio[YEAR..]);
-        both.map(|(earlier, later)| (*earlier, *later)).filter(|(a, b)| !a.is_nan() && !b.is_nan())
-    };
+    let pairs = series.ratio.iter().zip(&series.ratio[YEAR..]).filter(|(a, b)| !a.is_nan() && !b.is_nan());
     let (mut earlier, mut later, mut overlap) = (0.0, 0.0, 0usize);
-    for (a, b) in pairs() {
+    for (a, b) in pairs {
         earlier += a;
         later += b;
         overlap += 1;
@@ -427,5 +455,5 @@ fn year_over_year(series: &Prepared, out: &mut Vec<f64>) {
     } else {
         ((later / overlap as f64 + 0.02) / (earlier / overlap as f64 + 0.02)).ln()
     };
-    out.extend([ratio, overlap as f64, correlation_of(pairs(), 28)]);
+    out.extend([ratio, overlap as f64, correlation(&series.ratio, &series.ratio[YEAR..], 28)]);
 }

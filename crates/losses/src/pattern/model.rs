@@ -11,7 +11,7 @@ use crate::pattern::ModelError;
 use crate::pattern::assemble::{self, Assembled, Canaries, LEAST_FOR_CURVE, OWN_COLUMNS};
 use crate::pattern::blend::{LEAST_POSITIVES, Learning, MemberScores, Members, Outcomes};
 use crate::pattern::calibration::{Calibration, calibration_error};
-use crate::pattern::drift::Reference;
+use crate::pattern::drift::{Counts, Reference};
 use crate::pattern::features::Background;
 use crate::pattern::inspection;
 use crate::pattern::metrics::{Bootstrap, Intervals, Metrics, energy_share};
@@ -137,6 +137,29 @@ pub struct Drift {
     pub stability_index: f64,
 }
 
+/// The watched quantities of the customers scored so far.
+pub struct DriftWatch<'a> {
+    /// Column, distribution at training, today's counts.
+    watched: Vec<(usize, &'a Reference, Counts)>,
+}
+
+impl DriftWatch<'_> {
+    fn add(&mut self, data: &Assembled) {
+        for (column, _, counts) in &mut self.watched {
+            counts.add((0..data.rows.count()).map(|r| data.rows.row(r)[*column]));
+        }
+    }
+
+    /// How far these customers have drifted from the training.
+    pub fn drift(&self) -> Vec<Drift> {
+        let of = |reference: &Reference, counts: &Counts| Drift {
+            quantity: reference.name.clone(),
+            stability_index: reference.stability_index(counts),
+        };
+        self.watched.iter().map(|(_, reference, counts)| of(reference, counts)).collect()
+    }
+}
+
 impl PatternModel {
     /// Trains on a population with labels, or without any (`without_labels`).
     pub fn train(population: &Population, options: Options) -> Result<Self, ModelError> {
@@ -190,11 +213,38 @@ impl PatternModel {
 
     /// Scores a population, in its order, and says how far it has drifted from the training.
     pub fn score(&self, population: &Population, threads: usize) -> Result<(Vec<Scored>, Vec<Drift>), ModelError> {
-        if self.with_zones && population.zones.is_empty() {
+        self.needs_zones(!population.zones.is_empty())?;
+        let mut watch = self.drift_watch();
+        let scored = self.score_portion(population, threads, &mut watch)?;
+        Ok((scored, watch.drift()))
+    }
+
+    /// Refuses to go on when the model was trained with zone meters and none are `given`.
+    pub fn needs_zones(&self, given: bool) -> Result<(), ModelError> {
+        if self.with_zones && !given {
             return Err(ModelError::Scoring(
                 "the model was trained with zone meters; give the zones' readings too (--zones)".to_owned(),
             ));
         }
+        Ok(())
+    }
+
+    /// For watching the drift over several portions.
+    pub fn drift_watch(&self) -> DriftWatch<'_> {
+        let names = assemble::names(self.with_zones);
+        let column = |reference: &Reference| names.iter().position(|n| *n == reference.name);
+        let watched = self.drift.iter().filter_map(|r| Some((column(r)?, r, r.counts()))).collect();
+        DriftWatch { watched }
+    }
+
+    /// Scores a portion of a population, in its order, and adds it to `watch`. A portion of at least [`LEAST_FOR_CURVE`]
+    /// customers is compared with its own seasonal curve and its own usual probability.
+    pub fn score_portion(
+        &self,
+        population: &Population,
+        threads: usize,
+        watch: &mut DriftWatch<'_>,
+    ) -> Result<Vec<Scored>, ModelError> {
         let everyone: Vec<usize> = (0..population.customers.len()).collect();
         let seasonal = if everyone.len() >= LEAST_FOR_CURVE {
             population.seasonal_curve(&everyone, threads)
@@ -203,11 +253,12 @@ impl PatternModel {
         };
         let background = Background::new(seasonal, population.temperature_c.clone());
         let data = assemble::assemble(population, &background, self.with_zones, threads)?;
+        watch.add(&data);
         let scores = self.members.predict(&data, &everyone, threads);
         let probabilities: Vec<f64> =
             self.mixture.blend_all(&scores).iter().map(|s| self.calibration.probability(*s)).collect();
         let reasons = self.reasons(&data, &probabilities, threads);
-        let scored = reasons
+        Ok(reasons
             .into_iter()
             .enumerate()
             .map(|(i, reason)| Scored {
@@ -216,21 +267,7 @@ impl PatternModel {
                 expected_kwh: expected_kwh(&scores, &data, probabilities[i], i, i),
                 reason,
             })
-            .collect();
-        Ok((scored, self.drift_of(&data)))
-    }
-
-    fn drift_of(&self, data: &Assembled) -> Vec<Drift> {
-        let names = assemble::names(self.with_zones);
-        let count = data.rows.count();
-        self.drift
-            .iter()
-            .filter_map(|reference| {
-                let column = names.iter().position(|n| *n == reference.name)?;
-                let values: Vec<f64> = (0..count).map(|r| data.rows.row(r)[column]).collect();
-                Some(Drift { quantity: reference.name.clone(), stability_index: reference.stability_index(&values) })
-            })
-            .collect()
+            .collect())
     }
 
     /// Words for those well above the usual probability; the others get a plain sentence.

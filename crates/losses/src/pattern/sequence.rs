@@ -6,6 +6,7 @@
 //! zero). Two convolutions with stride two and one without, rectified; mean and maximum over time; one output unit. Adam, dropout on
 //! the pooled features, the start of each record shifted at random while training.
 
+use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use crate::pattern::canary::Dice;
@@ -114,10 +115,18 @@ impl Network {
         let whole = self.predict(&[course]).first().copied()?;
         let width = HIDDEN * CHANNELS;
         let mut best: Option<(f64, usize)> = None;
-        for start in (0..course.len().saturating_sub(width)).step_by(width / 2) {
-            let mut hidden = course.to_vec();
-            hidden[start..start + width].fill(0.0);
-            let fall = whole - self.predict(&[&hidden]).first().copied()?;
+        let starts: Vec<usize> = (0..course.len().saturating_sub(width)).step_by(width / 2).collect();
+        let hidden: Vec<Vec<f32>> = starts
+            .iter()
+            .map(|&start| {
+                let mut hidden = course.to_vec();
+                hidden[start..start + width].fill(0.0);
+                hidden
+            })
+            .collect();
+        let hidden: Vec<&[f32]> = hidden.iter().map(Vec::as_slice).collect();
+        for (start, without) in starts.into_iter().zip(self.predict(&hidden)) {
+            let fall = whole - without;
             if fall > 0.0 && best.is_none_or(|(f, _)| fall > f) {
                 best = Some((fall, start / CHANNELS * 7));
             }
@@ -208,9 +217,10 @@ impl Pass {
             let (start, channels) = layout.convolutions[layer];
             let mut output = std::mem::take(&mut self.activations[layer]);
             let source = if layer == 0 { x } else { &self.activations[layer - 1] };
-            let kernel = &p[start..start + channels * WIDTH * FILTERS];
-            let bias = &p[start + channels * WIDTH * FILTERS..][..FILTERS];
-            convolve(source, channels, kernel, bias, stride, &mut output);
+            let (kernel, rest) = p[start..].split_at(channels * WIDTH * FILTERS);
+            let mut bias = [0.0; FILTERS];
+            bias.copy_from_slice(&rest[..FILTERS]);
+            convolve(source, channels, kernel, &bias, stride, &mut output);
             self.activations[layer] = output;
         }
         let last = &self.activations[2];
@@ -282,29 +292,76 @@ impl Pass {
     }
 }
 
-/// out[t][f] = max(0, b[f] + Σ k[w][c][f] x[t·stride + w − WIDTH/2][c]); outside the record is zero.
-fn convolve(x: &[f32], channels: usize, kernel: &[f32], bias: &[f32], stride: usize, out: &mut Vec<f32>) {
-    let length = x.len() / channels;
-    let times = length.div_ceil(stride);
-    out.clear();
-    out.resize(times * FILTERS, 0.0);
-    for (t, target) in out.chunks_exact_mut(FILTERS).enumerate() {
-        let mut sums = [0.0f32; FILTERS];
-        sums.copy_from_slice(bias);
-        for w in 0..WIDTH {
-            let Some(at) = (t * stride + w).checked_sub(WIDTH / 2).filter(|a| *a < length) else { continue };
-            for c in 0..channels {
-                let v = x[at * channels + c];
-                let row = &kernel[(w * channels + c) * FILTERS..][..FILTERS];
-                for (s, k) in sums.iter_mut().zip(row) {
-                    *s += v * k;
-                }
+/// One layer: out[t][f] = max(0, b[f] + Σ k[w][c][f] x[t·stride + w − WIDTH/2][c]); outside the record is zero.
+struct Convolution<'a> {
+    x: &'a [f32],
+    channels: usize,
+    kernel: &'a [[f32; FILTERS]],
+    bias: &'a [f32; FILTERS],
+    stride: usize,
+    out: &'a mut [[f32; FILTERS]],
+}
+
+/// Steps computed side by side, so that their sums do not wait for each other.
+const ABREAST: usize = 4;
+
+impl WithSimd for Convolution<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, channels, kernel, bias, stride, out } = self;
+        let (window, before, step) = (WIDTH * channels, WIDTH / 2 * channels, stride * channels);
+        let mut t = 0;
+        while t < out.len() {
+            let start = t * step;
+            let last = start + (ABREAST - 1) * step + window;
+            if t + ABREAST <= out.len() && start >= before && last <= x.len() + before {
+                let windows: [&[f32]; ABREAST] = std::array::from_fn(|k| &x[start - before + k * step..][..window]);
+                filter(simd, windows, kernel, bias, &mut out[t..t + ABREAST]);
+                t += ABREAST;
+            } else {
+                // At the ends of the record a part of the window is outside.
+                let outside = before.saturating_sub(start);
+                let inside = &x[(start + outside - before).min(x.len())..];
+                let width = inside.len().min(window - outside);
+                filter(simd, [&inside[..width]], &kernel[outside..outside + width], bias, &mut out[t..t + 1]);
+                t += 1;
             }
         }
-        for (o, s) in target.iter_mut().zip(sums) {
-            *o = s.max(0.0);
+    }
+}
+
+/// out[k][f] = max(0, b[f] + Σ kernel[j][f] windows[k][j]); products are rounded before they are added.
+#[inline(always)]
+fn filter<S: Simd, const N: usize>(
+    simd: S,
+    windows: [&[f32]; N],
+    kernel: &[[f32; FILTERS]],
+    bias: &[f32; FILTERS],
+    out: &mut [[f32; FILTERS]],
+) {
+    for first in (0..FILTERS).step_by(S::F32_LANES) {
+        let filters = first..first + S::F32_LANES;
+        let mut sums = [S::as_simd_f32s(&bias[filters.clone()]).0[0]; N];
+        for (j, row) in kernel.iter().enumerate() {
+            let weights = S::as_simd_f32s(&row[filters.clone()]).0[0];
+            for k in 0..N {
+                sums[k] = simd.add_f32s(sums[k], simd.mul_f32s(simd.splat_f32s(windows[k][j]), weights));
+            }
+        }
+        for k in 0..N {
+            S::as_mut_simd_f32s(&mut out[k][filters.clone()]).0[0] = simd.max_f32s(sums[k], simd.splat_f32s(0.0));
         }
     }
+}
+
+fn convolve(x: &[f32], channels: usize, kernel: &[f32], bias: &[f32; FILTERS], stride: usize, out: &mut Vec<f32>) {
+    let times = (x.len() / channels).div_ceil(stride);
+    out.clear();
+    out.resize(times * FILTERS, 0.0);
+    let (out, kernel) = (out.as_chunks_mut().0, kernel.as_chunks().0);
+    Arch::new().dispatch(Convolution { x, channels, kernel, bias, stride, out });
 }
 
 fn back_convolve(

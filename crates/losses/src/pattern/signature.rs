@@ -5,9 +5,9 @@
 //! second feed cuts a constant off (low quantiles fall most); readings made up from a mean lose rhythm, memory and the
 //! shared reaction to weather. Windows of 56 days look for the same without a fall.
 
-use crate::pattern::features::{Background, Prepared, changes, extremes, weekday_ratios};
+use crate::pattern::features::{Background, Prepared, extremes, weekday_ratios};
 use crate::pattern::statistics::{
-    autocorrelation, block_means, correlation, correlation_of, deviation, mean, quantile, quantiles, sorted_known,
+    autocorrelation, block_means, correlation, deviation, mean, quantile, quantiles, sorted_known,
 };
 
 /// Names of the features in order.
@@ -61,10 +61,9 @@ const REVERSAL: usize = 28;
 
 /// Appends the features to `out`.
 pub fn extract(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
-    let weeks = block_means(&series.log_level, 7, 3);
-    let split = changes(&weeks).map_or(series.kwh.len() / 2, |(fall, _)| fall.at * 7);
+    let split = series.log_changes.map_or(series.kwh.len() / 2, |(fall, _)| fall.at * 7);
     around_split(series, background, split, out);
-    after_split(&weeks, split / 7, out);
+    after_split(&series.log_weeks, split / 7, out);
     windows(series, background, out);
     reversal(series, background, out);
     deep_days(series, out);
@@ -98,16 +97,15 @@ fn describe(series: &Prepared, background: &Background, from: usize, to: usize) 
         };
     }
     let level = mean(ratio);
-    let steps: Vec<f64> = ratio.windows(2).map(|w| w[1] - w[0]).collect();
-    let kwh_steps = series.kwh[from..to].windows(2).map(|w| w[1] - w[0]);
+    let steps = &series.ratio_steps[from..to - 1];
     let last = (to - 1).min(background.seasonal_steps.len());
-    let reaction = correlation_of(kwh_steps.zip(background.seasonal_steps[from.min(last)..last].iter().copied()), 20);
+    let reaction = correlation(&series.kwh_steps[from..to - 1], &background.seasonal_steps[from.min(last)..last], 20);
     let flat_limit = 0.01 * level;
     Part {
         quantiles: quantiles(ratio, [0.1, 0.5, 0.9]),
         memory: autocorrelation(ratio, 1),
         week_memory: autocorrelation(ratio, 7),
-        noise: deviation(&steps) / level,
+        noise: deviation(steps) / level,
         reaction,
         low_share: ratio.iter().filter(|v| **v < 0.15).count() as f64 / known as f64,
         flat: steps.iter().filter(|v| v.abs() < flat_limit).count() as f64 / known as f64,
@@ -156,8 +154,7 @@ fn after_split(weeks: &[f64], split: usize, out: &mut Vec<f64>) {
         };
         part(&weeks[..split.min(weeks.len())], before) + part(&weeks[split.min(weeks.len())..], level_after)
     };
-    for start in (0..known.len().saturating_sub(12)).step_by(4) {
-        let (error, rate) = ramp_error(&known, start);
+    for (start, error, rate) in ramps(&known) {
         if error < best {
             (best, best_start, best_slope) = (error, start as f64, rate);
         }
@@ -169,22 +166,33 @@ fn adjacent_lowest(values: &[f64], width: usize) -> f64 {
     values.windows(width).map(mean).fold(f64::NAN, f64::min)
 }
 
-/// Least squares of v = a + b max(0, t − start): (sum of squares, b).
-fn ramp_error(values: &[f64], start: usize) -> (f64, f64) {
+/// Weeks between the starts of ramps tried, and least weeks of a ramp.
+const RAMP_STEP: usize = 4;
+const LEAST_RAMP: usize = 12;
+
+/// Least squares of v = a + b h, h = max(0, t − start), for every start tried: (start, sum of squares, b).
+fn ramps(values: &[f64]) -> Vec<(usize, f64, f64)> {
     let n = values.len() as f64;
-    let (mut sh, mut shh, mut sv, mut shv, mut svv) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (t, &v) in values.iter().enumerate() {
-        let h = t.saturating_sub(start) as f64;
-        sh += h;
-        shh += h * h;
-        sv += v;
-        shv += h * v;
-        svv += v * v;
+    let sum: f64 = values.iter().sum();
+    let squares = values.iter().map(|v| v * v).sum::<f64>() - sum * sum / n;
+    // Σ v and Σ (t − start) v from the start on, which grows from the end of the series.
+    let (mut after, mut along) = (0.0, 0.0);
+    let mut ramps = Vec::with_capacity(values.len().div_ceil(RAMP_STEP));
+    for start in (0..values.len()).rev() {
+        along += after;
+        after += values[start];
+        if start % RAMP_STEP > 0 || start + LEAST_RAMP >= values.len() {
+            continue;
+        }
+        let last = (values.len() - 1 - start) as f64;
+        let (height, heights) = (last * (last + 1.0) / 2.0, last * (last + 1.0) * (2.0 * last + 1.0) / 6.0);
+        let spread = heights - height * height / n;
+        let shared = along - height * sum / n;
+        let rate = if spread > 0.0 { shared / spread } else { 0.0 };
+        ramps.push((start, (squares - rate * shared).max(0.0), rate));
     }
-    let spread = shh - sh * sh / n;
-    let rate = if spread > 0.0 { (shv - sh * sv / n) / spread } else { 0.0 };
-    let error = (svv - sv * sv / n) - rate * (shv - sh * sv / n);
-    (error.max(0.0), rate)
+    ramps.reverse();
+    ramps
 }
 
 fn windows(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
@@ -198,11 +206,11 @@ fn windows(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
             continue;
         }
         let level = mean(ratio).max(1e-6);
-        let steps: Vec<f64> = ratio.windows(2).map(|w| w[1] - w[0]).collect();
-        let kwh_steps = series.kwh[from..from + WINDOW].windows(2).map(|w| w[1] - w[0]);
+        let inner = from..from + WINDOW - 1;
+        let steps = &series.ratio_steps[inner.clone()];
         memory.push(autocorrelation(ratio, 1));
-        reaction.push(correlation_of(kwh_steps.zip(background.seasonal_steps[from..].iter().copied()), 20));
-        noise.push(deviation(&steps) / level);
+        reaction.push(correlation(&series.kwh_steps[inner], &background.seasonal_steps[from..], 20));
+        noise.push(deviation(steps) / level);
         flat.push(steps.iter().filter(|v| v.abs() < 0.01 * level).count() as f64 / WINDOW as f64);
     }
     let (memory_min, memory_max) = extremes(&memory);
@@ -216,10 +224,11 @@ fn reversal(series: &Prepared, background: &Background, out: &mut Vec<f64>) {
     // Within a block read backwards, the day-to-day reaction to the shared curve matches the curve turned round.
     let mut gains = Vec::new();
     for from in (0..series.kwh.len().saturating_sub(REVERSAL)).step_by(REVERSAL) {
-        let own: Vec<f64> = series.kwh[from..from + REVERSAL].windows(2).map(|w| w[1] - w[0]).collect();
+        let own = &series.kwh_steps[from..from + REVERSAL - 1];
         let shared = &background.seasonal_steps[from..from + REVERSAL - 1];
-        let forward = correlation(&own, shared, 15);
-        let backward = correlation_of(own.iter().copied().zip(shared.iter().rev().map(|v| -v)), 15);
+        let turned: [f64; REVERSAL - 1] = std::array::from_fn(|k| -shared[REVERSAL - 2 - k]);
+        let forward = correlation(own, shared, 15);
+        let backward = correlation(own, &turned, 15);
         gains.push(backward - forward);
     }
     out.extend([mean(&gains), extremes(&block_means(&gains, 4, 2)).1]);

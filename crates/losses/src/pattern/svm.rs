@@ -2,6 +2,7 @@
 //! standardised features. A missing feature counts as its average. It sees smooth similarity where trees see thresholds, which is why
 //! the blend has it.
 
+use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use crate::pattern::statistics::{deviation, quantile_sorted, sorted_known};
@@ -93,23 +94,40 @@ impl Svm {
 
     /// Signed distances from the margin's middle; higher is more suspicious.
     pub fn predict(&self, rows: &Rows) -> Vec<f64> {
-        let mut scaled = Vec::with_capacity(self.columns);
+        let (mut scaled, mut distances) = (Vec::with_capacity(self.columns), vec![0.0; self.coefficients.len()]);
         (0..rows.count())
             .map(|r| {
                 scaled.clear();
                 self.scaler.apply(rows.row(r), &mut scaled);
-                let sum: f64 = self
-                    .vectors
-                    .chunks_exact(self.columns)
-                    .zip(&self.coefficients)
-                    .map(|(v, c)| f64::from(*c) * f64::from((-self.gamma * squared_distance(v, &scaled)).exp()))
-                    .sum();
+                Arch::new().dispatch(Distances { vectors: &self.vectors, point: &scaled, squared: &mut distances });
+                let terms = distances.iter().zip(&self.coefficients);
+                let sum: f64 = terms.map(|(d, c)| f64::from(*c) * f64::from((-self.gamma * d).exp())).sum();
                 sum + self.bias
             })
             .collect()
     }
 }
 
+/// The squared distance of each of `vectors` (one after the other) from `point`.
+struct Distances<'a> {
+    vectors: &'a [f32],
+    point: &'a [f32],
+    squared: &'a mut [f32],
+}
+
+impl WithSimd for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        for (vector, squared) in self.vectors.chunks_exact(self.point.len()).zip(self.squared) {
+            *squared = squared_distance(vector, self.point);
+        }
+    }
+}
+
+/// Lanes and rest are added in an order that does not depend on the processor.
+#[inline(always)]
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a8, a_rest) = a.as_chunks::<8>();
@@ -126,7 +144,12 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
 /// Sequential minimal optimisation with second-order choice of the pair (Fan, Chen, Lin 2005). Returns (alpha, bias).
 fn optimise(scaled: &[f32], columns: usize, gamma: f32, y: &[f64]) -> (Vec<f64>, f64) {
     let n = y.len();
-    let row = |i: usize| &scaled[i * columns..(i + 1) * columns];
+    let kernel_row = |i: usize| -> Vec<f32> {
+        let mut squared = vec![0.0; n];
+        let point = &scaled[i * columns..(i + 1) * columns];
+        Arch::new().dispatch(Distances { vectors: scaled, point, squared: &mut squared });
+        squared.into_iter().map(|d| (-gamma * d).exp()).collect()
+    };
     // Rows of the kernel matrix are computed when first needed and kept: at most n² single floats.
     let mut kernel: Vec<Vec<f32>> = vec![Vec::new(); n];
     let mut alpha = vec![0.0f64; n];
@@ -145,7 +168,7 @@ fn optimise(scaled: &[f32], columns: usize, gamma: f32, y: &[f64]) -> (Vec<f64>,
         }
         let Some(i) = first else { break };
         if kernel[i].is_empty() {
-            kernel[i] = (0..n).map(|t| (-gamma * squared_distance(row(i), row(t))).exp()).collect();
+            kernel[i] = kernel_row(i);
         }
         let mut second = None;
         let (mut lowest, mut best_gain) = (f64::INFINITY, 0.0);
@@ -172,7 +195,7 @@ fn optimise(scaled: &[f32], columns: usize, gamma: f32, y: &[f64]) -> (Vec<f64>,
             break;
         }
         if kernel[j].is_empty() {
-            kernel[j] = (0..n).map(|t| (-gamma * squared_distance(row(j), row(t))).exp()).collect();
+            kernel[j] = kernel_row(j);
         }
         let curvature = (2.0 - 2.0 * f64::from(kernel[i][j])).max(1e-9);
         let mut step = (-y[i] * gradient[i] + y[j] * gradient[j]) / curvature;

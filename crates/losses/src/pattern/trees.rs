@@ -201,15 +201,13 @@ fn ensemble(booster: &GradientBooster) -> Ensemble {
             let node = &tree.nodes[at];
             if node.is_leaf {
                 let own = at as u32;
-                return Node { split: 0.0, average, column: 0, left: own, right: own, missing: own };
+                return Node { split: 0.0, average, column: 0, children: [own; 3] };
             }
             Node {
                 split: node.split_value,
                 average,
                 column: node.split_feature as u32,
-                left: node.left_child as u32,
-                right: node.right_child as u32,
-                missing: node.missing_node as u32,
+                children: [node.left_child, node.right_child, node.missing_node].map(|c| c as u32),
             }
         };
         ensemble.push(averages.into_iter().enumerate().map(node));
