@@ -353,6 +353,12 @@ impl Detector {
         (1.0 + phi) / (1.0 - phi)
     }
 
+    /// The same of a sum of `slots` slots: 1 + 2 Σ (1 − k/slots) φᵏ.
+    pub fn correlation_over(&self, slots: usize) -> f64 {
+        let (phi, n) = (self.phi(), slots.max(1) as f64);
+        self.correlation_factor() - 2.0 * phi * (1.0 - phi.powf(n)) / (n * (1.0 - phi) * (1.0 - phi))
+    }
+
     fn phi(&self) -> f64 {
         (self.product / self.square.max(1e-9)).clamp(0.0, 0.9)
     }

@@ -4,11 +4,14 @@
 //! The observed difference `supplied − metered` is explained as `k0·h + k2·P²·h + γ·P·h + noise`, where γ is the common gain
 //! error of the meters. It is Bayesian linear regression on sufficient statistics (6 + 3 numbers) with box constraints: k0, k2 ≥ 0
 //! and at most [`BOUND_SD`] prior deviations away from the prior mean, so that a theft that was always there cannot be learned away
-//! entirely. Residuals are Huber-weighted. A day's statistics enter only when they are [`DELAY_DAYS`] old and no alarm came
+//! entirely. Estimate and covariance are those of the posterior within the box ([`bounded`]): a loss that cannot be negative is known
+//! better than the normal of its prior says. Residuals are Huber-weighted. A day's statistics enter only when they are [`DELAY_DAYS`] old and no alarm came
 //! (none of the delay in the first [`YOUNG_DAYS`] days), and old ones fade with a half-life of 45 days, the prior never.
 //!
-//! P is the mean power of the slot, so mean(P)² understates mean(P²); the fit absorbs the constant part of that.
+//! P is the mean power of the slot as delivered to the members (what the observer measures less the loss at the present fit), so mean(P)² understates mean(P²); the fit absorbs the constant part of that.
 //! Signs: losses positive. Units: W, Wh, shares.
+
+mod bounded;
 
 use std::collections::VecDeque;
 
@@ -20,9 +23,14 @@ pub const BOUND_SD: f64 = 2.0;
 pub const DELAY_DAYS: usize = 2;
 /// Days learned before the delay applies.
 pub const YOUNG_DAYS: f64 = 10.0;
-/// One observation counts per at least this many slots, even if their noise looks independent.
-const CORRELATED_SLOTS: f64 = 2.0;
+/// No network loses more than this share of what it is supplied.
+const MOST_LOST: f64 = 0.3;
+/// The same as [`BOUND_SD`] for the common gain error.
+const GAIN_BOUND_SD: f64 = 3.0;
 const DAILY_FADE: f64 = 0.984_7;
+
+/// Upper triangle of a symmetric 3 × 3 matrix: 00, 01, 02, 11, 12, 22.
+type Symmetric = [f64; 6];
 
 /// What is known of a zone's technical loss before any reading: from conductor and transformer data, or a default.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +66,7 @@ impl TechnicalPrior {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Statistics {
     /// X'WX: 00, 01, 02, 11, 12, 22.
-    info: [f64; 6],
+    info: Symmetric,
     /// X'Wy.
     rhs: [f64; 3],
     /// Share of a day observed.
@@ -104,7 +112,7 @@ pub struct TechnicalModel {
     /// k0 (W), copper share, γ.
     theta: [f64; 3],
     /// Posterior covariance: 00, 01, 02, 11, 12, 22.
-    covariance: [f64; 6],
+    covariance: Symmetric,
 }
 
 impl TechnicalModel {
@@ -122,6 +130,19 @@ impl TechnicalModel {
         };
         model.solve();
         model
+    }
+
+    /// Standard deviation of the common gain error before any reading.
+    pub fn gain_sd(&self) -> f64 {
+        self.gain_sd
+    }
+
+    /// What is known of the meters has changed: another standard deviation of the common gain error.
+    pub fn set_gain_sd(&mut self, gain_sd: f64) {
+        if gain_sd != self.gain_sd {
+            self.gain_sd = gain_sd;
+            self.solve();
+        }
     }
 
     /// The prior.
@@ -145,7 +166,13 @@ impl TechnicalModel {
     }
 
     fn regressors(&self, power_w: f64, hours: f64) -> [f64; 3] {
-        [hours, power_w * power_w / self.prior.reference_w * hours, power_w * hours]
+        // What is delivered is what is supplied less the loss that it causes; two rounds settle to a thousandth of the loss.
+        let loss_w = |delivered_w: f64| {
+            let copper_w = self.theta[1] * delivered_w * delivered_w / self.prior.reference_w;
+            (self.theta[0] + copper_w).min(MOST_LOST * power_w.abs())
+        };
+        let delivered_w = power_w - loss_w(power_w - loss_w(power_w));
+        [hours, delivered_w * delivered_w / self.prior.reference_w * hours, power_w * hours]
     }
 
     /// Expected loss at a mean power over a slot of `hours`.
@@ -189,7 +216,7 @@ impl TechnicalModel {
         let spread = noise_var + quadratic(&self.covariance, &x).max(0.0);
         let z = miss.abs() / spread.sqrt().max(1e-9);
         let huber = if z > 2.5 && !young { 2.5 / z } else { 1.0 };
-        let w = huber / (noise_var.max(1e-9) * CORRELATED_SLOTS);
+        let w = huber / noise_var.max(1e-9);
         let s = &mut self.today;
         let mut at = 0;
         for i in 0..3 {
@@ -229,7 +256,7 @@ impl TechnicalModel {
         self.day = day;
     }
 
-    /// Posterior mean within the box by projected coordinate descent, posterior covariance without it.
+    /// Posterior mean and covariance within the box.
     fn solve(&mut self) {
         let p = &self.prior;
         let mean = [p.k0_w, p.k2_share, 0.0];
@@ -241,48 +268,29 @@ impl TechnicalModel {
             a[at] += precision;
             b[i] += precision * mean[i];
         }
-        self.covariance = inverse(&a);
-        let mut theta = multiply(&self.covariance, &b);
-        let reach = [BOUND_SD, BOUND_SD, 3.0];
+        let reach = [BOUND_SD, BOUND_SD, GAIN_BOUND_SD];
         let floor = [0.0, 0.0, f64::NEG_INFINITY];
-        let low: [f64; 3] = std::array::from_fn(|i| (mean[i] - reach[i] * sd[i]).max(floor[i]));
-        let high: [f64; 3] = std::array::from_fn(|i| mean[i] + reach[i] * sd[i]);
-        let inside = |t: &[f64; 3]| (0..3).all(|i| t[i] >= low[i] && t[i] <= high[i]);
-        if !inside(&theta) {
-            for i in 0..3 {
-                theta[i] = theta[i].clamp(low[i], high[i]);
-            }
-            for _ in 0..200 {
-                let before = theta;
-                for i in 0..3 {
-                    let others: f64 = (0..3).filter(|j| *j != i).map(|j| entry(&a, i, j) * theta[j]).sum();
-                    theta[i] = ((b[i] - others) / entry(&a, i, i)).clamp(low[i], high[i]);
-                }
-                if (0..3).all(|i| (theta[i] - before[i]).abs() <= 1e-9 * sd[i]) {
-                    break;
-                }
-            }
-        }
-        self.theta = theta;
+        let limits = std::array::from_fn(|i| ((mean[i] - reach[i] * sd[i]).max(floor[i]), mean[i] + reach[i] * sd[i]));
+        (self.theta, self.covariance) = bounded::moments(&a, &b, &limits);
     }
 }
 
-fn entry(m: &[f64; 6], i: usize, j: usize) -> f64 {
+fn entry(m: &Symmetric, i: usize, j: usize) -> f64 {
     const AT: [[usize; 3]; 3] = [[0, 1, 2], [1, 3, 4], [2, 4, 5]];
     m[AT[i][j]]
 }
 
-fn multiply(m: &[f64; 6], v: &[f64; 3]) -> [f64; 3] {
+fn multiply(m: &Symmetric, v: &[f64; 3]) -> [f64; 3] {
     std::array::from_fn(|i| (0..3).map(|j| entry(m, i, j) * v[j]).sum())
 }
 
-fn quadratic(m: &[f64; 6], x: &[f64; 3]) -> f64 {
+fn quadratic(m: &Symmetric, x: &[f64; 3]) -> f64 {
     let y = multiply(m, x);
     (0..3).map(|i| x[i] * y[i]).sum()
 }
 
 /// Inverse of a symmetric positive definite 3 × 3 matrix (cofactors, after scaling to a unit diagonal).
-fn inverse(m: &[f64; 6]) -> [f64; 6] {
+fn inverse(m: &Symmetric) -> Symmetric {
     let d: [f64; 3] = std::array::from_fn(|i| entry(m, i, i).sqrt());
     let (a, b, c) = (m[1] / (d[0] * d[1]), m[2] / (d[0] * d[2]), m[4] / (d[1] * d[2]));
     let det = (1.0 + 2.0 * a * b * c - a * a - b * b - c * c).max(1e-12);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CT_RATIO_SD, EnergyBalance, MemberId, MeterClass, MeterSlot, ZoneSlot,
-    estimate::{MemberState, bin_of},
+    estimate::{MemberState, Others, bin_of},
     on_grid,
 };
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
     technical::{TechnicalModel, TechnicalPrior},
 };
 
+/// By how much fewer equal homes would weigh as n uneven ones do, before their use is known.
+const UNEVEN_USE: f64 = 1.7;
 /// Least coverage of a slot to learn from.
 const LEARN_COVERAGE: f64 = 0.9;
 
@@ -45,10 +47,10 @@ impl ZoneConfig {
     }
 }
 
-/// Observer's gain and the energy-weighted mean of `n` members' (uneven use makes them count as n/1.7).
+/// Observer's gain and the energy-weighted mean of `n` members'.
 fn common_gain_sd(observer: MeterClass, members: MeterClass, n: usize) -> f64 {
     let member = members.accuracy().gain;
-    observer.accuracy().gain.hypot(member * (1.7 / n.max(1) as f64).min(1.0).sqrt())
+    observer.accuracy().gain.hypot(member * (UNEVEN_USE / n.max(1) as f64).min(1.0).sqrt())
 }
 
 /// What a slot brought.
@@ -132,12 +134,12 @@ impl ZoneMonitor {
     }
 
     /// The balance over several recent intervals of this zone, with the systematic errors of the loss model and the gains carried
-    /// through the whole time: narrower than [`EnergyBalance::total`], which takes every interval's error to point the same way.
+    /// through the whole time, and the random ones as correlated from slot to slot as this zone's were: narrower than [`EnergyBalance::total`], which takes every interval's error to point the same way.
     pub fn period(&self, balances: &[EnergyBalance]) -> Option<EnergyBalance> {
         let mut total = EnergyBalance::total(balances)?;
         let hours = |b: &EnergyBalance| f64::from(b.minutes) / 60.0;
         let slots = || balances.iter().filter(|b| b.minutes > 0).map(|b| (b.supplied_wh / hours(b), hours(b)));
-        // What is systematic beside the model: ratios, long gaps, a missing observer.
+        // What is systematic beside the model: long gaps, a missing observer.
         let beside: f64 = balances
             .iter()
             .filter(|b| b.minutes > 0)
@@ -147,6 +149,7 @@ impl ZoneMonitor {
             })
             .sum();
         total.sigma_systematic_wh = self.technical.period_systematic_var(slots()).sqrt().hypot(beside);
+        total.sigma_random_wh *= self.detector.correlation_over(balances.len()).sqrt();
         Some(total)
     }
 
@@ -162,6 +165,10 @@ impl ZoneMonitor {
             return ZoneVerdict { balance, residual_wh: 0.0, alarm: self.alarm(), change: None };
         }
         self.align(slot);
+        let day = slot.end.plus(-1).day();
+        if self.last_end.is_none_or(|last| last.plus(-1).day() < day) {
+            self.weigh_members(slot);
+        }
         let hours = f64::from(slot.minutes) / 60.0;
         let metered = self.metered(slot, hours);
         let (balance, residual) = self.balance(slot, &metered, hours);
@@ -181,11 +188,28 @@ impl ZoneMonitor {
             let estimate_var = residual.estimate_var + 30.0 * residual.estimate_sd * residual.estimate_sd;
             let noise_var = self.detector.correlation_factor() * slot_var + estimate_var;
             let difference = balance.supplied_wh - balance.metered_wh;
-            let day = slot.end.plus(-1).day();
             self.technical.observe(day, balance.supplied_wh / hours, hours, difference, noise_var);
         }
         let residual_wh = residual.residual_wh - self.detector.habit_wh(slot.end, slot.minutes);
         ZoneVerdict { balance, residual_wh, alarm: self.alarm(), change }
+    }
+
+    /// The common gain error of these meters, each weighing by what its member usually takes; as long as that is not known, as configured.
+    fn weigh_members(&mut self, slot: &ZoneSlot) {
+        let (mut sum_w, mut gain_var) = (0.0, 0.0);
+        for (state, member) in self.members.iter().zip(&slot.members) {
+            let Some(watts) = state.usual_w() else { continue };
+            sum_w += watts.abs();
+            gain_var += (gain_sd(&member.meter) * watts).powi(2);
+        }
+        let gain = if sum_w > 0.0 {
+            gain_sd(&slot.observer).hypot(gain_var.sqrt() / sum_w)
+        } else if slot.observer.ct_ratio == 1.0 {
+            self.config.gain_sd
+        } else {
+            self.config.gain_sd.hypot(CT_RATIO_SD)
+        };
+        self.technical.set_gain_sd(gain);
     }
 
     /// The balance of a slot with the present state, without learning from it: for late readings of an earlier slot.
@@ -224,21 +248,24 @@ impl ZoneMonitor {
             let watts = net_wh * per_hour;
             sum.net_wh += net_wh;
             sum.measured_abs_wh += net_wh.abs();
-            let (random_var, gain) = errors(&member.meter, net_wh, watts - f64::from(state.last_w));
-            sum.random_var += random_var;
+            let gain = gain_sd(&member.meter);
             sum.gain_var += gain * gain * net_wh * net_wh;
+            sum.random_var += random_var(&member.meter, net_wh, watts - f64::from(state.last_w));
             state.learn(watts as f32, bin);
         }
         if missing == 0 {
             return sum;
         }
         let present = slot.members.len() as f64 - f64::from(missing);
-        let typical_w = if present > 0.0 { sum.net_wh * per_hour / present } else { 350.0 };
+        let others = Others {
+            mean_w: if present > 0.0 { sum.net_wh * per_hour / present } else { 350.0 },
+            over_usual: self.over_usual(slot, bin, sum.net_wh * per_hour),
+        };
         for (state, member) in self.members.iter_mut().zip(&slot.members) {
             if member.meter.flow.is_some() {
                 continue;
             }
-            let estimate = state.estimate(bin, hours, typical_w);
+            let estimate = state.estimate(bin, hours, &others);
             state.miss(hours);
             let net_wh = on_grid(estimate.net_wh);
             sum.net_wh += net_wh;
@@ -249,6 +276,20 @@ impl ZoneMonitor {
         sum
     }
 
+    /// What the members measured in this slot take together (`measured_w`) relative to what they usually take; asked for only when a
+    /// missing one was never seen at this time of day, otherwise 1.
+    fn over_usual(&self, slot: &ZoneSlot, bin: usize, measured_w: f64) -> f64 {
+        let members = || self.members.iter().zip(&slot.members);
+        if members().all(|(state, member)| member.meter.flow.is_some() || state.knows(bin)) {
+            return 1.0;
+        }
+        let usual =
+            members().filter(|(_, member)| member.meter.flow.is_some()).filter_map(|(state, _)| state.usual_w());
+        let usual_w = usual.sum::<f64>();
+        if usual_w > 0.0 { (measured_w / usual_w).clamp(0.2, 5.0) } else { 1.0 }
+    }
+
+    /// The balance and what the alarm looks at.
     fn balance(&self, slot: &ZoneSlot, metered: &Metered, hours: f64) -> (EnergyBalance, Option<Residual>) {
         let measured = slot.observer.net_wh();
         // Without the observer nothing can be unaccounted for: the supply is what the meters and the loss make of it.
@@ -260,13 +301,12 @@ impl ZoneMonitor {
         let technical_wh = if measured.is_some() { on_grid(loss.loss_wh) } else { supplied_wh - metered.net_wh };
         let unaccounted_wh = supplied_wh - metered.net_wh - technical_wh;
         let step_w = self.observer_last_w.map_or(0.0, |last| supplied_wh / hours - last);
-        let (observer_var, _) = errors(&slot.observer, supplied_wh, step_w);
-        let meter_var = observer_var + metered.random_var;
+        let meter_var = random_var(&slot.observer, supplied_wh, step_w) + metered.random_var;
         let slot_var = self.detector.slot_var(meter_var, supplied_wh.abs());
-        let members_known = self.config.gain_sd * self.config.gain_sd * supplied_wh * supplied_wh;
-        let gain_excess = (metered.gain_var - members_known).max(0.0);
-        let ct = if slot.observer.ct_ratio == 1.0 { 0.0 } else { CT_RATIO_SD * supplied_wh };
-        let systematic_var = loss.systematic_var + gain_excess + metered.estimate_systematic_var + ct * ct;
+        // Where some feed in what others draw, gains weigh on more energy than what is supplied.
+        let common = self.technical.gain_sd() * supplied_wh;
+        let gain_excess = (metered.gain_var - common * common).max(0.0);
+        let systematic_var = loss.systematic_var + gain_excess + metered.estimate_systematic_var;
         let present = slot.members.iter().filter(|m| m.meter.flow.is_some()).count();
         // A silent meter that is expected idle may not be: it counts for a watt-hour at least, so that only all are "covered".
         let estimated_abs_wh = metered.estimated_abs_wh.max((slot.members.len() - present) as f64);
@@ -314,13 +354,17 @@ impl ZoneMonitor {
     }
 }
 
-/// Random variance (Wh²) and gain deviation of a meter's slot: register step, clock error on a load that changed by `step_w`,
-/// random error; CT ratio in the gain.
-fn errors(meter: &MeterSlot, net_wh: f64, step_w: f64) -> (f64, f64) {
+/// Random variance of a meter's slot, Wh²: register step, clock error on a load that changed by `step_w`, random error.
+fn random_var(meter: &MeterSlot, net_wh: f64, step_w: f64) -> f64 {
     let accuracy = meter.class.accuracy();
     let quantum = accuracy.quantum_wh * meter.ct_ratio;
     let clock = accuracy.clock_s * (1.0 / 3_600.0) * step_w;
     let random = accuracy.random * net_wh;
-    let gain = if meter.ct_ratio == 1.0 { accuracy.gain } else { accuracy.gain.hypot(CT_RATIO_SD) };
-    (quantum * quantum * (1.0 / 6.0) + clock * clock + random * random, gain)
+    quantum * quantum * (1.0 / 6.0) + clock * clock + random * random
+}
+
+/// Standard deviation of a meter's gain with that of its current transformers.
+fn gain_sd(meter: &MeterSlot) -> f64 {
+    let own = meter.class.accuracy().gain;
+    if meter.ct_ratio == 1.0 { own } else { own.hypot(CT_RATIO_SD) }
 }

@@ -2,10 +2,12 @@
 //! model. Sign conventions, formulas and measured figures: `docs/localisation.md`.
 //!
 //! Steps: [`trial`] reads and fills gaps; [`feeder`] makes the residual y = delivered − metered − losses with its noise per
-//! slot; [`regression`] finds metered thieves in it; [`joint`] finds unmetered connections by voltage ([`tap`] on meshed networks); [`verdict`]
-//! decides. "Detected but not localisable" is an answer. [`snapshot`] does the same from three instants instead of weeks.
+//! slot; [`regression`] finds metered thieves in it; [`joint`] finds unmetered connections by voltage ([`tap`] on meshed networks), of
+//! whom `household` asks who would gain; [`verdict`] decides. "Detected but not localisable" is an answer. [`snapshot`] does the same
+//! from three instants instead of weeks.
 
 pub mod feeder;
+mod household;
 pub mod joint;
 pub mod regression;
 pub mod snapshot;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use grid::network::Network;
 
 use crate::localise::feeder::Feeder;
+use crate::localise::household;
 use crate::localise::joint::{self, PlacePrior};
 use crate::localise::regression::{Candidate, Regression, Shape, column};
 use crate::localise::tap::{self, Place};
@@ -327,7 +328,8 @@ fn varying_tap(feeder: &Feeder, findings: &Findings) -> Verdict {
     }
     let cleaned: Vec<f64> = regression.cleaned().iter().map(|wh| wh / feeder.slot_hours).collect();
     let energy: f64 = cleaned.iter().sum::<f64>() * feeder.slot_hours;
-    let places = one_per_bus(feeder, tap_places(feeder, &cleaned, PlacePrior::default()));
+    let fitted = tap_places(feeder, &cleaned, PlacePrior::default());
+    let places = one_per_bus(feeder, household::believed(feeder, fitted, &cleaned));
     let worst = places.last().map_or(0.0, |p| p.misfit);
     let suspects = places
         .iter()
