@@ -15,6 +15,8 @@ const PER_DAY: usize = 96;
 const SLOT_HOURS: f64 = 0.25;
 /// Mean use above which a connection may be a thief, in W.
 const LEAST_THIEF_W: f64 = 100.0;
+/// By how much a load's reactive share swings over the day, relative to its mean.
+const REACTIVE_SWING: f64 = 0.2;
 
 /// A kind of theft with its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +119,12 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
         return Err(LocaliseError::Mismatch(format!("network \"{}\" has fewer than three consumers", network.name)));
     }
     let slots = days * PER_DAY;
-    let mut used_w: Vec<Vec<f64>> =
-        loads.iter().map(|l| consumption(l.p_mw.abs() * 1e6, l.profile.starts_with('G'), slots, &mut dice)).collect();
+    let business: Vec<bool> = loads.iter().map(|l| l.profile.starts_with('G')).collect();
+    let mut used_w: Vec<Vec<f64>> = loads
+        .iter()
+        .zip(&business)
+        .map(|(l, business)| consumption(l.p_mw.abs() * 1e6, *business, slots, &mut dice))
+        .collect();
     let alike = look_alikes(&mut used_w, days, &mut dice);
     let mut metered_w = used_w.clone();
     let mut tap_w = vec![0.0; slots];
@@ -127,7 +133,7 @@ pub fn simulate(network: &Network, theft: Theft, days: usize, seed: u64) -> Resu
     let stolen_w: f64 = tap_w.iter().sum::<f64>()
         + used_w.iter().flatten().zip(metered_w.iter().flatten()).map(|(u, m)| u - m).sum::<f64>();
     let tap = tap_bus.map(|k| (bus_of_load[k], tap_w.as_slice()));
-    let world = World { cut: &cut, bus_of_load: &bus_of_load, used_w: &used_w, tap };
+    let world = World { cut: &cut, bus_of_load: &bus_of_load, business: &business, used_w: &used_w, tap };
     let flow = world.flow(slots, &mut dice)?;
     let usage_points = match tap_bus {
         Some(k) => (0..loads.len()).filter(|i| bus_of_load[*i] == bus_of_load[k]).collect(),
@@ -338,9 +344,28 @@ fn steal(
     }
 }
 
+/// A load's reactive power as a share of its active power: its own, and swinging over the day, so never quite in proportion.
+struct ReactiveShare {
+    mean: f64,
+    phase: f64,
+}
+
+impl ReactiveShare {
+    fn draw(business: bool, dice: &mut Dice) -> Self {
+        let mean = if business { dice.between(0.05, 0.7) } else { dice.between(0.09, 0.13) };
+        Self { mean, phase: dice.between(0.0, std::f64::consts::TAU) }
+    }
+
+    fn at(&self, slot: usize) -> f64 {
+        let angle = (slot % PER_DAY) as f64 / PER_DAY as f64 * std::f64::consts::TAU;
+        self.mean * (1.0 + REACTIVE_SWING * (angle + self.phase).sin())
+    }
+}
+
 struct World<'a> {
     cut: &'a Network,
     bus_of_load: &'a [usize],
+    business: &'a [bool],
     used_w: &'a [Vec<f64>],
     tap: Option<(usize, &'a [f64])>,
 }
@@ -366,10 +391,10 @@ impl World<'_> {
         let (mut p, mut q) = (vec![0.0; slots * width], vec![0.0; slots * width]);
         for (load, watts) in self.used_w.iter().enumerate() {
             let Some(column) = column_of(self.bus_of_load[load]) else { continue };
-            let reactive = dice.between(0.05, 0.2);
+            let reactive = ReactiveShare::draw(self.business[load], dice);
             for (slot, w) in watts.iter().enumerate() {
                 p[slot * width + column] -= w / base_w;
-                q[slot * width + column] -= reactive * w.max(0.0) / base_w;
+                q[slot * width + column] -= reactive.at(slot) * w.max(0.0) / base_w;
             }
         }
         if let Some((column, watts)) = self.tap.and_then(|(bus, watts)| column_of(bus).map(|c| (c, watts))) {
