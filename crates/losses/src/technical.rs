@@ -4,7 +4,7 @@
 //! The observed difference `supplied − metered` is explained as `k0·h + k2·P²·h + γ·P·h + noise`, where γ is the common gain
 //! error of the meters. It is Bayesian linear regression on sufficient statistics (6 + 3 numbers) with box constraints: k0, k2 ≥ 0
 //! and at most [`BOUND_SD`] prior deviations away from the prior mean, so that a theft that was always there cannot be learned away
-//! entirely. Estimate and covariance are those of the posterior within the box ([`bounded`]): a loss that cannot be negative is known
+//! entirely. Estimate and covariance are those of the posterior within the box (`bounded.rs`): a loss that cannot be negative is known
 //! better than the normal of its prior says. Residuals are Huber-weighted. A day's statistics enter only when they are [`DELAY_DAYS`] old and no alarm came
 //! (none of the delay in the first [`YOUNG_DAYS`] days), and old ones fade with a half-life of 45 days, the prior never.
 //!
