@@ -7,7 +7,10 @@ use metering::Timestamp;
 use store::{Change, Store};
 use tokio::{
     net::TcpListener,
-    sync::{broadcast::error::RecvError, mpsc, watch},
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc, watch,
+    },
     task::JoinHandle,
 };
 use web::{Advance, AppState, PipelineStatus, WebConfig};
@@ -68,6 +71,8 @@ impl Server {
             true => Clock::simulated(resumed_at(&store).await?),
             false => Clock::Real,
         };
+        // Followed before they are read, so that none falls between.
+        let enrolments = store.subscribe();
         let credentials = Arc::new(Credentials::new());
         credentials.replace_all(store.credentials().await?);
 
@@ -119,7 +124,7 @@ impl Server {
         let readings = headend::readings_router(&headend);
         let app = web::router(state).merge(readings).into_make_service_with_connect_info::<SocketAddr>();
 
-        let mut tasks = vec![tokio::spawn(follow_enrolments(store.clone(), credentials.clone()))];
+        let mut tasks = vec![tokio::spawn(follow_enrolments(enrolments, store.clone(), credentials.clone()))];
         tasks.push(tokio::spawn(pipeline::ingest::run(store.clone(), to_commit, counters)));
         tasks.push(tokio::spawn(pipeline.run(advances, stopped.clone())));
         if let Some(inbox) = inbox {
@@ -182,8 +187,7 @@ async fn resumed_at(store: &Store) -> Result<Timestamp, CommandError> {
 }
 
 /// Meters enrolled while the server runs may connect at once.
-async fn follow_enrolments(store: Store, credentials: Arc<Credentials>) {
-    let mut changes = store.subscribe();
+async fn follow_enrolments(mut changes: broadcast::Receiver<Change>, store: Store, credentials: Arc<Credentials>) {
     loop {
         match changes.recv().await {
             Ok(Change::Enrolled) | Err(RecvError::Lagged(_)) => match store.credentials().await {
