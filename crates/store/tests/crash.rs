@@ -53,20 +53,23 @@ fn what_was_acknowledged_survives_kill_9_once() {
             .stderr(Stdio::null())
             .spawn()
             .expect("starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         // A different number of batches each round, so that packing is cut at different places.
         let until = acked + 31 + 13 * round;
-        for line in lines.map_while(Result::ok) {
+        let mut hear = |line: &str| {
             if let Some(batch) = line.trim().strip_prefix("acked ").and_then(|n| n.parse::<i64>().ok()) {
                 assert!(batch <= acked + 2, "batch {batch} came after {acked}: a batch was lost or doubled");
                 acked = acked.max(batch);
             }
-            if acked >= until {
-                break;
-            }
-        }
+            acked
+        };
+        while lines.next().is_some_and(|line| hear(&line) < until) {}
         child.kill().expect("killed");
         child.wait().expect("ended");
+        // It may have gone on between the last line that was read and its end.
+        lines.for_each(|line| {
+            hear(&line);
+        });
         assert!(acked >= until, "the child ended early at batch {acked}");
     }
     runtime().block_on(async {
