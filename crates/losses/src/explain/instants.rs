@@ -78,12 +78,14 @@ impl ZoneInstants {
     }
 }
 
-/// Adds what the instants say. What cannot be computed (no meter answered, a network that does not fit) adds nothing.
+/// Adds what the instants say; instants of which nothing can be computed add nothing. A network that does not fit is said, and not used.
 pub(super) fn take_in(explanation: &mut Explanation, history: &ZoneHistory, read: &ZoneInstants) {
-    let verdict = localise_snapshots(read.network.as_ref(), &read.setting, &read.snapshots)
-        .or_else(|_| localise_snapshots(None, &read.setting, &read.snapshots));
+    let (verdict, misfit) = match localise_snapshots(read.network.as_ref(), &read.setting, &read.snapshots) {
+        Ok(verdict) => (Ok(verdict), None),
+        Err(why) => (localise_snapshots(None, &read.setting, &read.snapshots), Some(why.to_string())),
+    };
     let Ok(verdict) = verdict else { return };
-    explanation.zone_evidence.push(missing_at_instants(history, read, &verdict));
+    explanation.zone_evidence.push(missing_at_instants(history, read, &verdict, misfit.as_deref()));
     for found in &verdict.count_wrongly {
         if let Some((usage_point, meter)) = read.usage_point(found.usage_point) {
             let piece = uncounted(history, read, found, meter);
@@ -136,11 +138,18 @@ fn suspect<'a>(
     &mut explanation.suspects[place]
 }
 
-fn missing_at_instants(history: &ZoneHistory, read: &ZoneInstants, verdict: &SnapshotVerdict) -> Evidence {
+/// `misfit`: why the stored network could not be used.
+fn missing_at_instants(
+    history: &ZoneHistory,
+    read: &ZoneInstants,
+    verdict: &SnapshotVerdict,
+    misfit: Option<&str>,
+) -> Evidence {
     let pairs = || verdict.missing_w.iter().zip(&verdict.missing_sd_w);
     let z = pairs().map(|(missing, sd)| missing / sd.max(1.0)).fold(f64::NEG_INFINITY, f64::max);
     let each: Vec<String> =
         read.times.iter().zip(pairs()).map(|(at, (missing, sd))| format!("{missing:.0} ± {sd:.0} W at {at}")).collect();
+    let without = misfit.map_or(String::new(), |why| format!("; voltages not used: {why}"));
     let (direction, weight, what) = match z >= 1.0 {
         true => {
             (Direction::For, (z * z / 2.0).min(MISSING_MAX), "missing where all meters were read at the same second")
@@ -153,7 +162,7 @@ fn missing_at_instants(history: &ZoneHistory, read: &ZoneInstants, verdict: &Sna
         EvidenceKind::MissingAtInstants,
         direction,
         weight,
-        format!("{what}: {}", each.join(", ")),
+        format!("{what}: {}{without}", each.join(", ")),
         history.zone,
         read.readings(history.observer),
     )
@@ -355,6 +364,24 @@ mod tests {
         assert_eq!(kinds, [(EvidenceKind::CurrentUncounted, Direction::Against)]);
         let zone = explanation.zone_evidence.iter().find(|e| e.kind == EvidenceKind::MissingAtInstants);
         assert!(zone.is_some_and(|e| e.direction == Direction::Against), "{explanation:?}");
+    }
+
+    #[test]
+    fn a_network_that_does_not_fit_is_said_and_the_rest_stands() {
+        let nothing = Network {
+            name: "empty".to_owned(),
+            base_mva: 1.0,
+            frequency_hz: 50.0,
+            buses: Vec::new(),
+            branches: Vec::new(),
+            loads: Vec::new(),
+            usage_points: Vec::new(),
+        };
+        let read = ZoneInstants { network: Some(nothing), ..instants(&[4], 2_000.0, 3) };
+        let explanation = explain_at_instants(&history(), Some(&read));
+        assert_eq!(explanation.named_usage_point(), Some(point(4)));
+        let zone = explanation.zone_evidence.iter().find(|e| e.kind == EvidenceKind::MissingAtInstants);
+        assert!(zone.is_some_and(|e| e.words.contains("; voltages not used: ")), "{explanation:?}");
     }
 
     #[test]
