@@ -69,8 +69,8 @@ impl Bench {
                 ));
             }
             "zero" => self.calibrator.zero(reading),
-            "voltage" => self.calibrator.voltage_gain(reading, micro(value, 1_000.0)? as u32),
-            "current" => self.calibrator.current_gain(reading, micro(value, 100.0)? as u32),
+            "voltage" => self.calibrator.voltage_gain(reading, micro_rms(value, 1_000.0)?),
+            "current" => self.calibrator.current_gain(reading, micro_rms(value, 100.0)?),
             "phase" => self.calibrator.phase(reading, micro(value, 90.0)? as i32),
             "verify" => {
                 let error =
@@ -132,6 +132,11 @@ fn micro(text: &str, most: f64) -> Result<i64, String> {
         return Err(format!("{number} is not a plausible reference: at most {most}"));
     }
     Ok((number * 1e6) as i64)
+}
+
+/// The same of a root mean square, which is not negative.
+fn micro_rms(text: &str, most: f64) -> Result<u32, String> {
+    u32::try_from(micro(text, most)?).map_err(|_| format!("{} is not a plausible reference: not below 0", text.trim()))
 }
 
 /// Signs the record that `bench finish` gave, and dates it.
@@ -243,7 +248,7 @@ mod tests {
             ("voltage NaN", "as a number"),
             ("voltage 23000", "not a plausible reference"),
             ("voltage 120", "check wiring"),
-            ("voltage -230", "check wiring"),
+            ("voltage -230", "not below 0"),
             ("dance", "say: bench"),
         ] {
             let told = refused(&mut bench, words, Some(&fresh));
