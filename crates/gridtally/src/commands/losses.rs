@@ -191,7 +191,10 @@ fn score(arguments: &ScoreArguments) -> Result<(), Box<dyn Error>> {
     let mut portions = Portions::open(&arguments.customers, zones, weather, SCORED_TOGETHER)?;
     let mut watch = model.drift_watch();
     let cannot_write = |e| format!("cannot write {}: {e}", arguments.out.display());
-    let mut csv = BufWriter::new(fs::File::create(&arguments.out).map_err(cannot_write)?);
+    // Beside it until it is whole: a run that fails leaves the scores of the last one.
+    let mut unfinished = arguments.out.clone().into_os_string();
+    unfinished.push(".unfinished");
+    let mut csv = BufWriter::new(fs::File::create(&unfinished).map_err(cannot_write)?);
     csv.write_all(b"id,score,expected_kwh,reason\n").map_err(cannot_write)?;
     let mut customers = 0u32;
     while let Some(population) = portions.next_portion()? {
@@ -202,6 +205,7 @@ fn score(arguments: &ScoreArguments) -> Result<(), Box<dyn Error>> {
         }
     }
     csv.flush().map_err(cannot_write)?;
+    fs::rename(&unfinished, &arguments.out).map_err(cannot_write)?;
     let seconds = started.elapsed().as_secs_f64();
     let drift = watch.drift();
     for quantity in drift.iter().filter(|d| d.stability_index > DRIFT_LIMIT) {
