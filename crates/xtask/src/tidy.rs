@@ -16,16 +16,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("board", &["metering", "metrology"]),
     ("grid", &["metering"]),
     ("losses", &["metering", "grid"]),
+    ("billing", &["metering"]),
     ("store", &["metering", "losses", "grid"]),
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
     ("web", &["metering", "metrology", "grid", "losses", "store"]),
-    ("gridtally", &["metering", "metrology", "meter", "grid", "losses", "store", "headend", "web", "sim"]),
+    ("gridtally", &["metering", "metrology", "meter", "grid", "losses", "billing", "store", "headend", "web", "sim"]),
     ("xtask", &["metering", "meter"]),
 ];
 
 /// Crates that must stay pure: no clock, no environment, no input or output but the file readers named in [`MAY_READ`].
-const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses"];
+const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses", "billing"];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.
@@ -197,6 +198,15 @@ fn check_file(root: &Path, path: &Path, findings: &mut Vec<String>) -> Result<()
         for word in ["f32", "f64"] {
             if code_lines(&text).any(|line| has_word(line, word)) {
                 findings.push(format!("{short} holds `{word}`: quantities are integers here"));
+            }
+        }
+    }
+    // Money: no float in the tests either, which are what says that an amount is right.
+    if owner == "billing" {
+        for word in ["f32", "f64", "as_f64", "from_f64", "to_f64"] {
+            if text.lines().any(|line| has_word(line, word)) {
+                findings
+                    .push(format!("{short} holds `{word}`: money and energy are exact; no binary float comes near"));
             }
         }
     }

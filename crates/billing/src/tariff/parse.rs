@@ -1,0 +1,447 @@
+//! From the file's fields to states that can be rated. Every field that cannot be is a finding; parsing goes on to find the others.
+
+mod charge;
+
+use std::collections::BTreeMap;
+
+use jiff::{civil::Date, tz::TimeZone};
+
+use super::{
+    Calendar, Charge, Export, Holidays, MonthBy, MonthCount, Period, PowerFactor, Prepaid, Roundings, SeriesRule,
+    Tariff, document,
+};
+use crate::{
+    exact::Exact,
+    rounding::{Mode, Rounding},
+    when::{DAY_MINUTES, HOLIDAY_BIT, MonthDay, When},
+};
+
+/// A field that cannot be, and the remedy.
+pub struct Problem {
+    pub field: String,
+    pub problem: String,
+    pub remedy: String,
+}
+
+/// Most periods of one calendar: an index fits a byte in the packed engine, with one value to spare.
+pub const PERIODS_MAX: usize = 250;
+/// Longest lookback of a ratchet, in months.
+const LOOKBACK_MAX: u32 = 120;
+/// Longest window of demand or netting, in minutes: one day.
+const WINDOW_MAX_MIN: u32 = 1440;
+/// Months of a year, for tables.
+const MONTH_LENGTHS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+/// Weekdays as files name them.
+const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// Gathers problems while parsing.
+#[derive(Default)]
+pub struct Parser {
+    pub problems: Vec<Problem>,
+    seasons: BTreeMap<String, Vec<(MonthDay, MonthDay)>>,
+    calendars: Vec<Calendar>,
+    series: Vec<SeriesRule>,
+}
+
+impl Parser {
+    fn wrong(&mut self, field: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem { field: field.to_owned(), problem: problem.into(), remedy: remedy.into() });
+    }
+
+    /// The tariff, if no problem was found.
+    pub fn tariff(&mut self, file: document::Document) -> Option<Tariff> {
+        if file.schema != "gridtally-tariff/1" {
+            self.wrong("schema", format!("\"{}\" is not known", file.schema), "write \"gridtally-tariff/1\"");
+        }
+        let zone = match TimeZone::get(&file.timezone) {
+            Ok(zone) => zone,
+            Err(_) => {
+                let remedy = "use an IANA name as Europe/Berlin or Asia/Kolkata";
+                self.wrong("timezone", format!("the time zone \"{}\" is not known", file.timezone), remedy);
+                TimeZone::UTC
+            }
+        };
+        self.currency(&file);
+        let (valid_from, valid_to) = self.validity(file.valid);
+        let seasons = file.seasons.into_iter().map(|(name, list)| {
+            let parsed = self.season(&name, list);
+            (name, parsed)
+        });
+        self.seasons = seasons.collect::<Vec<_>>().into_iter().collect();
+        let holidays = self.holidays(file.holidays);
+        let calendars: Vec<Calendar> =
+            file.periods.into_iter().map(|(name, periods)| self.calendar(name, periods)).collect();
+        self.calendars = calendars;
+        let series: Vec<SeriesRule> = file.series.into_iter().map(|(name, rule)| self.one_series(name, rule)).collect();
+        self.series = series;
+        let month_count = self.month_count(file.month_count);
+        let demand_window_min = file.demand.and_then(|demand| self.window("demand.window_min", demand.window_min));
+        let power_factor = file.pf.map(|pf| self.power_factor(pf));
+        let export = self.export(file.export);
+        let prepaid = file.prepaid.map(|prepaid| self.prepaid(prepaid));
+        let rounding = self.roundings(file.rounding, file.minor_digits);
+        let charges: Vec<Charge> = file
+            .charges
+            .into_iter()
+            .enumerate()
+            .map(|(index, charge)| self.charge(&format!("charges[{index}]"), charge, file.minor_digits))
+            .collect();
+        if charges.is_empty() {
+            self.wrong("charges", "there is none", "add a charge: code, name, basis and rates");
+        }
+        self.problems.is_empty().then(|| Tariff {
+            id: file.id,
+            name: file.name,
+            currency: file.currency,
+            minor_digits: file.minor_digits,
+            zone,
+            zone_name: file.timezone,
+            valid_from,
+            valid_to,
+            month_count,
+            holidays,
+            calendars: std::mem::take(&mut self.calendars),
+            demand_window_min,
+            power_factor,
+            series: std::mem::take(&mut self.series),
+            export,
+            prepaid,
+            charges,
+            rounding,
+        })
+    }
+
+    fn currency(&mut self, file: &document::Document) {
+        if !crate::currency::is_known(&file.currency) {
+            let remedy = "use the ISO 4217 code in capitals as EUR, INR or KES";
+            self.wrong("currency", format!("the currency \"{}\" is not known", file.currency), remedy);
+        }
+        if file.minor_digits > 4 {
+            self.wrong("minor_digits", "is above 4", "write the digits of the minor unit: 2 for cents, 0 for VND");
+        }
+        if let Some(country) = &file.country
+            && (country.len() != 2 || !country.bytes().all(|b| b.is_ascii_uppercase()))
+        {
+            self.wrong("country", format!("\"{country}\" is no country code"), "write two capitals as IN or DE");
+        }
+    }
+
+    fn date(&mut self, field: &str, text: &str) -> Option<Date> {
+        let parsed = (text.len() == 10).then(|| text.parse::<Date>().ok()).flatten();
+        if parsed.is_none() {
+            self.wrong(field, format!("\"{text}\" is no date"), "write year-month-day as 2025-02-28");
+        }
+        parsed
+    }
+
+    fn number(&mut self, field: &str, text: &str) -> Option<Exact> {
+        match Exact::decimal(text) {
+            Ok(number) => Some(number),
+            Err(why) => {
+                self.wrong(field, format!("\"{text}\" {why}"), "write a decimal string as \"12.5\"");
+                None
+            }
+        }
+    }
+
+    fn optional(&mut self, field: &str, text: Option<&str>) -> Option<Exact> {
+        text.and_then(|text| self.number(field, text))
+    }
+
+    /// Not below zero.
+    fn quantity(&mut self, field: &str, text: Option<&str>) -> Option<Exact> {
+        let number = self.optional(field, text)?;
+        if number.is_negative() {
+            self.wrong(field, format!("{number} is below zero"), "write a number of zero or more");
+        }
+        Some(number)
+    }
+
+    fn validity(&mut self, valid: Option<document::Valid>) -> (Option<Date>, Option<Date>) {
+        let Some(valid) = valid else { return (None, None) };
+        let from = valid.from.as_deref().and_then(|text| self.date("valid.from", text));
+        let to = valid.to.as_deref().and_then(|text| self.date("valid.to", text));
+        if let (Some(from), Some(to)) = (from, to)
+            && to < from
+        {
+            self.wrong("valid.to", format!("{to} lies before {from}"), "the last day must not lie before the first");
+        }
+        (from, to)
+    }
+
+    fn month_day(&mut self, field: &str, text: &str) -> Option<MonthDay> {
+        let parsed = text
+            .split_once('-')
+            .filter(|(m, d)| m.len() == 2 && d.len() == 2)
+            .and_then(|(m, d)| Some((m.parse::<u8>().ok()?, d.parse::<u8>().ok()?)))
+            .filter(|(m, d)| (1..=12).contains(m) && (1..=MONTH_LENGTHS[usize::from(*m) - 1]).contains(d));
+        if parsed.is_none() {
+            self.wrong(field, format!("\"{text}\" is no day of a year"), "write month-day as 04-01");
+        }
+        parsed
+    }
+
+    fn season(&mut self, name: &str, list: Vec<document::Season>) -> Vec<(MonthDay, MonthDay)> {
+        let mut parsed = Vec::new();
+        for (index, range) in list.into_iter().enumerate() {
+            let from = self.month_day(&format!("seasons.{name}[{index}].from"), &range.from);
+            let to = self.month_day(&format!("seasons.{name}[{index}].to"), &range.to);
+            parsed.extend(from.zip(to));
+        }
+        if parsed.is_empty() {
+            self.wrong(&format!("seasons.{name}"), "holds no range that can be read", "give {from, to} as month-day");
+        }
+        parsed
+    }
+
+    fn holidays(&mut self, holidays: Option<document::Holidays>) -> Holidays {
+        let Some(holidays) = holidays else { return Holidays::default() };
+        let mut dates = Vec::new();
+        for (index, text) in holidays.dates.iter().enumerate() {
+            dates.extend(self.date(&format!("holidays.dates[{index}]"), text));
+        }
+        dates.sort_unstable();
+        dates.dedup();
+        let treated_as = match holidays.treated_as.as_deref() {
+            None | Some("holiday") => None,
+            Some(word) => {
+                let day = WEEKDAYS.iter().position(|day| *day == word).and_then(|day| u8::try_from(day).ok());
+                if day.is_none() {
+                    self.wrong("holidays.as", format!("\"{word}\" is no day"), "write mon … sun, or holiday");
+                }
+                day
+            }
+        };
+        Holidays { dates, treated_as }
+    }
+
+    fn calendar(&mut self, name: String, periods: Vec<document::Period>) -> Calendar {
+        let field = format!("periods.{name}");
+        if periods.is_empty() || periods.len() > PERIODS_MAX {
+            self.wrong(&field, format!("has {} periods", periods.len()), format!("give 1 to {PERIODS_MAX}"));
+        }
+        let mut parsed: Vec<Period> = Vec::new();
+        for (index, period) in periods.into_iter().enumerate() {
+            let field = format!("{field}[{index}]");
+            if parsed.iter().any(|other| other.name == period.name) {
+                let remedy = "list all its times in one `when`";
+                self.wrong(&field, format!("the period \"{}\" stands twice", period.name), remedy);
+            }
+            let when = period.when.into_iter().enumerate();
+            let when = when.filter_map(|(n, when)| self.when(&format!("{field}.when[{n}]"), when)).collect();
+            parsed.push(Period { name: period.name, when });
+        }
+        Calendar { name, periods: parsed }
+    }
+
+    fn months_mask(&mut self, field: &str, months: Option<&[u8]>) -> u16 {
+        let Some(months) = months else { return When::ALWAYS.months };
+        let mut mask = 0;
+        for month in months {
+            match month {
+                1..=12 => mask |= 1u16 << month,
+                other => self.wrong(field, format!("{other} is no month"), "write months as 1 to 12"),
+            }
+        }
+        mask
+    }
+
+    fn month_list(&mut self, field: &str, months: Option<Vec<u8>>) -> Vec<u8> {
+        let months = months.unwrap_or_default();
+        self.months_mask(field, Some(&months));
+        months
+    }
+
+    fn days_mask(&mut self, field: &str, days: Option<&[String]>) -> u8 {
+        let Some(days) = days else { return u8::MAX };
+        let mut mask = 0;
+        for day in days {
+            mask |= match day.as_str() {
+                "weekday" => 0b001_1111,
+                "weekend" => 0b110_0000,
+                "holiday" => HOLIDAY_BIT,
+                word => match WEEKDAYS.iter().position(|known| *known == word) {
+                    Some(day) => 1 << day,
+                    None => {
+                        self.wrong(
+                            field,
+                            format!("\"{word}\" is no day"),
+                            "write mon … sun, weekday, weekend, holiday",
+                        );
+                        0
+                    }
+                },
+            };
+        }
+        mask
+    }
+
+    fn minute(&mut self, field: &str, text: Option<&str>, default: u16) -> u16 {
+        let Some(text) = text else { return default };
+        let parsed = text
+            .split_once(':')
+            .filter(|(h, m)| h.len() == 2 && m.len() == 2)
+            .and_then(|(h, m)| Some((h.parse::<u16>().ok()?, m.parse::<u16>().ok()?)))
+            .filter(|(h, m)| *m < 60 && (*h < 24 || (*h == 24 && *m == 0)))
+            .map(|(h, m)| h * 60 + m);
+        parsed.unwrap_or_else(|| {
+            self.wrong(field, format!("\"{text}\" is no time of day"), "write hours:minutes as 06:00, up to 24:00");
+            default
+        })
+    }
+
+    fn when(&mut self, field: &str, when: document::When) -> Option<When> {
+        let seasons = match &when.season {
+            None => Vec::new(),
+            Some(name) => match self.seasons.get(name) {
+                Some(ranges) => ranges.clone(),
+                None => {
+                    let remedy = "name a season of `seasons`";
+                    self.wrong(&format!("{field}.season"), format!("there is no season \"{name}\""), remedy);
+                    Vec::new()
+                }
+            },
+        };
+        let from_minute = self.minute(&format!("{field}.from"), when.from.as_deref(), 0);
+        let to_minute = self.minute(&format!("{field}.to"), when.to.as_deref(), DAY_MINUTES);
+        if from_minute == to_minute || from_minute == DAY_MINUTES || to_minute == 0 && from_minute == 0 {
+            let remedy = "end it later than it begins; a whole day is 00:00 to 24:00";
+            self.wrong(&format!("{field}.to"), "the time is empty", remedy);
+        }
+        Some(When {
+            months: self.months_mask(&format!("{field}.months"), when.months.as_deref()),
+            seasons,
+            days: self.days_mask(&format!("{field}.days"), when.days.as_deref()),
+            from_minute,
+            to_minute,
+        })
+    }
+
+    fn one_series(&mut self, name: String, rule: document::Series) -> SeriesRule {
+        let field = format!("series.{name}");
+        let scale = self.optional(&format!("{field}.scale"), rule.scale.as_deref());
+        self.plain_file(&format!("{field}.file"), &rule.file);
+        SeriesRule { name, file: rule.file, column: rule.column, scale: scale.unwrap_or(Exact::ONE) }
+    }
+
+    /// A file beside the tariff: no way out of its folder.
+    fn plain_file(&mut self, field: &str, file: &str) {
+        if !crate::case::is_plain_file_name(file) {
+            self.wrong(field, format!("\"{file}\" is no file name"), "name a file beside the tariff, without folders");
+        }
+    }
+
+    fn rounding(&mut self, field: &str, rule: Option<document::Rounding>) -> Option<Rounding> {
+        let rule = rule?;
+        let to = self.number(&format!("{field}.to"), &rule.to)?;
+        if !to.is_positive() {
+            self.wrong(&format!("{field}.to"), format!("{to} is no step"), "write a step above zero as \"0.01\"");
+            return None;
+        }
+        let word = rule.mode.as_deref().unwrap_or("half-up");
+        let mode = Mode::from_word(word);
+        if mode.is_none() {
+            let remedy = "write half-up, half-even, down or up";
+            self.wrong(&format!("{field}.mode"), format!("\"{word}\" is no rounding"), remedy);
+        }
+        Some(Rounding { to, mode: mode? })
+    }
+
+    /// A rule for money: its step must be whole minor units.
+    fn money_rounding(&mut self, field: &str, rule: Option<document::Rounding>, digits: u32) -> Option<Rounding> {
+        let rule = self.rounding(field, rule)?;
+        if !(&rule.to * &Exact::power_of_ten(digits.min(4))).is_whole() {
+            let remedy = "round to a multiple of it, or raise `minor_digits`";
+            self.wrong(&format!("{field}.to"), format!("{} is finer than the minor unit", rule.to), remedy);
+        }
+        Some(rule)
+    }
+
+    fn roundings(&mut self, rules: document::Roundings, digits: u32) -> Roundings {
+        Roundings {
+            energy: self.rounding("rounding.energy", rules.energy),
+            demand: self.rounding("rounding.demand", rules.demand),
+            contract: self.rounding("rounding.contract", rules.contract),
+            line: self
+                .money_rounding("rounding.line", rules.line, digits)
+                .unwrap_or_else(|| Rounding::to_digits(digits.min(4))),
+            total: self.money_rounding("rounding.total", rules.total, digits),
+        }
+    }
+
+    fn month_count(&mut self, count: Option<document::MonthCount>) -> MonthCount {
+        let Some(count) = count else { return MonthCount { by: MonthBy::Bill, round: None } };
+        let days = self.optional("month_count.days", count.days.as_deref());
+        let by = match (count.by.as_str(), days) {
+            ("bill", _) => MonthBy::Bill,
+            ("calendar", _) => MonthBy::Calendar,
+            ("days", Some(days)) if days.is_positive() => MonthBy::Days(days),
+            ("days", _) => {
+                self.wrong("month_count.days", "is missing or not above zero", "write how many days a month has");
+                MonthBy::Bill
+            }
+            (other, _) => {
+                self.wrong("month_count.by", format!("\"{other}\" is not known"), "write bill, calendar or days");
+                MonthBy::Bill
+            }
+        };
+        MonthCount { by, round: self.rounding("month_count.round", count.round) }
+    }
+
+    fn window(&mut self, field: &str, minutes: u32) -> Option<u32> {
+        if minutes == 0 || minutes > WINDOW_MAX_MIN || !WINDOW_MAX_MIN.is_multiple_of(minutes) {
+            let remedy = "write a number of minutes that divides a day: 15, 30 or 60";
+            self.wrong(field, format!("{minutes} minutes is no window"), remedy);
+            return None;
+        }
+        Some(minutes)
+    }
+
+    fn power_factor(&mut self, pf: document::PowerFactor) -> PowerFactor {
+        if !["kvah", "kvarh"].contains(&pf.from.as_str()) {
+            self.wrong("pf.from", format!("\"{}\" is not known", pf.from), "write kvah or kvarh");
+        }
+        PowerFactor { from_reactive: pf.from == "kvarh", round: self.rounding("pf.round", pf.round) }
+    }
+
+    fn export(&mut self, export: Option<document::Export>) -> Export {
+        let Some(export) = export else { return Export::Separate };
+        let window_min = export.net_window_min.and_then(|minutes| self.window("export.net_window_min", minutes));
+        let calendar = self.calendar_of("export.calendar", export.calendar.as_deref());
+        match export.rule.as_str() {
+            "net-metering" if export.by_period => {
+                if calendar.is_none() {
+                    let remedy = "name the calendar whose periods are netted apart";
+                    self.wrong("export.calendar", "netting by period needs a calendar", remedy);
+                }
+                Export::NetMetering { by_period: calendar }
+            }
+            "net-metering" => Export::NetMetering { by_period: None },
+            "net-billing" => Export::NetBilling { window_min },
+            other => {
+                self.wrong("export.rule", format!("\"{other}\" is not known"), "write net-metering or net-billing");
+                Export::Separate
+            }
+        }
+    }
+
+    fn prepaid(&mut self, prepaid: document::Prepaid) -> Prepaid {
+        let disconnect_at = self.optional("prepaid.disconnect_at", prepaid.disconnect_at.as_deref());
+        let friendly = prepaid.friendly.into_iter().enumerate();
+        let friendly = friendly.filter_map(|(n, when)| self.when(&format!("prepaid.friendly[{n}]"), when)).collect();
+        Prepaid { disconnect_at: disconnect_at.unwrap_or(Exact::ZERO), friendly }
+    }
+
+    /// The named calendar; without a name `main`, or the only one.
+    fn calendar_of(&mut self, field: &str, name: Option<&str>) -> Option<usize> {
+        let position = |calendars: &[Calendar], name: &str| calendars.iter().position(|c| c.name == name);
+        let Some(name) = name else {
+            return position(&self.calendars, "main").or((self.calendars.len() == 1).then_some(0));
+        };
+        let found = position(&self.calendars, name);
+        if found.is_none() {
+            self.wrong(field, format!("there is no calendar \"{name}\""), "name a calendar of `periods`");
+        }
+        found
+    }
+}
