@@ -12,7 +12,8 @@ use crate::run;
 const LAYERS: &[(&str, &[&str])] = &[
     ("metering", &[]),
     ("metrology", &[]),
-    ("meter", &["metering", "metrology"]),
+    ("privacy", &["metering"]),
+    ("meter", &["metering", "metrology", "privacy"]),
     ("board", &["metering", "metrology"]),
     ("grid", &["metering"]),
     ("losses", &["metering", "grid"]),
@@ -21,12 +22,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
     ("web", &["metering", "metrology", "grid", "losses", "store"]),
-    ("gridtally", &["metering", "metrology", "meter", "grid", "losses", "billing", "store", "headend", "web", "sim"]),
+    ("gridtally", &["metering", "metrology", "meter", "grid", "losses", "billing", "store", "headend", "web", "sim", "privacy"]),
     ("xtask", &["metering", "meter"]),
 ];
 
 /// Crates that must stay pure: no clock, no environment, no input or output but the file readers named in [`MAY_READ`].
-const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses", "billing"];
+const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses", "billing", "privacy"];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.

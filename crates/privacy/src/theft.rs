@@ -1,0 +1,80 @@
+//! Theft without curves: an alarm from exact sums, and one number per home that says who it may be.
+//!
+//! Imbalance of a slot `e_t = supplied − metered − loss`. Its mean over the days is taken off slot by slot of the day, what is left is
+//! `ẽ_t`; the weight is its sign. A meter that registers less than its home uses leaves a residual in proportion to its own load,
+//! so its score `Σ_t sign(ẽ_t)·x_t` stands out. Sign weights are chosen because a home-day then enters a score by at most its clipped
+//! energy, which is what the noise of a private score is scaled to. A score is a reason to look, never an accusation.
+
+use crate::{draws::Draws, policy::Policy, query::BalanceSeries};
+
+/// Slots of a day; the shape that is taken off.
+const DAY: usize = 96;
+
+/// What the record of an alarm shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Missing energy, Wh a day.
+    pub missing_wh_day: i64,
+    /// What a case needs, Wh a day.
+    pub needed_wh_day: i64,
+}
+
+fn residual(series: &BalanceSeries) -> impl Iterator<Item = i64> {
+    let both = series.supplied.iter().zip(&series.metered).zip(&series.loss);
+    both.map(|((supplied, metered), loss)| supplied.saturating_sub(*metered).saturating_sub(*loss))
+}
+
+/// What is missing by the record, and what a case needs: a share of the group's energy or so much a day, whichever is more.
+pub fn alarm(series: &BalanceSeries, policy: &Policy) -> Alarm {
+    let slots = i64::try_from(series.supplied.len().max(1)).unwrap_or(i64::MAX);
+    let per_day = |sum: i64| sum.saturating_mul(i64::from(policy.day_slots)) / slots;
+    let supplied = per_day(series.supplied.iter().fold(0, |a, b| i64::saturating_add(a, *b)));
+    let share = supplied / 1_000 * i64::from(policy.alarm_permille);
+    Alarm {
+        missing_wh_day: per_day(residual(series).fold(0, i64::saturating_add)),
+        needed_wh_day: share.max(i64::from(policy.alarm_wh_day)),
+    }
+}
+
+/// Weights of the scores: −1, 0 or 1 per slot.
+pub fn signs(series: &BalanceSeries) -> Vec<i64> {
+    let e: Vec<i64> = residual(series).collect();
+    let days = e.len().div_ceil(DAY);
+    let of_slot = |slot: usize| -> i128 { e.iter().skip(slot).step_by(DAY).map(|v| i128::from(*v)).sum() };
+    let sums: Vec<i128> = (0..DAY).map(of_slot).collect();
+    let counts: Vec<i128> = (0..DAY).map(|slot| (slot..e.len()).step_by(DAY).count() as i128).collect();
+    debug_assert!(days == 0 || counts[0] == days as i128);
+    // e − mean has the sign of e·count − sum
+    e.iter().enumerate().map(|(t, v)| (i128::from(*v) * counts[t % DAY] - sums[t % DAY]).signum() as i64).collect()
+}
+
+/// Places of homes by score, highest first, with how far each stands above the middle in robust standard deviations.
+pub fn rank(scores: &[i64]) -> Vec<(usize, f64)> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_unstable();
+    let Some(middle) = sorted.get(sorted.len() / 2).copied() else { return Vec::new() };
+    let mut distances: Vec<u64> = scores.iter().map(|s| s.abs_diff(middle)).collect();
+    distances.sort_unstable();
+    // 1.4826: the median distance of a normal distribution in standard deviations
+    let spread = distances[distances.len() / 2].max(1) as f64 * 1.4826;
+    let mut ranked: Vec<(usize, f64)> =
+        scores.iter().enumerate().map(|(home, s)| (home, s.saturating_sub(middle) as f64 / spread)).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked
+}
+
+/// How often the highest of so many scores would stand as high by chance, by scores of random signs of the same spread: the share of
+/// `rounds` random draws of `homes` values whose highest distance reaches `z`.
+pub fn chance(homes: usize, z: f64, rounds: u32, draws: &mut Draws) -> f64 {
+    let mut reached = 0_u32;
+    for _ in 0..rounds {
+        let highest = (0..homes).map(|_| nearly_normal(draws)).fold(f64::MIN, f64::max);
+        reached += u32::from(highest >= z);
+    }
+    f64::from(reached + 1) / f64::from(rounds + 1)
+}
+
+/// Sum of twelve uniform numbers less six: mean 0, deviation 1.
+fn nearly_normal(draws: &mut Draws) -> f64 {
+    (0..12).map(|_| (draws.bits() >> 11) as f64 / (1_u64 << 53) as f64).sum::<f64>() - 6.0
+}

@@ -1,0 +1,16 @@
+//! Tests of the crate on a small town: meters, an operator and a custodian that only meet through messages.
+// the tests of this crate talk in small numbers
+#![allow(clippy::cast_possible_truncation)]
+
+mod abuse;
+mod audit;
+mod commitments;
+mod crash;
+mod evidence;
+mod exact;
+mod ledger;
+mod noise;
+mod sharing;
+mod theft;
+mod vectors;
+mod world;
