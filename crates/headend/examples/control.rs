@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(change) = presence.recv(), if is_shown => {
                 eprintln!("{} {:?}", change.meter, change.state);
                 if change.state == PresenceState::Listening {
-                    for down in [Down::Time(TimeFrame { now: wall_clock() }), disconnect()] {
+                    for down in [Down::Time(TimeFrame::unsigned(wall_clock())), disconnect()] {
                         let sent = headend.send(change.meter, &down).await;
                         eprintln!("{} to {}: {sent:?}", down.kind().level(), change.meter);
                     }

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr};
 use bytes::Bytes;
 use metering::{
     DecodeError, Frame, MeterId, Timestamp,
-    frame::{Encoding, FRAME_BYTES_MAX},
+    frame::{Encoding, FRAME_BYTES_MAX, check_start},
     topic::UpKind,
 };
 use tokio::sync::oneshot;
@@ -93,6 +93,7 @@ impl std::error::Error for FrameError {}
 
 /// Reads a payload of `meter`, in CBOR or JSON as its first byte tells. `kind` is the kind its topic names, `None` by HTTP.
 pub fn read_frame(meter: MeterId, kind: Option<UpKind>, payload: &[u8]) -> Result<Frame, FrameError> {
+    check_start(payload).map_err(FrameError::Decode)?;
     let frame = match Encoding::of(payload) {
         Encoding::Cbor => Frame::from_cbor(payload),
         Encoding::Json if payload.len() > FRAME_BYTES_MAX => Err(DecodeError::TooLarge),

@@ -3,6 +3,8 @@
 //!
 //! Rules: the server's time has a resolution of one second, so a clock inside that second is right. Outside it, up to two seconds
 //! are slewed at 5 ms a second, silently and without ever going back; more is a step, which is an event and marks the interval.
+//! A step of more than an hour, from a server whose own clock may be wrong for a moment, is taken only when a second time that comes
+//! at least a minute later says the same.
 //! The drift is estimated over the whole time since the clock was first right, only as far as the resolution proves it.
 
 use metering::Timestamp;
@@ -22,6 +24,13 @@ const BASELINE_MS_MAX: u64 = 90 * 86_400_000;
 /// An oscillator worse than this is broken, not drifting.
 const DRIFT_PPM_MAX: i64 = 500;
 
+/// A step above this must be said twice, milliseconds.
+const STEP_MS_MAX: i64 = 3_600_000;
+/// How long after the first, milliseconds.
+const SAID_AGAIN_MS_MIN: u64 = 60_000;
+/// By how much the second may differ from the first, milliseconds: the resolution and the way.
+const SAID_AGAIN_MS_OFF: i64 = 5_000;
+
 /// A clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MeterClock {
@@ -33,6 +42,8 @@ pub struct MeterClock {
     set: bool,
     /// Server's milliseconds and uptime when the baseline of the drift began.
     reference: Option<(i64, Uptime)>,
+    /// Server's milliseconds and uptime of a time that is too far away to be taken when it is said once.
+    far: Option<(i64, Uptime)>,
 }
 
 /// How a time from the server was taken.
@@ -47,7 +58,7 @@ pub enum TimeChange {
 impl MeterClock {
     /// A clock that was never set; times count from the start.
     pub const fn unset() -> Self {
-        Self { offset_ms: 0, base: Uptime(0), slew_ms: 0, drift_ppm: 0, set: false, reference: None }
+        Self { offset_ms: 0, base: Uptime(0), slew_ms: 0, drift_ppm: 0, set: false, reference: None, far: None }
     }
 
     /// A clock chip with a backup battery that shows `now` (milliseconds since the epoch) at `uptime`.
@@ -88,6 +99,30 @@ impl MeterClock {
     /// The time when it is set.
     pub fn known(&self, uptime: Uptime) -> Option<Timestamp> {
         self.set.then(|| self.now(uptime))
+    }
+
+    /// Whether a time from the server may be taken; one that is far away must be said twice.
+    pub fn admits(&mut self, now: Timestamp, uptime: Uptime) -> bool {
+        let server = now.0.saturating_mul(1_000);
+        if !self.set || server.saturating_sub(self.milliseconds(uptime)).saturating_abs() <= STEP_MS_MAX {
+            self.far = None;
+            return true;
+        }
+        let agrees = |(then, at): (i64, Uptime)| {
+            let off = server.saturating_sub(then).saturating_sub(signed(uptime.since(at)));
+            off.saturating_abs() <= SAID_AGAIN_MS_OFF
+        };
+        match self.far {
+            Some(first) if agrees(first) && uptime.since(first.1) >= SAID_AGAIN_MS_MIN => {
+                self.far = None;
+                true
+            }
+            Some(first) if agrees(first) => false,
+            _ => {
+                self.far = Some((server, uptime));
+                false
+            }
+        }
     }
 
     /// Takes the server's time.
@@ -146,6 +181,22 @@ mod tests {
         assert_eq!(clock.set(Timestamp(1_000_003), Uptime(6_500)), TimeChange::Slewed);
         assert_eq!(clock.set(Timestamp(1_000_100), Uptime(6_500)), TimeChange::Stepped);
         assert_eq!(clock.now(Uptime(7_499)), Timestamp(1_000_100));
+    }
+
+    #[test]
+    fn a_far_step_is_taken_when_it_is_said_twice() {
+        let mut clock = MeterClock::unset();
+        assert!(clock.admits(Timestamp(1_000_000), Uptime(0)), "the first time is taken wherever it is");
+        clock.set(Timestamp(1_000_000), Uptime(0));
+        let day_back = |seconds: i64| Timestamp(1_000_000 - 86_400 + seconds);
+        assert!(clock.admits(Timestamp(1_003_500), Uptime(0)));
+        assert!(!clock.admits(day_back(0), Uptime(0)));
+        assert!(!clock.admits(day_back(59), Uptime(59_000)), "too soon");
+        assert!(clock.admits(day_back(60), Uptime(60_000)));
+        assert!(!clock.admits(Timestamp(64_000_000), Uptime(61_000)), "two years ahead for a moment");
+        assert!(!clock.admits(day_back(120), Uptime(120_000)), "and another far time");
+        assert!(clock.admits(Timestamp(1_000_130), Uptime(130_000)));
+        assert!(!clock.admits(day_back(200), Uptime(200_000)), "what came between is forgotten");
     }
 
     #[test]

@@ -55,6 +55,13 @@ impl ControlMemory {
         if now > control.expires { Verdict::Refuse(ReplyOutcome::Expired) } else { Verdict::CarryOut }
     }
 
+    /// Whether a counter is newer than every one taken; then it is taken. For what is signed and needs no answer.
+    pub(crate) fn take_counter(&mut self, counter: Option<u64>) -> bool {
+        let newer = counter.filter(|counter| self.last_counter.is_none_or(|last| *counter > last));
+        self.last_counter = newer.or(self.last_counter);
+        newer.is_some()
+    }
+
     /// Remembers an answer.
     pub fn remember(&mut self, reply: &Reply) {
         if self.replies.len() == REPLIES_MAX {

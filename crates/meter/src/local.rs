@@ -98,6 +98,8 @@ pub struct LocalComparison {
     judged: u64,
     given_up: u64,
     refused: u64,
+    /// The newest minute that was said.
+    said_until: i64,
 }
 
 impl LocalComparison {
@@ -109,6 +111,7 @@ impl LocalComparison {
             contrary: 0,
             flagged: false,
             judged_until: i64::MIN,
+            said_until: i64::MIN,
             judged: 0,
             given_up: 0,
             refused: 0,
@@ -125,9 +128,26 @@ impl LocalComparison {
         (self.judged, self.given_up, self.refused)
     }
 
+    /// The newest minute that was said; kept by the shell through a restart, and given back to [`LocalComparison::said_until`].
+    pub fn newest_said(&self) -> Option<Timestamp> {
+        (self.said_until > i64::MIN).then_some(Timestamp(self.said_until))
+    }
+
+    /// The same, with the newest minute said before a restart.
+    #[must_use]
+    pub fn said_until(mut self, minute: Timestamp) -> Self {
+        self.said_until = self.said_until.max(minute.0);
+        self
+    }
+
     /// One's own minute has ended with this net energy (import less export, mWh): the datagram to broadcast, and an event to
-    /// note ([`Meter::note`](crate::Meter::note)).
+    /// note ([`Meter::note`](crate::Meter::note)). A minute that was said before, because the clock went back, is not said again:
+    /// two values under one mask would show their difference. Then the datagram is empty and nothing is to be broadcast.
     pub fn minute_ended(&mut self, minute: Timestamp, mwh: i64) -> (Vec<u8>, Option<EventKind>) {
+        if minute.0 <= self.said_until {
+            return (Vec::new(), None);
+        }
+        self.said_until = minute.0;
         let sum = self.neighbourhood.say(minute, mwh);
         let datagram = sum.write(&self.neighbourhood.signing_key);
         (datagram, self.add(&sum))

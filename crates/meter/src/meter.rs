@@ -2,10 +2,11 @@
 
 use alloc::{string::ToString, vec::Vec};
 
+use ed25519_dalek::VerifyingKey;
 use metering::{
-    Body, Control, ControlKind, Down, EventKind, Frame, MeterEvent, RecordFlags, Timestamp, WattHours,
+    Body, Control, ControlKind, Down, EventKind, Frame, MeterEvent, MeterId, RecordFlags, Timestamp, WattHours,
     control::ReplyOutcome,
-    frame::{Hello, Now, PowerQuality, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
+    frame::{Config, Hello, Now, PowerQuality, Profile as ProfileBody, RECORDS_MAX, RelayState, Reply, TimeFrame},
     sms::{TextBody, TextOrder},
     topic::UpKind,
 };
@@ -172,21 +173,40 @@ impl Meter {
     pub fn receive(&mut self, down: &Down) -> impl Iterator<Item = Action> + '_ {
         match down {
             Down::Control(control) => self.take_control(control),
-            Down::Config(config) => match self.memory.settings.apply(config) {
-                SettingsChange::Ignored => {}
-                change => {
-                    self.now_due = None;
-                    if change == SettingsChange::ProfileChanged {
-                        self.flush_profile();
-                        self.memory.profile.set_length(self.memory.settings.profile);
-                        self.raise(EventKind::ProfileIntervalSet);
-                    }
-                    self.due.save = true;
-                }
-            },
+            Down::Config(config) => self.take_settings(config),
             Down::Time(time) => self.take_time(*time),
         }
         self.due.take()
+    }
+
+    /// Whether something that needs no answer may be taken: signed, where this meter holds the server's key, and newer than
+    /// everything signed that came before.
+    fn is_by_the_server(
+        &mut self,
+        counter: Option<u64>,
+        is_signed: impl FnOnce(MeterId, &VerifyingKey) -> bool,
+    ) -> bool {
+        let Some(key) = &self.config.verifying_key else { return true };
+        let taken = is_signed(self.config.meter, key) && self.memory.controls.take_counter(counter);
+        self.due.save |= taken;
+        taken
+    }
+
+    fn take_settings(&mut self, config: &Config) {
+        if !self.is_by_the_server(config.counter, |meter, key| config.is_signed_by(meter, key)) {
+            return;
+        }
+        let change = self.memory.settings.apply(config);
+        if change == SettingsChange::Ignored {
+            return;
+        }
+        self.now_due = None;
+        if change == SettingsChange::ProfileChanged {
+            self.flush_profile();
+            self.memory.profile.set_length(self.memory.settings.profile);
+            self.raise(EventKind::ProfileIntervalSet);
+        }
+        self.due.save = true;
     }
 
     /// The next frame to send on this connection, if any.
@@ -559,6 +579,10 @@ impl Meter {
     }
 
     fn take_time(&mut self, time: TimeFrame) {
+        let is_ours = self.is_by_the_server(time.counter, |meter, key| time.is_signed_by(meter, key));
+        if !is_ours || !self.clock.admits(time.now, self.uptime) {
+            return;
+        }
         if self.clock.set(time.now, self.uptime) == TimeChange::Stepped {
             self.memory.profile.mark(RecordFlags::CLOCK_SET);
             self.now_due = None;

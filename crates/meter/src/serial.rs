@@ -186,7 +186,7 @@ mod tests {
         vec![
             Message::Up { id: FrameId(7), kind: UpKind::Profile, payload: vec![SYNC; 300] },
             Message::Acknowledge(FrameId(u64::MAX)),
-            Message::Down(Down::Time(TimeFrame { now: Timestamp(1_772_409_600) })),
+            Message::Down(Down::Time(TimeFrame::unsigned(Timestamp(1_772_409_600)))),
             Message::Up { id: FrameId(8), kind: UpKind::Event, payload: vec![] },
             Message::Neighbour(vec![0xa5; 120]),
         ]

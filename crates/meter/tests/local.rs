@@ -192,3 +192,21 @@ fn a_datagram_does_not_tell_what_a_home_uses() {
         assert!(minute[..3].iter().all(|home| home.value.min(home.value.wrapping_neg()) > 1 << 32), "hidden");
     }
 }
+
+#[test]
+fn a_minute_is_said_once_when_the_clock_goes_back() {
+    let mut street = Street::new(2);
+    let comparison = &mut street.places[0].comparison;
+    let minute = |n: i64| Timestamp(START + 60 * n);
+    let first = comparison.minute_ended(minute(5), 1_000).0;
+    assert!(!first.is_empty());
+    for again in [5, 4, 1] {
+        assert!(comparison.minute_ended(minute(again), 2_000).0.is_empty(), "minute {again} has its mask already");
+    }
+    assert!(!comparison.minute_ended(minute(6), 2_000).0.is_empty());
+    assert_eq!(comparison.newest_said(), Some(minute(6)));
+    // And after a restart, when the shell has kept it.
+    let mut restarted = Street::new(2).places.remove(0).comparison.said_until(minute(6));
+    assert!(restarted.minute_ended(minute(6), 3_000).0.is_empty());
+    assert!(!restarted.minute_ended(minute(7), 3_000).0.is_empty());
+}

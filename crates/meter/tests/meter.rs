@@ -181,7 +181,7 @@ fn a_clock_set_back_repeats_no_interval_and_loses_no_energy() {
     let mut bench = Bench::plain();
     bench.inputs = load(3_600);
     bench.steps(31, 60_000);
-    bench.send(&Down::Time(TimeFrame { now: Timestamp(START + 900) }));
+    bench.send(&Down::Time(TimeFrame::unsigned(Timestamp(START + 900))));
     bench.steps(60, 60_000);
     let frames = bench.frames();
     let records: Vec<_> =
@@ -190,6 +190,58 @@ fn a_clock_set_back_repeats_no_interval_and_loses_no_energy() {
     assert!(records.iter().any(|r| r.flags.contains(RecordFlags::CLOCK_SET)));
     assert!(frames.iter().any(|f| matches!(&f.body, Body::Event(e) if e.kind == EventKind::ClockSet)));
     assert_eq!(bench.meter().registers().import_wh().0, 91 * 60);
+}
+
+#[test]
+fn time_and_settings_are_taken_from_the_server_only_and_never_twice() {
+    let key = SigningKey::from_bytes(&[9; 32]);
+    let id = MeterId::new("M-1").expect("valid");
+    let config = MeterConfig { verifying_key: Some(key.verifying_key()), ..MeterConfig::new(id) };
+    let mut bench = Bench::new(config);
+    bench.steps(20, 1_000);
+    let forged = SigningKey::from_bytes(&[8; 32]);
+    let later = Timestamp(START + 620);
+    let settings = Config { version: 1, close_without_button: Some(true), ..Config::default() };
+    for down in [
+        Down::Time(TimeFrame::unsigned(later)),
+        Down::Time(TimeFrame::signed(later, id, 5, &forged)),
+        Down::Time(TimeFrame::signed(later, MeterId::new("M-2").expect("valid"), 5, &key)),
+        Down::Config(settings.clone()),
+        Down::Config(settings.clone().signed(id, 5, &forged)),
+    ] {
+        bench.send(&down);
+        assert!(!bench.events().contains(&EventKind::ClockSet), "{down:?}");
+        assert!(!bench.meter().settings().close_without_button, "{down:?}");
+    }
+    bench.send(&Down::Time(TimeFrame::signed(later, id, 5, &key)));
+    assert!(bench.events().contains(&EventKind::ClockSet));
+    bench.send(&Down::Config(settings.clone().signed(id, 5, &key)));
+    assert!(!bench.meter().settings().close_without_button, "one counter, one thing");
+    bench.send(&Down::Config(settings.signed(id, 6, &key)));
+    assert!(bench.meter().settings().close_without_button);
+    bench.send(&Down::Time(TimeFrame::signed(later, id, 5, &key)));
+    bench.steps(2, 1_000);
+    assert!(!bench.events().contains(&EventKind::ClockSet), "heard before");
+    // A control's counter is of the same row.
+    let mut control = bench.control(6, ControlKind::Disconnect);
+    control.sign(id, &key);
+    bench.send(&Down::Control(control));
+    bench.steps(2, 1_000);
+    assert_eq!(bench.reply_to(6), Some(ReplyOutcome::Counter));
+}
+
+#[test]
+fn a_time_of_yesterday_must_be_said_twice() {
+    let mut bench = Bench::plain();
+    bench.steps(20, 1_000);
+    let yesterday = |seconds: i64| Down::Time(TimeFrame::unsigned(Timestamp(START - 86_400 + seconds)));
+    bench.send(&yesterday(0));
+    bench.steps(30, 1_000);
+    bench.send(&yesterday(30));
+    assert!(!bench.events().contains(&EventKind::ClockSet));
+    bench.steps(40, 1_000);
+    bench.send(&yesterday(70));
+    assert!(bench.events().contains(&EventKind::ClockSet));
 }
 
 #[test]

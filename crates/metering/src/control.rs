@@ -73,7 +73,7 @@ pub struct Control {
     /// Ed25519 signatures over [`Control::signed_bytes`], at most two; 64 bytes each, hexadecimal in JSON.
     #[n(4)]
     #[serde(default, with = "signatures_as_hex")]
-    #[cbor(default)]
+    #[cbor(default, decode_with = "crate::absent::in_cbor")]
     pub signatures: Vec<SignatureBytes>,
 }
 
@@ -315,6 +315,28 @@ impl ApprovedControl {
     }
 }
 
+/// One signature that may be absent, hexadecimal in JSON.
+pub(crate) mod signature_as_hex {
+    use alloc::vec::Vec;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::{SignatureBytes, signatures_as_hex};
+
+    pub fn serialize<S: Serializer>(signature: &Option<SignatureBytes>, to: S) -> Result<S::Ok, S::Error> {
+        match signature {
+            Some(signature) => to.serialize_str(&signatures_as_hex::hex(&signature.0)),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SignatureBytes>, D::Error> {
+        let text: Option<alloc::string::String> = serde::Deserialize::deserialize(from)?;
+        let list: Vec<_> = text.into_iter().collect();
+        Ok(signatures_as_hex::parse(&list)?.pop())
+    }
+}
+
 mod signatures_as_hex {
     use alloc::{string::String, vec::Vec};
 
@@ -331,21 +353,23 @@ mod signatures_as_hex {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SignatureBytes>, D::Error> {
-        let texts = Vec::<String>::deserialize(from)?;
+        let texts = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
         if texts.len() > SIGNATURES_MAX {
             return Err(de::Error::custom("a control carries at most two signatures"));
         }
+        parse(&texts)
+    }
+
+    pub(super) fn parse<E: de::Error>(texts: &[String]) -> Result<Vec<SignatureBytes>, E> {
         texts
             .iter()
             .map(|text| {
-                unhex(text)
-                    .map(SignatureBytes)
-                    .ok_or_else(|| de::Error::custom("a signature is 128 hexadecimal digits"))
+                unhex(text).map(SignatureBytes).ok_or_else(|| E::custom("a signature is 128 hexadecimal digits"))
             })
             .collect()
     }
 
-    fn hex(bytes: &[u8]) -> String {
+    pub(super) fn hex(bytes: &[u8]) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digits = bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]);
         digits.map(char::from).collect()

@@ -146,6 +146,10 @@ events! {
     ClockWrong = 1103, "clock wrong";
     /// An interval held more energy than the connection can carry: raised by the server.
     ImplausibleEnergy = 1104, "implausible energy";
+    /// A reading was wrong by itself: the ones after it go on from the one before it. Raised by the server.
+    WrongReading = 1105, "single wrong reading";
+    /// The meter's intervals are longer than those of the balance: its readings are kept and not balanced. Raised by the server.
+    IntervalTooLong = 1106, "reports too rarely to be balanced";
 }
 
 impl EventKind {

@@ -5,11 +5,13 @@
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 
+use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{Control, ReplyOutcome},
+    absent,
+    control::{Control, ReplyOutcome, SignatureBytes, signature_as_hex},
     event::MeterEvent,
     id::MeterId,
     reading::ProfileRecord,
@@ -27,6 +29,7 @@ pub const RECORDS_MAX: usize = 192;
 
 /// A frame from a meter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(try_from = "JsonFrame")]
 #[cbor(map)]
 pub struct Frame {
     /// Protocol version, 1.
@@ -47,8 +50,53 @@ pub struct Frame {
     pub body: Body,
 }
 
+/// A frame as JSON has it: every kind of body is a member of its own, and one of them must be there.
+#[derive(Deserialize)]
+struct JsonFrame {
+    v: u8,
+    meter: MeterId,
+    boot: u64,
+    seq: u64,
+    hello: Option<Hello>,
+    profile: Option<Profile>,
+    now: Option<Now>,
+    event: Option<MeterEvent>,
+    reply: Option<Reply>,
+    quality: Option<PowerQuality>,
+    snapshot: Option<Now>,
+}
+
+/// The names of the bodies, for messages.
+const BODIES: &str = "hello, profile, now, event, reply, quality or snapshot";
+
+impl TryFrom<JsonFrame> for Frame {
+    type Error = String;
+
+    /// Takes the one body; what holds two would lose one of them, so it is refused whole.
+    fn try_from(json: JsonFrame) -> Result<Self, String> {
+        let bodies = [
+            json.hello.map(Body::Hello),
+            json.profile.map(Body::Profile),
+            json.now.map(Body::Now),
+            json.event.map(Body::Event),
+            json.reply.map(Body::Reply),
+            json.quality.map(Body::Quality),
+            json.snapshot.map(Body::Snapshot),
+        ];
+        let mut bodies = bodies.into_iter().flatten();
+        let body =
+            bodies.next().ok_or_else(|| alloc::format!("it has no body: one member named {BODIES} is needed"))?;
+        if let Some(second) = bodies.next() {
+            let mut kinds = alloc::format!("{} and {}", body.kind().level(), second.kind().level());
+            bodies.for_each(|more| kinds += &alloc::format!(" and {}", more.kind().level()));
+            return Err(alloc::format!("a frame holds one body, this one {kinds}: send a frame for each"));
+        }
+        Ok(Self { v: json.v, meter: json.meter, boot: json.boot, seq: json.seq, body })
+    }
+}
+
 /// What a frame from a meter says. In JSON the body is the one member named after the kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     /// First frame after a start.
@@ -98,13 +146,13 @@ pub struct Hello {
     pub at: Option<Timestamp>,
     /// Firmware name and version.
     #[n(1)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub firmware: String,
     /// Hardware model.
     #[n(2)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub model: String,
     /// Profile interval in minutes.
     #[n(3)]
@@ -114,16 +162,16 @@ pub struct Hello {
     pub import_wh: WattHours,
     /// Export register at the start.
     #[n(5)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub export_wh: WattHours,
     /// Relay state at the start; `None` when the meter has no relay.
     #[n(6)]
     pub relay: Option<RelayState>,
     /// Frames waiting in the ring.
     #[n(7)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub waiting: u32,
 }
 
@@ -260,26 +308,26 @@ pub struct PowerQuality {
     pub thd: Option<PerMille>,
     /// Voltage harmonics from order 2 on, in hundredths of a percent of the fundamental.
     #[n(4)]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json", skip_serializing_if = "Vec::is_empty")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub harmonics: Vec<u16>,
     /// Short-term flicker severity, thousandths.
     #[n(5)]
     pub pst: Option<PerMille>,
     /// Dips, swells and interruptions.
     #[n(6)]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json", skip_serializing_if = "Vec::is_empty")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub dips: Vec<Dip>,
     /// Whether an event within the interval makes its values flagged.
     #[n(7)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub flagged: bool,
     /// Current harmonics from order 1 (the fundamental) on, rms.
     #[n(8)]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json", skip_serializing_if = "Vec::is_empty")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub current_harmonics_ma: Vec<Milliamps>,
     /// One representative cycle.
     #[n(9)]
@@ -345,6 +393,14 @@ pub struct Config {
     /// Whether a reconnect closes by itself instead of waiting for the button.
     #[n(3)]
     pub close_without_button: Option<bool>,
+    /// Grows with everything signed that is sent to this meter, controls among them.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<u64>,
+    /// Ed25519 signature over [`Config::signed_bytes`], hexadecimal in JSON.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "signature_as_hex")]
+    pub signature: Option<SignatureBytes>,
 }
 
 /// The server's time.
@@ -354,6 +410,63 @@ pub struct TimeFrame {
     /// Now.
     #[n(0)]
     pub now: Timestamp,
+    /// Grows with everything signed that is sent to this meter, controls among them.
+    #[n(1)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<u64>,
+    /// Ed25519 signature over [`TimeFrame::signed_bytes`], hexadecimal in JSON.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "signature_as_hex")]
+    pub signature: Option<SignatureBytes>,
+}
+
+impl TimeFrame {
+    /// A time that nobody has signed; a meter that holds the server's key does not take it.
+    pub const fn unsigned(now: Timestamp) -> Self {
+        Self { now, counter: None, signature: None }
+    }
+
+    /// A signed time.
+    pub fn signed(now: Timestamp, meter: MeterId, counter: u64, key: &SigningKey) -> Self {
+        let mut frame = Self { counter: Some(counter), ..Self::unsigned(now) };
+        frame.signature = Some(SignatureBytes(key.sign(&frame.signed_bytes(meter)).to_bytes()));
+        frame
+    }
+
+    /// What is signed: the CBOR of `[["gridtally time 1", meter], [now, counter]]`.
+    pub fn signed_bytes(&self, meter: MeterId) -> Vec<u8> {
+        minicbor::to_vec((("gridtally time 1", meter), (self.now, self.counter))).unwrap_or_default()
+    }
+
+    /// Whether it is signed by `key` for this meter.
+    pub fn is_signed_by(&self, meter: MeterId, key: &VerifyingKey) -> bool {
+        is_signed(self.signature, &self.signed_bytes(meter), key)
+    }
+}
+
+impl Config {
+    /// The same settings, signed.
+    #[must_use]
+    pub fn signed(mut self, meter: MeterId, counter: u64, key: &SigningKey) -> Self {
+        self.counter = Some(counter);
+        self.signature = Some(SignatureBytes(key.sign(&self.signed_bytes(meter)).to_bytes()));
+        self
+    }
+
+    /// What is signed: the CBOR of `[["gridtally config 1", meter], config]`, the config with its counter and without signature.
+    pub fn signed_bytes(&self, meter: MeterId) -> Vec<u8> {
+        let unsigned = Self { signature: None, ..self.clone() };
+        minicbor::to_vec((("gridtally config 1", meter), unsigned)).unwrap_or_default()
+    }
+
+    /// Whether it is signed by `key` for this meter.
+    pub fn is_signed_by(&self, meter: MeterId, key: &VerifyingKey) -> bool {
+        is_signed(self.signature, &self.signed_bytes(meter), key)
+    }
+}
+
+fn is_signed(signature: Option<SignatureBytes>, bytes: &[u8], key: &VerifyingKey) -> bool {
+    signature.is_some_and(|signature| key.verify(bytes, &Signature::from_bytes(&signature.0)).is_ok())
 }
 
 /// How a payload is written: the first byte tells.
@@ -370,6 +483,10 @@ pub enum Encoding {
 pub enum DecodeError {
     /// Nothing was sent.
     Empty,
+    /// It begins with a byte order mark, which neither encoding has.
+    ByteOrderMark,
+    /// It is compressed.
+    Compressed,
     /// More than [`FRAME_BYTES_MAX`] bytes.
     TooLarge,
     /// Not a frame of this protocol; the text says where it went wrong.
@@ -390,6 +507,12 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the payload is empty"),
+            Self::ByteOrderMark => f.write_str(
+                "the payload begins with a byte order mark (EF BB BF or FE FF): send JSON in UTF-8 without one",
+            ),
+            Self::Compressed => {
+                f.write_str("the payload is compressed (gzip): send it as it is, a frame is small enough")
+            }
             Self::TooLarge => {
                 write!(f, "the payload is larger than {FRAME_BYTES_MAX} bytes: send fewer records in one frame")
             }
@@ -423,6 +546,7 @@ impl Frame {
     /// Reads CBOR.
     pub fn from_cbor(bytes: &[u8]) -> Result<Self, DecodeError> {
         check_size(bytes)?;
+        check_start(bytes)?;
         let mut decoder = minicbor::Decoder::new(bytes);
         let frame: Self = decoder.decode().map_err(|e| DecodeError::Malformed(alloc::format!("{e}")))?;
         if decoder.position() != bytes.len() {
@@ -463,6 +587,15 @@ impl Encoding {
             Some(b'{' | b' ' | b'\t' | b'\r' | b'\n') => Self::Json,
             _ => Self::Cbor,
         }
+    }
+}
+
+/// Refuses what begins like neither encoding, in the words of who sent it.
+pub fn check_start(bytes: &[u8]) -> Result<(), DecodeError> {
+    match bytes {
+        [0xef, 0xbb, 0xbf, ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => Err(DecodeError::ByteOrderMark),
+        [0x1f, 0x8b, ..] => Err(DecodeError::Compressed),
+        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,8 @@
 #![no_std]
 extern crate alloc;
 
+mod absent;
+pub mod chain;
 pub mod control;
 pub mod event;
 pub mod frame;

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    absent,
     time::Timestamp,
     unit::{Milliamps, Millivolts, WattHours},
 };
@@ -51,6 +52,11 @@ impl Quality {
         })
     }
 
+    /// Whether balance and bill may rest on it without review: there is a value, and nothing speaks against it.
+    pub const fn is_trusted(self) -> bool {
+        matches!(self, Self::Measured | Self::Estimated | Self::Edited)
+    }
+
     /// The word shown to people.
     pub const fn word(self) -> &'static str {
         match self {
@@ -88,6 +94,19 @@ impl RecordFlags {
     pub const INCOMPLETE: Self = Self(1 << 7);
     /// The meter had no valid calibration: it measured with the nominal values of its parts.
     pub const UNCALIBRATED: Self = Self(1 << 8);
+
+    /// Every flag.
+    pub const ALL: [Self; 9] = [
+        Self::POWER_FAIL,
+        Self::CLOCK_SET,
+        Self::CLOCK_UNSET,
+        Self::TAMPER,
+        Self::DISCONNECTED,
+        Self::PARTIAL,
+        Self::QUALITY_EVENT,
+        Self::INCOMPLETE,
+        Self::UNCALIBRATED,
+    ];
 
     /// Both sets together.
     #[must_use]
@@ -179,16 +198,16 @@ pub struct ProfileRecord {
     pub end: Timestamp,
     /// What the meter says about the interval.
     #[n(1)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub flags: RecordFlags,
     /// Import register at the end.
     #[n(2)]
     pub import_wh: WattHours,
     /// Export register at the end.
     #[n(3)]
-    #[serde(default)]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub export_wh: WattHours,
     /// Mean voltage.
     #[n(4)]
@@ -198,8 +217,8 @@ pub struct ProfileRecord {
     pub current_ma: Option<Milliamps>,
     /// Further channels.
     #[n(6)]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cbor(default)]
+    #[serde(default, deserialize_with = "absent::in_json", skip_serializing_if = "Vec::is_empty")]
+    #[cbor(default, decode_with = "absent::in_cbor")]
     pub extra: Vec<ChannelValue>,
     /// Masked increments, when the meter hides its registers.
     #[n(7)]

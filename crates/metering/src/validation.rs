@@ -27,8 +27,20 @@ impl Default for PlausibilityLimits {
     }
 }
 
-/// The last plausible reading of a meter, to which the next is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Years of its largest power after which a register is beyond what any meter at that connection can have counted.
+const YEARS_MAX: u64 = 100;
+/// Hours of a year, rounded up.
+const HOURS_PER_YEAR: u64 = 8_784;
+
+impl PlausibilityLimits {
+    /// Largest register that a meter at this connection can have counted in its life, Wh.
+    pub const fn register_wh_max(&self) -> u64 {
+        self.power_w_max.saturating_mul(YEARS_MAX * HOURS_PER_YEAR)
+    }
+}
+
+/// A plausible reading of a meter, to which others are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LastReading {
     /// End of its interval.
     pub end: Timestamp,
@@ -51,6 +63,9 @@ pub fn judge(
     let clock_unset = record.flags.contains(RecordFlags::CLOCK_UNSET);
     if clock_unset || record.end > received.plus(limits.ahead_seconds_max) || record.end < limits.oldest {
         events.push(EventKind::ClockWrong);
+    } else if record.import_wh.0.max(record.export_wh.0) > limits.register_wh_max() {
+        // Also of the very first reading, which has nothing to be compared with.
+        events.push(EventKind::ImplausibleEnergy);
     } else {
         if let Some(last) = last {
             events.extend(step(last, record.end, record.import_wh, record.export_wh, limits));
@@ -66,7 +81,8 @@ pub fn judge(
     (quality, events)
 }
 
-fn step(
+/// What is wrong with going on from `last` to the registers at `end`.
+pub(crate) fn step(
     last: &LastReading,
     end: Timestamp,
     import: WattHours,

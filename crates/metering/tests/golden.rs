@@ -290,8 +290,13 @@ fn config_and_time() {
         {"version":2,"profile_minutes":null,"now_seconds":null,"close_without_button":null}
     "#]],
     );
-    let all =
-        Config { version: 3, profile_minutes: Some(30), now_seconds: Some(10), close_without_button: Some(false) };
+    let all = Config {
+        version: 3,
+        profile_minutes: Some(30),
+        now_seconds: Some(10),
+        close_without_button: Some(false),
+        ..Config::default()
+    };
     check_down(
         Down::Config(all),
         expect![[r#"
@@ -300,7 +305,7 @@ fn config_and_time() {
     "#]],
     );
     check_down(
-        Down::Time(TimeFrame { now: AT }),
+        Down::Time(TimeFrame::unsigned(AT)),
         expect![[r#"
         a1001a6955b900
         {"now":1767225600}

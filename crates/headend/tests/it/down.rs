@@ -71,7 +71,7 @@ async fn a_meter_that_speaks_json_is_spoken_to_in_json() {
     assert_eq!(reporter.packet().await.kind, PUBACK);
     drop(reporter);
     let downs =
-        [control(), Down::Config(Config { version: 3, ..Config::default() }), Down::Time(TimeFrame { now: NOW })];
+        [control(), Down::Config(Config { version: 3, ..Config::default() }), Down::Time(TimeFrame::unsigned(NOW))];
     for down in downs {
         assert_eq!(server.headend.send(meter(1), &down).await, Ok(()), "QoS 0 is not acknowledged");
         let (topic, id, payload) = parts(4, &listener.packet().await);
@@ -84,7 +84,7 @@ async fn a_meter_that_speaks_json_is_spoken_to_in_json() {
     restarted.headend.assume_encoding(meter(1), Encoding::Json);
     let mut again = restarted.client_named(4, 1, "sub").await;
     again.subscribe("gt/1/M-1/down/#", 0).await;
-    restarted.headend.send(meter(1), &Down::Time(TimeFrame { now: NOW })).await.expect("sent");
+    restarted.headend.send(meter(1), &Down::Time(TimeFrame::unsigned(NOW))).await.expect("sent");
     assert!(parts(4, &again.packet().await).2.starts_with(b"{"));
     // from the first CBOR frame on it is CBOR again
     let mut reporter = server.client_named(4, 1, "pub").await;

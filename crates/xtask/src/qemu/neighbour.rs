@@ -63,7 +63,7 @@ fn host() -> Option<(Vec<u8>, Expected)> {
         let said = street.say();
         let (datagram, found) = home.minute(&said);
         line.extend(said.into_iter().flat_map(|bytes| Message::Neighbour(bytes).encode()));
-        line.extend(Message::Down(Down::Time(TimeFrame { now: end_of(minute) })).encode());
+        line.extend(Message::Down(Down::Time(TimeFrame::unsigned(end_of(minute)))).encode());
         expected.lines.push(found);
         expected.datagrams.push(datagram);
     }
