@@ -1,6 +1,6 @@
 //! Firmware images: a signed header and the program, checked while it arrives.
 //!
-//! Layout, little-endian: `GTFW`, u16 format (1), u16 hardware, u32 version, u32 security floor, u32 length of the program,
+//! Layout, little-endian: `GTFW`, u16 format (1; 2 for an image that may replace a newer version), u16 hardware, u32 version, u32 security floor, u32 length of the program,
 //! SHA-256 of the program; then the Ed25519 signature over those 52 bytes; then the program. The header is judged before the
 //! first byte of the program is written; the program counts only when its length and hash are right. It does not write
 //! anywhere: the caller writes to the slot that is not running, and [`crate::rollback`] decides what starts.
@@ -16,6 +16,8 @@ pub const SIGNED_BYTES: usize = 52;
 pub const HEADER_BYTES: usize = SIGNED_BYTES + 64;
 const MAGIC: [u8; 4] = *b"GTFW";
 const FORMAT: u16 = 1;
+/// The same layout, signed as a step back to an older version.
+const FORMAT_DOWNGRADE: u16 = 2;
 
 /// The signed statements about a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Header {
     pub length: u32,
     /// SHA-256 of the program.
     pub hash: [u8; 32],
+    /// Whether it may replace a newer version; signed with the rest.
+    pub is_downgrade: bool,
 }
 
 /// What the board knows about itself.
@@ -58,6 +62,8 @@ pub enum ImageError {
     Floor(u32),
     /// The same version runs already.
     Running,
+    /// Older than the version that runs, and not signed as a step back.
+    Older(u32),
     /// Empty, or larger than a slot.
     Length(u32),
     /// More bytes came than the header says.
@@ -76,6 +82,9 @@ impl fmt::Display for ImageError {
             Self::Hardware(other) => write!(f, "the image is for hardware {other}"),
             Self::Floor(floor) => write!(f, "versions below {floor} are barred on this board"),
             Self::Running => f.write_str("this version is running"),
+            Self::Older(running) => {
+                write!(f, "version {running} is running and this one is older: sign it as a downgrade to go back")
+            }
             Self::Length(bytes) => write!(f, "a program of {bytes} bytes does not fit a slot"),
             Self::TooLong => f.write_str("more bytes came than the header says"),
             Self::Incomplete(missing) => write!(f, "{missing} bytes of the program are missing"),
@@ -94,9 +103,10 @@ impl Header {
     /// The 52 bytes to be signed.
     pub fn signed_bytes(&self) -> [u8; SIGNED_BYTES] {
         let mut out = [0; SIGNED_BYTES];
+        let format = if self.is_downgrade { FORMAT_DOWNGRADE } else { FORMAT };
         let parts: [&[u8]; 7] = [
             &MAGIC,
-            &FORMAT.to_le_bytes(),
+            &format.to_le_bytes(),
             &self.hardware.to_le_bytes(),
             &self.version.to_le_bytes(),
             &self.security_floor.to_le_bytes(),
@@ -114,19 +124,33 @@ impl Header {
     /// The header of a program.
     pub fn of(program: &[u8], hardware: u16, version: u32, security_floor: u32) -> Option<Self> {
         let length = u32::try_from(program.len()).ok()?;
-        Some(Self { hardware, version, security_floor, length, hash: Sha256::digest(program).into() })
+        Some(Self {
+            hardware,
+            version,
+            security_floor,
+            length,
+            hash: Sha256::digest(program).into(),
+            is_downgrade: false,
+        })
+    }
+
+    /// The same, as an image that may replace a newer version (never one below the security floor).
+    #[must_use]
+    pub fn as_downgrade(self) -> Self {
+        Self { is_downgrade: true, ..self }
     }
 
     fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let mut hash = [0; 32];
         hash.copy_from_slice(&bytes[20..SIGNED_BYTES]);
         let format = u16::from_le_bytes([bytes[4], bytes[5]]);
-        (bytes[..4] == MAGIC && format == FORMAT).then(|| Self {
+        (bytes[..4] == MAGIC && [FORMAT, FORMAT_DOWNGRADE].contains(&format)).then(|| Self {
             hardware: u16::from_le_bytes([bytes[6], bytes[7]]),
             version: word(bytes, 8),
             security_floor: word(bytes, 12),
             length: word(bytes, 16),
             hash,
+            is_downgrade: format == FORMAT_DOWNGRADE,
         })
     }
 }
@@ -157,6 +181,9 @@ impl Arriving {
         }
         if header.version == board.version {
             return Err(ImageError::Running);
+        }
+        if header.version < board.version && !header.is_downgrade {
+            return Err(ImageError::Older(board.version));
         }
         if header.length == 0 || header.length > board.slot_bytes {
             return Err(ImageError::Length(header.length));
@@ -238,6 +265,10 @@ mod tests {
         assert_eq!(refused(|h| h.hardware = 7), Err(ImageError::Hardware(7)));
         assert_eq!(refused(|h| h.version = 1), Err(ImageError::Floor(2)));
         assert_eq!(refused(|h| h.version = 3), Err(ImageError::Running));
+        assert_eq!(refused(|h| h.version = 2), Err(ImageError::Older(3)));
+        assert_eq!(refused(|h| (h.version, h.is_downgrade) = (1, true)), Err(ImageError::Floor(2)));
+        let back = Header { version: 2, ..header }.as_downgrade();
+        assert_eq!(judge(&image(&program, back, &maker), &maker, &BOARD, 100), Ok(back));
         assert_eq!(refused(|h| h.length = 5_000), Err(ImageError::Length(5_000)));
         assert_eq!(refused(|h| h.length = 2_999), Err(ImageError::TooLong));
         assert_eq!(refused(|h| h.length = 3_001), Err(ImageError::Incomplete(1)));

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn header(version: u32) -> Header {
-        Header { hardware: 6, version, security_floor: version, length: 1, hash: [0; 32] }
+        Header { hardware: 6, version, security_floor: version, length: 1, hash: [0; 32], is_downgrade: false }
     }
 
     #[test]

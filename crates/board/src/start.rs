@@ -80,7 +80,8 @@ mod tests {
     use super::*;
     use crate::{ram::RamFlash, rollback::TRIES};
 
-    const HEADER: Header = Header { hardware: 6, version: 2, security_floor: 2, length: 1, hash: [0; 32] };
+    const HEADER: Header =
+        Header { hardware: 6, version: 2, security_floor: 2, length: 1, hash: [0; 32], is_downgrade: false };
 
     fn board() -> RamFlash {
         RamFlash::new(0x32_0000 / 4_096)
