@@ -34,6 +34,12 @@ pub struct Pushed {
     pub half_cycle: Option<HalfCycle>,
 }
 
+/// Whether the voltage of two half cycles, squared, differs by more than a seventh: no load and no tap changer does that, a fault does.
+fn is_another_level(before_sq: u64, now_sq: u64) -> bool {
+    let (less, more) = (before_sq.min(now_sq), before_sq.max(now_sq));
+    more - less > more / 4
+}
+
 /// The metrology core with a memory of `RING` samples (a power of two; 2,048 for 8 kS/s, 4,096 for 16 kS/s).
 pub struct Core<const RING: usize> {
     config: Config,
@@ -50,6 +56,8 @@ pub struct Core<const RING: usize> {
     dips: DipDetector,
     /// Voltage squared below which crossings are not trusted (10 % of the declared voltage), squared counts.
     alive_sq: u64,
+    /// Mean square of the voltage of the last half cycle, squared counts.
+    level_sq: u64,
     /// Mean voltage of the last whole cycle, counts.
     v_mean: i32,
     last: Sample,
@@ -79,6 +87,7 @@ impl<const RING: usize> Core<RING> {
             lost: 0,
             dips: DipDetector::new(reference_sq, config.sample_rate_mhz, Thresholds::default()),
             alive_sq: reference_sq / 100,
+            level_sq: 0,
             v_mean: 0,
             last: Sample::default(),
             taken: 0,
@@ -151,7 +160,9 @@ impl<const RING: usize> Core<RING> {
         self.halves += 1;
         self.free_run |= !at.real;
 
-        self.sync.set_alive(ended.mean_square(self.v_mean) >= self.alive_sq);
+        let level_sq = ended.mean_square(self.v_mean);
+        self.sync.set_level(level_sq >= self.alive_sq, is_another_level(self.level_sq, level_sq));
+        self.level_sq = level_sq;
         let (mut urms_sq, mut event) = (None, None);
         if let Some(previous) = self.previous_half {
             let mut cycle = previous;
