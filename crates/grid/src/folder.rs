@@ -33,7 +33,14 @@ impl Table {
     pub(crate) fn parse(path: &str, text: &str) -> Result<Self, GridError> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let fail = |e: csv::Error| GridError::File { path: path.to_owned(), reason: e.to_string() };
-        let columns = reader.headers().map_err(fail)?.iter().enumerate().map(|(i, h)| (h.to_owned(), i)).collect();
+        let mut columns = HashMap::new();
+        for (i, name) in reader.headers().map_err(fail)?.iter().enumerate() {
+            // Which of two columns is meant cannot be known; a nameless one (a spreadsheet's margin) is asked for by nobody.
+            if columns.insert(name.to_owned(), i).is_some() && !name.is_empty() {
+                let reason = format!("the column '{name}' stands twice in the header: keep one of them");
+                return Err(GridError::File { path: path.to_owned(), reason });
+            }
+        }
         let rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(fail)?;
         Ok(Self { path: path.to_owned(), columns, rows })
     }
@@ -72,7 +79,10 @@ impl<'a> Row<'a> {
     pub(crate) fn optional(&self, column: &str) -> Result<Option<f64>, GridError> {
         match self.text(column) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| self.error(format!("{column} '{text}' is not a number"))),
+            text => match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => Ok(Some(number)),
+                _ => Err(self.error(format!("{column} '{text}' is not a number"))),
+            },
         }
     }
 

@@ -4,7 +4,7 @@
 //! It is not a geographic or asset model and holds no results.
 
 use crate::error::GridError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What holds a bus's voltage or power.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -164,24 +164,64 @@ impl Network {
                 return Err(GridError::element(format!("branch {}", branch.id), "is listed twice"));
             }
         }
+        self.check_loads(&index)?;
+        self.check_usage_points(&index)?;
+        self.check_connected(&index, slack)
+    }
+
+    fn check_loads(&self, index: &HashMap<u32, usize>) -> Result<(), GridError> {
+        let mut ids = HashSet::new();
         for load in &self.loads {
-            let name = format!("load {} ({})", load.id, load.name);
+            let name = || format!("load {} ({})", load.id, load.name);
+            if !ids.insert(load.id) {
+                return Err(GridError::element(name(), "is listed twice: it would be supplied twice"));
+            }
             if !index.contains_key(&load.bus) {
-                return Err(GridError::element(name, format!("is at bus {}, which buses.csv does not list", load.bus)));
+                return Err(GridError::element(
+                    name(),
+                    format!("is at bus {}, which buses.csv does not list", load.bus),
+                ));
             }
             if !(load.p_mw.is_finite() && load.q_mvar.is_finite()) {
-                return Err(GridError::element(name, "p_mw and q_mvar must be finite numbers"));
+                return Err(GridError::element(name(), "p_mw and q_mvar must be finite numbers"));
+            }
+            if [load.peak_p_mw, load.peak_q_mvar].into_iter().flatten().any(|peak| !peak.is_finite()) {
+                return Err(GridError::element(name(), "peak_p_mw and peak_q_mvar must be finite numbers"));
             }
         }
+        Ok(())
+    }
+
+    fn check_usage_points(&self, index: &HashMap<u32, usize>) -> Result<(), GridError> {
+        let loads: HashMap<u32, u32> = self.loads.iter().map(|load| (load.id, load.bus)).collect();
+        let mut seen = HashSet::new();
         for point in &self.usage_points {
+            let name = || format!("usage point {}", point.usage_point);
+            if point.usage_point.is_empty() {
+                return Err(GridError::element(format!("a usage point at bus {}", point.bus), "has no name"));
+            }
+            if !seen.insert((&point.usage_point, &point.valid_from)) {
+                return Err(GridError::element(name(), "is listed twice with the same valid_from"));
+            }
             if !index.contains_key(&point.bus) {
                 return Err(GridError::element(
-                    format!("usage point {}", point.usage_point),
+                    name(),
                     format!("is at bus {}, which buses.csv does not list", point.bus),
                 ));
             }
+            let Some(load) = point.load else { continue };
+            match loads.get(&load) {
+                None => {
+                    return Err(GridError::element(name(), format!("is load {load}, which loads.csv does not list")));
+                }
+                Some(bus) if *bus != point.bus => {
+                    let reason = format!("is at bus {}, but its load {load} is at bus {bus}", point.bus);
+                    return Err(GridError::element(name(), reason));
+                }
+                Some(_) => {}
+            }
         }
-        self.check_connected(&index, slack)
+        Ok(())
     }
 
     fn check_connected(&self, index: &HashMap<u32, usize>, slack: usize) -> Result<(), GridError> {

@@ -43,6 +43,43 @@ fn every_error_names_its_element() {
     assert!(broken(&|n| n.loads[0].bus = 4).contains("bus 4"));
     assert!(broken(&|n| n.loads[0].p_mw = f64::INFINITY).contains("load"));
     assert!(broken(&|n| n.buses[1].vn_kv = 0.0).contains("bus 10"));
+    assert!(broken(&|n| n.loads.push(n.loads[0].clone())).contains("listed twice"));
+    assert!(broken(&|n| n.loads[0].peak_p_mw = Some(f64::NAN)).contains("peak_p_mw"));
+    let point = |load: Option<u32>, bus| UsagePoint {
+        usage_point: "UP-1".into(),
+        load,
+        bus,
+        phase: None,
+        valid_from: "2026-01-01T00:00:00Z".into(),
+    };
+    let (load, bus) = (good.loads[0].id, good.loads[0].bus);
+    let other = good.buses.iter().map(|b| b.id).find(|id| *id != bus).unwrap();
+    assert!(broken(&|n| n.usage_points = vec![point(Some(987), bus)]).contains("load 987"));
+    assert!(broken(&|n| n.usage_points = vec![point(Some(load), other)]).contains(&format!("is at bus {bus}")));
+    assert!(broken(&|n| n.usage_points = vec![point(None, 999)]).contains("bus 999"));
+    assert!(broken(&|n| n.usage_points = vec![point(None, bus), point(Some(load), bus)]).contains("UP-1"));
+}
+
+#[test]
+fn doubled_columns_and_numbers_that_are_none_are_refused_in_every_table() {
+    let network = random_network(5, 6, 0);
+    for (table, column) in [("buses.csv", "vn_kv"), ("branches.csv", "r_pu"), ("loads.csv", "p_mw")] {
+        let dir = tempfile::tempdir().unwrap();
+        write_network(&network, dir.path()).unwrap();
+        let path = dir.path().join(table);
+        let text = fs::read_to_string(&path).unwrap();
+        let doubled: Vec<String> =
+            text.lines().enumerate().map(|(n, line)| format!("{line},{}", if n == 0 { column } else { "1" })).collect();
+        fs::write(&path, doubled.join("\n")).unwrap();
+        let error = read_network(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("'{column}' stands twice")), "{error}");
+        let at = text.lines().next().unwrap().split(',').position(|name| name == column).unwrap();
+        let mut rows: Vec<Vec<String>> = text.lines().map(|l| l.split(',').map(str::to_owned).collect()).collect();
+        rows[1][at] = "NaN".to_owned();
+        fs::write(&path, rows.iter().map(|row| row.join(",")).collect::<Vec<_>>().join("\n")).unwrap();
+        let error = read_network(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains(column), "{error}");
+    }
 }
 
 proptest! {

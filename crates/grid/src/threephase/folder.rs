@@ -11,7 +11,7 @@ use crate::folder::{Row, Table, read_name};
 use num_complex::Complex64 as C64;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -45,9 +45,13 @@ fn read_sources(path: &Path, index: &HashMap<String, usize>) -> Result<Vec<C64>,
     let table = Table::read(path)?;
     table.require(&["node", "isrc_re", "isrc_im"])?;
     let mut sources = vec![C64::ZERO; index.len()];
+    let mut seen = HashSet::new();
     for row in table.rows() {
         let node = node_index(&row, index, row.text("node"))?;
-        sources[node] += C64::new(row.number("isrc_re")?, row.number("isrc_im")?);
+        if !seen.insert(node) {
+            return Err(row.error(format!("node '{}' is listed twice: it would be fed twice", row.text("node"))));
+        }
+        sources[node] = C64::new(row.number("isrc_re")?, row.number("isrc_im")?);
     }
     Ok(sources)
 }
@@ -118,7 +122,15 @@ fn read_loads(path: &Path, index: &HashMap<String, usize>) -> Result<Vec<PhaseLo
     let table = Table::read(path)?;
     table.require(&["load", "bus", "phases", "delta", "model", "kv", "kw", "kvar"])?;
     let mut loads = Vec::new();
+    let mut names = HashSet::new();
     for row in table.rows() {
+        let name = row.text("load").to_ascii_lowercase();
+        if name.is_empty() {
+            return Err(row.error("the load has no name".to_owned()));
+        }
+        if !names.insert(name) {
+            return Err(row.error(format!("load '{}' is listed twice: it would be supplied twice", row.text("load"))));
+        }
         let model = match row.text("model") {
             "1" => PhaseLoadModel::Power,
             "2" => PhaseLoadModel::Impedance,
@@ -127,7 +139,11 @@ fn read_loads(path: &Path, index: &HashMap<String, usize>) -> Result<Vec<PhaseLo
             other => return Err(row.error(format!("load model {other} is none of 1, 2, 4, 5"))),
         };
         let phases = row.id("phases")?;
-        let delta = row.text("delta") == "1";
+        let delta = match row.text("delta") {
+            "1" => true,
+            "" | "0" => false,
+            other => return Err(row.error(format!("delta '{other}' is neither 0 nor 1"))),
+        };
         let mut parts = row.text("bus").split('.');
         let bus = parts.next().unwrap_or("");
         let mut terminals: Vec<&str> = parts.collect();
