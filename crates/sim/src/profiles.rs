@@ -1,6 +1,7 @@
 //! Measured load profiles from a file, in place of the generator: Parquet or CSV, one row per quarter-hour.
 //!
-//! Columns: `time` as text, `DD.MM.YYYY HH:MM`, `YYYY-MM-DD HH:MM[:SS]` or RFC 3339, and one numeric column per profile, in any
+//! Columns: `time` as text, `DD.MM.YYYY HH:MM`, `YYYY-MM-DD HH:MM[:SS]` or RFC 3339 (with `Z` or an offset), every row a
+//! quarter-hour after the one before, and one numeric column per profile, in any
 //! unit, since only the shape is used (SimBench: per unit of the peak). Where columns named `H0-…_pload` exist (the household
 //! profiles of SimBench), only those are used; otherwise every numeric column is. Missing values are taken from the slot before.
 //!
@@ -19,6 +20,10 @@ use crate::{error::SimError, random::Random};
 
 const SLOT_SECONDS: i64 = 900;
 const SLOTS_PER_WEEK: i64 = 672;
+/// Fewest whole weeks: homes are shifted by weeks against each other.
+const WEEKS_MIN: i64 = 4;
+/// What a clock change moves local times by.
+const CLOCK_CHANGE_SECONDS: i64 = 3_600;
 /// Most rows read: ten years of quarter-hours.
 const ROWS_MAX: usize = 400_000;
 /// Most profiles kept.
@@ -80,27 +85,68 @@ impl Profiles {
     }
 }
 
+/// Line (or row), text and time.
+type TimeOfRow<'a> = (usize, &'a str, Timestamp);
+
 struct Table {
     names: Vec<String>,
     times: Vec<String>,
     columns: Vec<Vec<f64>>,
+    /// Lines before the first row: the header of a CSV file; none where rows are counted, as in Parquet.
+    lines_before: usize,
 }
 
 impl Table {
-    fn into_profiles(self) -> Result<Profiles, String> {
-        let first = self.times.first().ok_or("it has no rows")?;
-        let first = parse_time(first).ok_or_else(|| format!("{first:?} in column `time` is not a time"))?;
-        if let Some(second) = self.times.get(1) {
-            let step = parse_time(second).map(|t| t.seconds_since(first));
-            if step != Some(SLOT_SECONDS) {
-                return Err(format!("rows must be 15 minutes apart; {second:?} follows {:?}", self.times[0]));
+    /// The first time, when every row follows the one before by a quarter of an hour. Local times that skip an hour and later
+    /// repeat one (or the other way round) do so too; a skipped hour alone is one that is missing.
+    fn check_times(&self) -> Result<Timestamp, String> {
+        let word = if self.lines_before == 0 { "row" } else { "line" };
+        let times = self.times.iter().enumerate().map(|(row, text)| {
+            let line = row + 1 + self.lines_before;
+            parse_time(text).map(|time| (line, text.as_str(), time)).ok_or_else(|| {
+                format!("{word} {line}: {text:?} in column `time` is not a time; write it as 2016-01-31 00:15")
+            })
+        });
+        let times = times.collect::<Result<Vec<_>, _>>()?;
+        let first = times.first().ok_or("it has no rows")?;
+        let refused = |pair: &[TimeOfRow], hint: &str| {
+            let [(_, before, _), (line, after, _)] = pair else { return String::new() };
+            format!("{word} {line}: rows must be 15 minutes apart, but {after:?} follows {before:?}{hint}")
+        };
+        // A change of the local clock that waits for the one that takes it back.
+        let mut open: Option<(i64, &[TimeOfRow])> = None;
+        for pair in times.windows(2) {
+            let off = pair[1].2.seconds_since(pair[0].2) - SLOT_SECONDS;
+            match open {
+                _ if off == 0 => {}
+                _ if off.abs() != CLOCK_CHANGE_SECONDS => return Err(refused(pair, "")),
+                None => open = Some((off, pair)),
+                Some((change, _)) if change == -off => open = None,
+                Some(_) => return Err(refused(pair, "")),
             }
         }
+        match open {
+            Some((_, pair)) => {
+                let hint = ", and no later change of the clock takes that back: is an hour missing? Local times are read when \
+                            they hold both changes, others need UTC or their offset";
+                Err(refused(pair, hint))
+            }
+            None => Ok(first.2),
+        }
+    }
+
+    fn into_profiles(self) -> Result<Profiles, String> {
+        let first = self.check_times()?;
         let households = |name: &str| name.starts_with("H0-") && name.ends_with("_pload");
         let only_households = self.names.iter().any(|n| households(n));
         let weeks = i64::try_from(self.times.len()).unwrap_or(0) / SLOTS_PER_WEEK;
-        if weeks == 0 {
-            return Err("it holds less than a week".into());
+        if weeks < WEEKS_MIN {
+            return Err(format!(
+                "it holds {} rows, that is {} days; at least {} days of quarter-hours are needed",
+                self.times.len(),
+                self.times.len() / 96,
+                WEEKS_MIN * 7
+            ));
         }
         let keep = usize::try_from(weeks * SLOTS_PER_WEEK).unwrap_or(0);
         let mut shapes = Vec::new();
@@ -139,7 +185,7 @@ fn read_parquet(path: &Path) -> Result<Table, String> {
     let all: Vec<String> = schema.get_fields().iter().map(|f| f.name().to_owned()).collect();
     let time_at = all.iter().position(|n| n == "time").ok_or("it has no column `time`")?;
     let names: Vec<String> = all.iter().filter(|n| *n != "time").cloned().collect();
-    let mut table = Table { columns: vec![Vec::new(); names.len()], names, times: Vec::new() };
+    let mut table = Table { columns: vec![Vec::new(); names.len()], names, times: Vec::new(), lines_before: 0 };
     for row in reader.get_row_iter(None).map_err(|e| e.to_string())?.take(ROWS_MAX) {
         let row = row.map_err(|e| e.to_string())?;
         let mut column = 0;
@@ -175,7 +221,7 @@ fn read_csv(path: &Path) -> Result<Table, String> {
     let all: Vec<String> = reader.headers().map_err(|e| e.to_string())?.iter().map(str::to_owned).collect();
     let time_at = all.iter().position(|n| n == "time").ok_or("it has no column `time`")?;
     let names: Vec<String> = all.iter().filter(|n| *n != "time").cloned().collect();
-    let mut table = Table { columns: vec![Vec::new(); names.len()], names, times: Vec::new() };
+    let mut table = Table { columns: vec![Vec::new(); names.len()], names, times: Vec::new(), lines_before: 1 };
     for row in reader.records().take(ROWS_MAX) {
         let row = row.map_err(|e| e.to_string())?;
         let mut column = 0;
@@ -192,18 +238,51 @@ fn read_csv(path: &Path) -> Result<Table, String> {
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
     if let Ok(time) = text.parse() {
         return Some(time);
     }
-    let (date, clock) = text.split_once([' ', 'T'])?;
-    let numbers = |part: &str, mark: char| part.split(mark).map(|n| n.parse::<i64>().ok()).collect::<Option<Vec<_>>>();
-    let clock = numbers(clock.trim_end_matches('Z'), ':')?;
-    let time = (*clock.first()?, *clock.get(1)?, clock.get(2).copied().unwrap_or(0));
-    match (numbers(date, '.').as_deref(), numbers(date, '-').as_deref()) {
-        (Some(&[day, month, year]), _) => Timestamp::from_civil((year, month, day), time),
-        (_, Some(&[year, month, day])) => Timestamp::from_civil((year, month, day), time),
-        _ => None,
+    let (date, clock) = text.split_once([' ', 'T', 't'])?;
+    let (clock, offset_s) = split_offset(clock)?;
+    let numbers = |part: &str, mark: char| part.split(mark).map(whole).collect::<Option<Vec<_>>>();
+    // Fractions of a second must be zero: the values are of quarter-hours.
+    let clock = match clock.split_once('.') {
+        Some((clock, fraction)) if !fraction.is_empty() && fraction.bytes().all(|b| b == b'0') => clock,
+        Some(_) => return None,
+        None => clock,
+    };
+    let time = match numbers(clock, ':')?[..] {
+        [hour, minute] => (hour, minute, 0),
+        [hour, minute, second] => (hour, minute, second),
+        _ => return None,
+    };
+    let civil = match (numbers(date, '.').as_deref(), numbers(date, '-').as_deref()) {
+        (Some(&[day, month, year]), _) => (year, month, day),
+        (_, Some(&[year, month, day])) => (year, month, day),
+        _ => return None,
+    };
+    Some(Timestamp::from_civil(civil, time)?.plus(-offset_s))
+}
+
+/// A whole number without a sign.
+fn whole(text: &str) -> Option<i64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Takes `Z` or an offset as `+02:00` or `-0530` from the end of a time of day; without one the time is taken as it stands.
+fn split_offset(clock: &str) -> Option<(&str, i64)> {
+    if let Some(clock) = clock.strip_suffix(['Z', 'z']) {
+        return Some((clock, 0));
     }
+    let Some(at) = clock.find(['+', '-']) else { return Some((clock, 0)) };
+    let (clock, offset) = clock.split_at(at);
+    let sign = if offset.starts_with('-') { -1 } else { 1 };
+    let digits: String = offset[1..].chars().filter(|c| *c != ':').collect();
+    if digits.len() != 4 {
+        return None;
+    }
+    let (hours, minutes) = (whole(&digits[..2])?, whole(&digits[2..])?);
+    (hours <= 14 && minutes < 60).then_some((clock.trim_end(), sign * (hours * 3_600 + minutes * 60)))
 }
 
 #[cfg(test)]
@@ -216,14 +295,56 @@ mod tests {
         assert_eq!(parse_time("31.01.2016 00:15"), expected);
         assert_eq!(parse_time("2016-01-31 00:15"), expected);
         assert_eq!(parse_time("2016-01-31T00:15:00Z"), expected);
-        assert_eq!(parse_time("yesterday"), None);
+        for text in ["2016-01-31T02:15:00+02:00", "2016-01-30T18:45:00-05:30", "2016-01-31 05:45+0530"] {
+            assert_eq!(parse_time(text), expected, "{text}");
+        }
+        for text in
+            ["yesterday", "2016-01-31T00:15:00+2", "2016-01-31T00:15:00.5Z", "2016-01-31 00", "2016-01-31 +1:15"]
+        {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
     }
 
     #[test]
-    fn a_csv_of_a_week_serves_homes_scaled_to_their_annual_use() {
+    fn every_step_is_looked_at_and_the_line_named() {
+        let start = Timestamp::from_civil((2016, 3, 7), (0, 0, 0)).expect("valid");
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let read = |steps: &dyn Fn(i64) -> i64| {
+            let rows: String = (0..WEEKS_MIN * SLOTS_PER_WEEK + 8)
+                .map(|slot| format!("{},0.2\n", start.plus(steps(slot) * SLOT_SECONDS)))
+                .collect();
+            let path = dir.path().join("profiles.csv");
+            std::fs::write(&path, format!("time,H0-A_pload\n{rows}")).expect("written");
+            Profiles::read(&path).map(|profiles| profiles.count()).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(&|slot| slot), Ok(1));
+        let missing = read(&|slot| if slot < 1_000 { slot } else { slot + 4 }).expect_err("an hour is missing");
+        assert!(missing.contains("line 1002") && missing.contains("is an hour missing?"), "{missing}");
+        assert!(missing.contains("2016-03-17T11:00:00Z") && missing.contains("2016-03-17T09:45:00Z"), "{missing}");
+        let hourly = read(&|slot| if slot < 2 { slot } else { 4 * slot }).expect_err("hourly from the third row on");
+        assert!(hourly.contains("line 4"), "{hourly}");
+        assert!(read(&|slot| -slot).expect_err("descending").contains("line 3"));
+        // Local time of a year whose clock was set forward and back again, as SimBench has it.
+        let local = |slot: i64| if (500..1_500).contains(&slot) { slot + 4 } else { slot };
+        assert_eq!(read(&local), Ok(1));
+        let twice = read(&|slot| {
+            if slot < 500 {
+                slot
+            } else if slot < 900 {
+                slot + 4
+            } else {
+                slot + 8
+            }
+        });
+        assert!(twice.expect_err("two hours are missing").contains("line 902"));
+        assert!(read(&|slot| slot.max(1) - 1).expect_err("the same time twice").contains("line 3"));
+    }
+
+    #[test]
+    fn a_csv_of_some_weeks_serves_homes_scaled_to_their_annual_use() {
         let start = Timestamp::from_civil((2016, 1, 4), (0, 0, 0)).expect("valid");
         let mut text = String::from("time,H0-A_pload,G1-A_pload\n");
-        for slot in 0..SLOTS_PER_WEEK {
+        for slot in 0..WEEKS_MIN * SLOTS_PER_WEEK {
             let load = if slot % 96 < 48 { 0.1 } else { 0.3 };
             text.push_str(&format!("{},{load},9\n", start.plus(slot * SLOT_SECONDS)));
         }

@@ -22,7 +22,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
     ("web", &["metering", "metrology", "grid", "losses", "store"]),
-    ("gridtally", &["metering", "metrology", "meter", "grid", "losses", "billing", "store", "headend", "web", "sim", "privacy"]),
+    (
+        "gridtally",
+        &["metering", "metrology", "meter", "grid", "losses", "billing", "store", "headend", "web", "sim", "privacy"],
+    ),
     ("xtask", &["metering", "meter"]),
 ];
 
