@@ -1,0 +1,12 @@
+//! DLMS/COSEM (IEC 62056-5-3, 6-1, 6-2): what meters push, and the client and server that read and switch them.
+
+pub mod acse;
+pub mod apdu;
+pub mod axdr;
+#[cfg(feature = "host")]
+pub mod listen;
+pub mod push;
+pub mod push_link;
+pub mod security;
+pub mod time;
+pub mod units;
