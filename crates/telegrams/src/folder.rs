@@ -152,14 +152,17 @@ fn wireless_line(line: &str, key: Option<&Key>, formats: &mut Formats, models: &
     let frame = from_hex(&hex).ok_or(Fault::structure("a line that is not hexadecimal"))?;
     let telegram = telegram::wireless(&frame, key, formats)?;
     let model = models.mbus(&telegram.address.maker_text(), telegram.address.version);
-    quantity::wireless(&telegram, |record| {
+    let mut readings = quantity::wireless(&telegram, |record| {
         let vif = crate::bytes::hex(record.vif);
         let found = model?.record.iter().find(|known| {
             known.vif.eq_ignore_ascii_case(&vif)
                 && (known.storage, known.tariff, known.unit) == (record.storage, record.tariff, record.subunit)
         })?;
         Some(quantity::Named { name: found.name.clone(), unit: found.as_unit.clone(), exponent: found.exponent })
-    })
+    })?;
+    let sums: Vec<Reading> = model.iter().flat_map(|model| &model.sum).filter_map(|sum| sum.of(&readings)).collect();
+    readings.extend(sums);
+    Ok(readings)
 }
 
 #[derive(Deserialize)]

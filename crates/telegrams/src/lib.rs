@@ -14,6 +14,8 @@ pub mod cipher;
 mod decimal;
 pub mod dlms;
 #[cfg(feature = "host")]
+pub mod explain;
+#[cfg(feature = "host")]
 pub mod files;
 #[cfg(feature = "host")]
 pub mod folder;

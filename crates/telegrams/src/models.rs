@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    Zone,
+    Reading, Zone,
     dlms::push::{Layout, Notification, Position, Scale},
     modbus::map::Register,
     sml::Quirk,
@@ -73,6 +73,9 @@ pub struct Model {
     /// Records of M-Bus.
     #[serde(default)]
     pub record: Vec<RecordFile>,
+    /// Totals that the meter does not send: sums of its phases.
+    #[serde(default)]
+    pub sum: Vec<SumFile>,
     /// Names of JSON values.
     #[serde(default)]
     pub value: BTreeMap<String, ValueFile>,
@@ -162,6 +165,27 @@ pub struct RecordFile {
     /// Further power of ten.
     #[serde(default)]
     pub exponent: i8,
+}
+
+/// A total that is the sum of other values of the same telegram, all of which must be there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SumFile {
+    /// The quantity.
+    pub name: String,
+    /// Quantities that it is made of.
+    pub of: Vec<String>,
+}
+
+impl SumFile {
+    /// The total; `None` when a part is missing.
+    pub fn of(&self, readings: &[Reading]) -> Option<Reading> {
+        let parts = self.of.iter().map(|name| readings.iter().find(|reading| reading.quantity == *name));
+        let parts: Vec<&Reading> = parts.collect::<Option<_>>()?;
+        let first = *parts.first()?;
+        let value = parts.iter().skip(1).try_fold(first.value, |sum, part| sum.plus(part.value))?;
+        Some(Reading { quantity: self.name.clone(), value, ..first.clone() })
+    }
 }
 
 /// A JSON value: what it is.

@@ -200,7 +200,8 @@ fn reading(object: &Object<'_>, identity: &Identity, clock: Option<Timestamp>, z
     if !is_measured(unit) || unit.is_empty() {
         return None;
     }
-    let id = if object.id.contains(':') { object.id.into() } else { format!("1-0:{}", object.id) };
+    let id = object.id.strip_suffix("*255").unwrap_or(object.id);
+    let id = if id.contains(':') { id.into() } else { format!("1-0:{id}") };
     let mut reading = Reading::new(id, value, String::from(unit)).of(identity.of_object(object.id)).at(at);
     reading.quality = crate::Quality::Measured;
     Some(reading)

@@ -10,6 +10,8 @@ pub const APDU_MAX: usize = 8 * 1024;
 
 const LLC: [u8; 3] = [0xE6, 0xE7, 0x00];
 const GENERAL_BLOCK_TRANSFER: u8 = 0xE0;
+/// Kaifa in Norway sends information frames where others send unnumbered ones.
+const KAIFA_CONTROL: u8 = 0x10;
 
 /// Puts frames together. One that is lost or damaged drops what was begun.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ impl Assembler {
     pub fn hdlc(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         let frame = hdlc::Frame::parse(bytes.get(1..).unwrap_or_default())?;
         // UI frames only; the poll bit may be set or not.
-        if frame.control & 0xEF != 0x03 {
+        if frame.control & 0xEF != 0x03 && frame.control != KAIFA_CONTROL {
             return Ok(None);
         }
         if frame.information.starts_with(&LLC) {

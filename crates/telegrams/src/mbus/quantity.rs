@@ -1,12 +1,12 @@
 //! Records of M-Bus as readings: names by storage, tariff, sub-unit, direction and phase.
 
-use alloc::{format, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::Cow, format, string::String, sync::Arc, vec::Vec};
 
 use super::{
     record::{Function, Record},
     telegram::Telegram,
 };
-use crate::{Decimal, Fault, Reading};
+use crate::{Fault, Reading};
 
 /// Units of counters, dates and texts, which are no measurement.
 fn is_measured(unit: &str) -> bool {
@@ -58,16 +58,15 @@ pub fn wireless(telegram: &Telegram, name: impl Fn(&Record<'_>) -> Option<Named>
     let meter: Arc<str> = telegram.address.number_text().into();
     let records = telegram.records()?;
     let readings = records.iter().filter_map(|record| {
-        let value = record.value().filter(|_| is_measured(record.meaning.unit))?;
         let (unit, exponent) = kilo(record.meaning.unit);
         if let Some(named) = name(record) {
-            let value = value.scaled(exponent)?.scaled(named.exponent)?.at_places(6);
-            return Some(
-                Reading::new(named.name, value, named.unit.unwrap_or_else(|| unit.into())).of(Some(meter.clone())),
-            );
+            let value = record.value()?.scaled(exponent)?.scaled(named.exponent)?.at_places(6);
+            let unit = named.unit.map_or(Cow::Borrowed(unit), Cow::Owned);
+            return Some(Reading::new(named.name, value, unit).of(Some(meter.clone())));
         }
-        let value = joules(record.meaning.unit, value)?.scaled(exponent)?.at_places(6);
-        let quantity = format!("{}{}", usual(record, telegram.address.medium), function_word(record.function)?);
+        let value = record.value().filter(|_| is_measured(record.meaning.unit))?.scaled(exponent)?.at_places(6);
+        let marked = if usual(record, telegram.address.medium).starts_with("max ") { "" } else { function_word(record.function)? };
+        let quantity = format!("{}{marked}", usual(record, telegram.address.medium));
         Some(Reading::new(quantity, value, unit).of(Some(meter.clone())))
     });
     Ok(readings.collect())
@@ -84,10 +83,6 @@ fn kilo(unit: &'static str) -> (&'static str, i8) {
         "J" => ("MJ", -6),
         other => (other, 0),
     }
-}
-
-fn joules(_unit: &str, value: Decimal) -> Option<Decimal> {
-    Some(value)
 }
 
 /// `total energy consumption tariff 2`, `current power production`, `voltage at phase 1`.
@@ -110,6 +105,7 @@ fn usual(record: &Record<'_>, medium: u8) -> String {
         "reactive energy" => format!("total reactive energy {direction}"),
         "apparent energy" => format!("total apparent energy {direction}"),
         "power" if matches!(medium, 0x04 | 0x0C | 0x0D) => "current power".into(),
+        "power" if record.function == Function::Maximum => format!("max power {direction}"),
         "power" => format!("current power {direction}"),
         "volume" if meaning.backward => "total backward".into(),
         "volume" if matches!(medium, 0x04 | 0x0C | 0x0D) => "total volume".into(),
