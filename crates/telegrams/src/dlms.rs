@@ -3,10 +3,19 @@
 pub mod acse;
 pub mod apdu;
 pub mod axdr;
+pub mod client;
+pub mod disconnect;
+pub mod hdlc_link;
 #[cfg(feature = "host")]
 pub mod listen;
+pub mod objects;
+pub mod profile;
 pub mod push;
 pub mod push_link;
 pub mod security;
+pub mod server;
 pub mod time;
 pub mod units;
+
+#[cfg(test)]
+mod tests;

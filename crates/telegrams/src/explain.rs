@@ -81,7 +81,12 @@ pub fn sniff(name: &str, bytes: &[u8]) -> &'static str {
 }
 
 /// Explains one file; `entry` holds its kind, zone and keys.
-pub fn explain(entry: &Entry, bytes: &[u8], beside: &dyn Fn(&str) -> Option<String>, models: &Models) -> Result<String, Fault> {
+pub fn explain(
+    entry: &Entry,
+    bytes: &[u8],
+    beside: &dyn Fn(&str) -> Option<String>,
+    models: &Models,
+) -> Result<String, Fault> {
     let keys = entry.keys()?;
     let mut out = format!("{}: {} bytes, read as {}\n\n", entry.file, bytes.len(), entry.kind());
     match entry.kind() {
@@ -102,7 +107,8 @@ pub fn explain(entry: &Entry, bytes: &[u8], beside: &dyn Fn(&str) -> Option<Stri
             let key = keys.map(|keys| keys.encryption);
             for line in String::from_utf8_lossy(bytes).lines().filter(|line| !line.trim().is_empty()) {
                 let frame = from_hex(line).ok_or(Fault::structure("a line that is not hexadecimal"));
-                let shown = frame.and_then(|frame| records(&telegram::wireless(&frame, key.as_ref(), &mut formats)?, &mut out));
+                let shown =
+                    frame.and_then(|frame| records(&telegram::wireless(&frame, key.as_ref(), &mut formats)?, &mut out));
                 shown.unwrap_or_else(|why| line_of(&mut out, format_args!("  ✗ {why}")));
             }
         }
@@ -217,15 +223,27 @@ fn notification(apdu: &[u8], keys: Option<&Keys>, models: &Models, out: &mut Str
     let (plain, opened) = crate::dlms::push::plain(apdu, keys)?;
     if let Some(opened) = &opened {
         let title = opened.title.map_or_else(String::new, |title| hex(&title));
-        line_of(out, format_args!("  encrypted by {title}, counter {}, security control {:02x}", opened.counter, opened.control));
+        line_of(
+            out,
+            format_args!("  encrypted by {title}, counter {}, security control {:02x}", opened.counter, opened.control),
+        );
     }
-    let notification = Notification::parse(&plain).ok_or(if opened.is_some() { Fault::WrongKey } else { Fault::structure("no notification") })?;
+    let notification = Notification::parse(&plain).ok_or(if opened.is_some() {
+        Fault::WrongKey
+    } else {
+        Fault::structure("no notification")
+    })?;
     if let Some(time) = notification.time {
-        line_of(out, format_args!("  clock {} (local), deviation {:?}, status {:02x}", time.local, time.deviation, time.status));
+        line_of(
+            out,
+            format_args!("  clock {} (local), deviation {:?}, status {:02x}", time.local, time.deviation, time.status),
+        );
     }
     match models.push(&notification, opened.and_then(|opened| opened.title)) {
         Some(model) => line_of(out, format_args!("  description: {}. {}", model.name, model.note)),
-        None if notification.is_self_contained() => line_of(out, format_args!("  no description needed: every value has its scaler and unit")),
+        None if notification.is_self_contained() => {
+            line_of(out, format_args!("  no description needed: every value has its scaler and unit"))
+        }
         None => line_of(out, format_args!("  model unknown: no description fits")),
     }
     line_of(out, format_args!("{}", notification.shown()));

@@ -2,6 +2,7 @@
 
 mod clients;
 mod demo;
+mod devices;
 mod emulated;
 mod grid;
 mod localisation;
@@ -39,6 +40,11 @@ pub const IN_CI: &[Check] = &[
 
 /// Long proofs.
 const LONG: &[Check] = &[
+    Check {
+        name: "devices",
+        about: "telegrams and files of real meters: equal to their expectation, 10,000 damaged copies never wrong",
+        run: devices::run,
+    },
     Check {
         name: "emulated",
         about: "a meter on an emulated microcontroller and the real server: kills, cuts, damage; every record once",

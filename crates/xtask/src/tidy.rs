@@ -18,19 +18,33 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("grid", &["metering"]),
     ("losses", &["metering", "grid"]),
     ("billing", &["metering"]),
+    ("telegrams", &["metering"]),
     ("store", &["metering", "losses", "grid"]),
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
     ("web", &["metering", "metrology", "grid", "losses", "store"]),
     (
         "gridtally",
-        &["metering", "metrology", "meter", "grid", "losses", "billing", "store", "headend", "web", "sim", "privacy"],
+        &[
+            "metering",
+            "metrology",
+            "meter",
+            "grid",
+            "losses",
+            "billing",
+            "store",
+            "headend",
+            "web",
+            "sim",
+            "privacy",
+            "telegrams",
+        ],
     ),
-    ("xtask", &["metering", "meter"]),
+    ("xtask", &["metering", "meter", "telegrams"]),
 ];
 
 /// Crates that must stay pure: no clock, no environment, no input or output but the file readers named in [`MAY_READ`].
-const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses", "billing", "privacy"];
+const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses", "billing", "privacy", "telegrams"];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.

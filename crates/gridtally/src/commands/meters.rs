@@ -69,7 +69,8 @@ fn known_models(folder: Option<&Path>) -> Result<Models, CommandError> {
     let mut models = Models::builtin()?;
     let Some(folder) = folder else { return Ok(models) };
     let entries = fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml")) {
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml"))
+    {
         let text = fs::read_to_string(&path).map_err(|why| format!("{}: {why}", path.display()))?;
         models.add(&path.display().to_string(), &text)?;
     }
@@ -78,8 +79,9 @@ fn known_models(folder: Option<&Path>) -> Result<Models, CommandError> {
 
 fn read_index(folder: &Path) -> Result<Vec<folder::Entry>, CommandError> {
     let path = folder.join("index.json");
-    let text = fs::read_to_string(&path)
-        .map_err(|why| format!("{}: {why}; a folder of telegrams needs an index.json that lists its files", path.display()))?;
+    let text = fs::read_to_string(&path).map_err(|why| {
+        format!("{}: {why}; a folder of telegrams needs an index.json that lists its files", path.display())
+    })?;
     Ok(serde_json::from_str(&text).map_err(|why| format!("{}: {why}", path.display()))?)
 }
 

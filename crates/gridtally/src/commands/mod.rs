@@ -9,6 +9,7 @@ pub mod case_evidence;
 pub mod demo;
 pub mod grid;
 pub mod losses;
+pub mod meters;
 pub mod metrology;
 pub mod serve;
 pub mod simulate;
@@ -42,6 +43,9 @@ enum Command {
     /// Pattern models, localisation, studies, explanations
     #[command(subcommand)]
     Losses(losses::LossesCommand),
+    /// Telegrams and files of real meters and makers' devices: readings, and field by field
+    #[command(subcommand)]
+    Meters(meters::MetersCommand),
     /// The metrology core on files of waveforms
     #[command(subcommand)]
     Metrology(metrology::MetrologyCommand),
@@ -68,6 +72,7 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
             runtime()?.block_on(case_evidence::export(arguments))
         }
         Command::Losses(command) => losses::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
+        Command::Meters(command) => meters::run(command),
         Command::Metrology(command) => metrology::run(command).map_err(told),
         Command::Bench(command) => runtime()?.block_on(bench::run(command)),
     }

@@ -65,7 +65,11 @@ pub fn wireless(telegram: &Telegram, name: impl Fn(&Record<'_>) -> Option<Named>
             return Some(Reading::new(named.name, value, unit).of(Some(meter.clone())));
         }
         let value = record.value().filter(|_| is_measured(record.meaning.unit))?.scaled(exponent)?.at_places(6);
-        let marked = if usual(record, telegram.address.medium).starts_with("max ") { "" } else { function_word(record.function)? };
+        let marked = if usual(record, telegram.address.medium).starts_with("max ") {
+            ""
+        } else {
+            function_word(record.function)?
+        };
         let quantity = format!("{}{marked}", usual(record, telegram.address.medium));
         Some(Reading::new(quantity, value, unit).of(Some(meter.clone())))
     });
