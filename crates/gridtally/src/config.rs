@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use metering::ZoneId;
+use metering::{ZoneId, supply::SupplyCeilings};
 use serde::Deserialize;
 use web::supply::NominalVoltage;
 
@@ -25,6 +25,8 @@ pub struct Config {
     pub supply: SupplyConfig,
     /// Slots, alarms, read-back.
     pub pipeline: PipelineConfig,
+    /// What no policy that is set on the pages may go beyond.
+    pub ceilings: SupplyCeilings,
 }
 
 /// Pages, REST and readings by HTTP.

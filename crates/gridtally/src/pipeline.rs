@@ -29,7 +29,7 @@ pub mod snapshots;
 pub mod tamper;
 pub mod verify;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use headend::Headend;
@@ -42,7 +42,12 @@ use tokio::{
 use web::{Advance, PipelineStatus};
 
 use self::{
-    balance::Balancer, command::Commander, dispatch::Dispatch, flight::Timing, investigate::Investigator,
+    balance::Balancer,
+    command::Commander,
+    dispatch::Dispatch,
+    flight::{Flights, Timing},
+    ingest::IngestCounters,
+    investigate::Investigator,
     snapshots::Snapshots,
 };
 use crate::{clock::Clock, config::PipelineConfig};
@@ -53,6 +58,9 @@ pub const SLOT: IntervalLength = IntervalLength::M15;
 const SIMULATED_PATIENCE: Duration = Duration::from_secs(5);
 /// Read-back delay of a simulation, seconds: one step of its physics.
 const SIMULATED_READ_BACK_SECONDS: i64 = 60;
+/// Tries of a failed tick in simulated time, and the pause between them.
+const TICKS_MAX: u32 = 10;
+const TICK_PAUSE: Duration = Duration::from_millis(300);
 /// Key of the flights among the pipeline's documents.
 const FLIGHTS: &str = "flights";
 
@@ -70,6 +78,8 @@ pub struct Parts {
     pub settings: PipelineConfig,
     /// Told after every tick.
     pub status: watch::Sender<PipelineStatus>,
+    /// Counts for `/metrics`.
+    pub counters: Arc<IngestCounters>,
 }
 
 /// The stages after ingest.
@@ -88,6 +98,8 @@ pub struct Pipeline {
     commander: Commander,
     snapshots: Snapshots,
     flights_written: Vec<u8>,
+    /// A tick failed: what it had decided in memory and not written is dropped before the next.
+    must_reload: bool,
 }
 
 impl Pipeline {
@@ -109,9 +121,10 @@ impl Pipeline {
         let patience = if simulated { SIMULATED_PATIENCE } else { Duration::ZERO };
         let flights_written = state.blobs.get(FLIGHTS).cloned().unwrap_or_default();
         let flights =
-            if flights_written.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&flights_written)? };
+            if flights_written.is_empty() { Flights::default() } else { serde_json::from_slice(&flights_written)? };
         let dispatch = Dispatch::new(parts.store.clone(), parts.headend.clone(), parts.key);
-        let commander = Commander::new(parts.store.clone(), dispatch.clone(), timing, patience, flights);
+        let (store, waits) = (parts.store.clone(), (timing, patience));
+        let commander = Commander::resume(store, dispatch.clone(), waits, flights, parts.counters).await?;
         let settings = parts.settings.snapshots.clone();
         let snapshots = Snapshots::resume(parts.store.clone(), dispatch, settings, simulated, &state.blobs)?;
         Ok(Self {
@@ -129,7 +142,18 @@ impl Pipeline {
             topology_is_stale: false,
             processed_through: state.processed_through,
             flights_written,
+            must_reload: false,
         })
+    }
+
+    /// Forgets what was decided and not written, and goes on from what is stored.
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let state = self.store.pipeline_state().await?;
+        self.balancer = Balancer::resume(&state.blobs, self.settings.false_alarms_per_zone_month)?;
+        self.investigator = Investigator::resume(self.store.clone(), &state.blobs).await?;
+        self.processed_through = state.processed_through.or(self.processed_through);
+        (self.topology_is_stale, self.must_reload) = (true, false);
+        Ok(())
     }
 
     /// Runs until stopped: at every step of a simulated clock, or every second and whenever something arrives.
@@ -144,7 +168,15 @@ impl Pipeline {
                 _ = &mut stop => return,
                 Some(advance) = advances.recv(), if simulated => {
                     self.clock.advance(advance.to);
-                    let status = self.tick_and_tell().await;
+                    let mut status = self.tick_and_tell().await;
+                    // Simulated time stands still until the tick is done: nobody else would try it again.
+                    for _ in 1..TICKS_MAX {
+                        if status.idle {
+                            break;
+                        }
+                        tokio::time::sleep(TICK_PAUSE).await;
+                        status = self.tick_and_tell().await;
+                    }
                     // The simulator may have gone; it will ask again.
                     let _ = advance.done.send(status);
                 }
@@ -153,7 +185,7 @@ impl Pipeline {
                         self.hear(&change).await;
                     }
                 }
-                _ = seconds.tick(), if !simulated => {
+                _ = seconds.tick(), if !simulated || self.must_reload => {
                     self.tick_and_tell().await;
                 }
             }
@@ -166,6 +198,7 @@ impl Pipeline {
             Ok(wake_at) => (wake_at, true),
             Err(error) => {
                 tracing::error!(%error, "the pipeline could not go on; it will try again");
+                self.must_reload = true;
                 (Some(now), false)
             }
         };
@@ -182,6 +215,9 @@ impl Pipeline {
 
     /// Everything due at `now`. Returns when it wants to be called again at the latest.
     async fn tick(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        if self.must_reload {
+            self.reload().await?;
+        }
         while let Ok(change) = self.changes.try_recv() {
             self.hear(&change).await;
         }
@@ -189,9 +225,22 @@ impl Pipeline {
             self.topology = self.store.topology(now).await?;
             self.topology_is_stale = false;
         }
-        if self.topology.zones.is_empty() {
-            return Ok(None);
+        // Controls need no network: a meter that hangs nowhere yet has its own steps and its own expiry.
+        let through = if self.topology.zones.is_empty() { None } else { Some(self.due_slots(now).await?) };
+        if through.is_some() {
+            self.tampering(now).await?;
         }
+        let commander = self.commander.round(&mut self.changes, &self.topology, now).await?;
+        self.keep_flights(now).await?;
+        let snapshots = match through {
+            Some(through) => self.snapshots.round(&self.topology, through, now).await?,
+            None => None,
+        };
+        Ok(commander.into_iter().chain(snapshots).min())
+    }
+
+    /// Decides every slot that is due; the end of the last one decided.
+    async fn due_slots(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let mut through = match self.processed_through {
             Some(through) => through,
             None => now.floor_to(SLOT.seconds()),
@@ -200,16 +249,11 @@ impl Pipeline {
         loop {
             let end = through.plus(SLOT.seconds());
             if !self.is_due(end, now) {
-                break;
+                return Ok(through);
             }
             self.slot(end).await?;
             through = end;
         }
-        self.tampering(now).await?;
-        let commander = self.commander.round(&mut self.changes, &self.topology, now).await?;
-        self.keep_flights().await?;
-        let snapshots = self.snapshots.round(&self.topology, through, now).await?;
-        Ok(commander.into_iter().chain(snapshots).min())
     }
 
     /// A slot is due at its end (simulated: everything of it has been acknowledged by then) or after the grace for late meters.
@@ -252,7 +296,8 @@ impl Pipeline {
         };
         self.store
             .commit_slot(SlotCommit {
-                processed_through: self.processed_through.unwrap_or(now),
+                processed_through: now,
+                keeps_position: true,
                 decided_at: Some(now),
                 blobs: decided.documents,
                 cases: decided.cases,
@@ -264,12 +309,12 @@ impl Pipeline {
         self.investigator.committed().await
     }
 
-    async fn keep_flights(&mut self) -> Result<(), StoreError> {
+    async fn keep_flights(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let flights = serde_json::to_vec(self.commander.flights())?;
         if flights != self.flights_written {
             let blobs = vec![(FLIGHTS.to_owned(), flights.clone())];
-            let processed_through = self.processed_through.unwrap_or_default();
-            self.store.commit_slot(SlotCommit { processed_through, blobs, ..SlotCommit::default() }).await?;
+            let commit = SlotCommit { processed_through: now, keeps_position: true, blobs, ..SlotCommit::default() };
+            self.store.commit_slot(commit).await?;
             self.flights_written = flights;
         }
         Ok(())

@@ -91,6 +91,7 @@ impl Server {
         })?;
         let http = listener.local_addr()?;
 
+        store.set_ceilings(options.config.ceilings);
         let counters = Arc::new(IngestCounters::default());
         let (stop, stopped) = watch::channel(false);
         let (advance, advances) = mpsc::channel::<Advance>(16);
@@ -102,6 +103,7 @@ impl Server {
             key: directory.key.clone(),
             settings: options.config.pipeline.clone(),
             status: status_sender,
+            counters: counters.clone(),
         })
         .await?;
 
@@ -113,7 +115,7 @@ impl Server {
                 status: status.clone(),
                 advance: options.simulated_clock.then_some(advance),
                 nominal_voltage: options.config.supply.nominal(),
-                metrics: metrics(headend.clone(), counters.clone()),
+                metrics: metrics(headend.clone(), counters.clone(), store.clone()),
                 verifying_key: directory.key.verifying_key().to_bytes(),
                 enrolled: {
                     let credentials = credentials.clone();
@@ -226,7 +228,7 @@ async fn free_port(wanted: SocketAddr) -> SocketAddr {
     }
 }
 
-fn metrics(headend: Arc<Headend>, ingest: Arc<IngestCounters>) -> Arc<dyn Fn() -> String + Send + Sync> {
+fn metrics(headend: Arc<Headend>, ingest: Arc<IngestCounters>, store: Store) -> Arc<dyn Fn() -> String + Send + Sync> {
     use std::sync::atomic::Ordering::Relaxed;
     Arc::new(move || {
         let mut text = headend.counters().prometheus();
@@ -234,9 +236,20 @@ fn metrics(headend: Arc<Headend>, ingest: Arc<IngestCounters>) -> Arc<dyn Fn() -
             ("gridtally_ingest_commits_total", "Durable commits", ingest.commits.load(Relaxed)),
             ("gridtally_ingest_deliveries_total", "Deliveries committed", ingest.deliveries.load(Relaxed)),
             ("gridtally_ingest_failures_total", "Commits that failed", ingest.failures.load(Relaxed)),
+            (
+                "gridtally_over_budget_total",
+                "Reads turned away from meters that sent too much",
+                ingest.over_budget.load(Relaxed),
+            ),
+            (
+                "gridtally_foreign_answers_total",
+                "Answers to what a meter was not asked",
+                ingest.foreign_answers.load(Relaxed),
+            ),
         ] {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"));
         }
+        text.push_str(&store.transactions_prometheus());
         text
     })
 }

@@ -5,11 +5,18 @@ use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 use metering::{
-    DecodeError, Frame, MeterId, Timestamp,
-    frame::{Encoding, FRAME_BYTES_MAX, check_start},
+    Body, DecodeError, Frame, MeterId, Timestamp,
+    frame::{Encoding, FRAME_BYTES_MAX, PowerQuality, check_start},
     topic::UpKind,
 };
 use tokio::sync::oneshot;
+
+/// Length of an interval of power quality (IEC 61000-4-30), seconds.
+const QUALITY_SECONDS: i64 = 600;
+/// Most orders of harmonics: up to the 63rd.
+const HARMONICS_MAX: usize = 63;
+/// Most dips, swells and interruptions of ten minutes.
+const DIPS_MAX: usize = 600;
 
 /// One payload of one meter.
 #[derive(Clone, Debug)]
@@ -73,6 +80,10 @@ pub enum FrameError {
     OtherMeter(MeterId),
     /// It parses but its body is of another kind than the topic says.
     OtherKind(UpKind),
+    /// Power quality whose interval does not end on full ten minutes.
+    QualityEnd(Timestamp),
+    /// Power quality with more in a list than an interval can have; which list.
+    QualityList(&'static str),
 }
 
 impl fmt::Display for FrameError {
@@ -85,6 +96,10 @@ impl fmt::Display for FrameError {
             Self::OtherKind(kind) => {
                 write!(f, "the body is of kind {}, but the topic says otherwise", kind.level())
             }
+            Self::QualityEnd(end) => {
+                write!(f, "power quality is of ten minutes that end on a full ten minutes; {end} is none")
+            }
+            Self::QualityList(list) => write!(f, "power quality holds more {list} than ten minutes can have"),
         }
     }
 }
@@ -105,8 +120,51 @@ pub fn read_frame(meter: MeterId, kind: Option<UpKind>, payload: &[u8]) -> Resul
     if frame.meter != meter {
         return Err(FrameError::OtherMeter(frame.meter));
     }
+    if let Body::Quality(values) = &frame.body {
+        check_quality(values)?;
+    }
     match kind {
         Some(kind) if kind != frame.body.kind() => Err(FrameError::OtherKind(frame.body.kind())),
         _ => Ok(frame),
+    }
+}
+
+/// One interval has one end, and no more harmonics and dips than there can be: what is kept of a meter and day stays bounded.
+fn check_quality(values: &PowerQuality) -> Result<(), FrameError> {
+    if values.end.0.rem_euclid(QUALITY_SECONDS) != 0 {
+        return Err(FrameError::QualityEnd(values.end));
+    }
+    let lists = [
+        ("voltage harmonics", values.harmonics.len(), HARMONICS_MAX),
+        ("current harmonics", values.current_harmonics_ma.len(), HARMONICS_MAX),
+        ("dips", values.dips.len(), DIPS_MAX),
+    ];
+    match lists.into_iter().find(|(_, length, most)| length > most) {
+        Some((list, ..)) => Err(FrameError::QualityList(list)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quality(end: i64, change: impl FnOnce(&mut PowerQuality)) -> Result<Frame, FrameError> {
+        let meter = MeterId::new("M-1").expect("id");
+        let text = format!(r#"{{"v":1,"meter":"M-1","boot":1,"seq":1,"quality":{{"end":{end},"voltage_mv":230000}}}}"#);
+        let mut frame: Frame = serde_json::from_str(&text).expect("parses");
+        let Body::Quality(values) = &mut frame.body else { panic!("quality") };
+        change(values);
+        read_frame(meter, Some(UpKind::Quality), &frame.to_cbor())
+    }
+
+    #[test]
+    fn power_quality_is_of_full_ten_minutes_and_bounded() {
+        assert!(quality(600_000, |_| {}).is_ok());
+        assert_eq!(quality(600_001, |_| {}), Err(FrameError::QualityEnd(Timestamp(600_001))));
+        assert_eq!(
+            quality(600_000, |values| values.harmonics = vec![1; HARMONICS_MAX + 1]),
+            Err(FrameError::QualityList("voltage harmonics"))
+        );
     }
 }

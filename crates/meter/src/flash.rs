@@ -225,7 +225,7 @@ where
             self.push(self.layout.events.clone(), &EventItem { save, event })?;
             self.events_written = event.serial + 1;
         }
-        let bytes = minicbor::to_vec(memory.core(save)).unwrap_or_default();
+        let bytes = metering::cbor(memory.core(save));
         self.write(KEY_CORE, &bytes)?;
         self.save = save;
         (self.frames_written, self.events_written) = (memory.ring.frames_made(), memory.log.total());
@@ -289,7 +289,7 @@ where
 
     /// Appends; when the region is full its oldest block goes. Tells whether that was so.
     fn push(&mut self, region: Range<u32>, item: &impl Encode<()>) -> Result<bool, FlashError<F::Error>> {
-        let mut bytes = minicbor::to_vec(item).unwrap_or_default();
+        let mut bytes = metering::cbor(item);
         // whole words: some flash writes nothing less
         bytes.resize(bytes.len().next_multiple_of(F::WRITE_SIZE.max(1)), 0);
         let mut adapter = Blocking(&mut self.flash);

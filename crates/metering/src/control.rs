@@ -90,7 +90,7 @@ impl Control {
     /// What is signed: a domain word, the meter, and every field but the signatures, in CBOR.
     pub fn signed_bytes(&self, meter: MeterId) -> Vec<u8> {
         let unsigned = (("gridtally control 1", meter), (self.id, self.kind, self.expires, self.counter));
-        minicbor::to_vec(unsigned).unwrap_or_default()
+        crate::cbor(unsigned)
     }
 
     /// Adds a signature. Keeps at most [`SIGNATURES_MAX`].

@@ -150,6 +150,10 @@ events! {
     WrongReading = 1105, "single wrong reading";
     /// The meter's intervals are longer than those of the balance: its readings are kept and not balanced. Raised by the server.
     IntervalTooLong = 1106, "reports too rarely to be balanced";
+    /// The meter answered a control that was never sent to it: raised by the server.
+    ForeignAnswer = 1107, "answered another meter's control";
+    /// The meter sent more within an hour than it may, and is not listened to for the rest of it: raised by the server.
+    BudgetSpent = 1108, "sent more than it may";
 }
 
 impl EventKind {

@@ -540,7 +540,7 @@ impl Frame {
 
     /// Writes CBOR.
     pub fn to_cbor(&self) -> Vec<u8> {
-        minicbor::to_vec(self).unwrap_or_default()
+        crate::cbor(self)
     }
 
     /// Reads CBOR.
@@ -612,11 +612,10 @@ impl Down {
     /// Writes the body in CBOR.
     pub fn to_cbor(&self) -> Vec<u8> {
         match self {
-            Self::Control(body) => minicbor::to_vec(body),
-            Self::Config(body) => minicbor::to_vec(body),
-            Self::Time(body) => minicbor::to_vec(body),
+            Self::Control(body) => crate::cbor(body),
+            Self::Config(body) => crate::cbor(body),
+            Self::Time(body) => crate::cbor(body),
         }
-        .unwrap_or_default()
     }
 
     /// Reads the body of a kind from CBOR.

@@ -18,6 +18,7 @@ pub mod local;
 pub mod obis;
 pub mod reading;
 pub mod sms;
+pub mod supply;
 pub mod time;
 pub mod topic;
 pub mod unit;
@@ -32,3 +33,12 @@ pub use reading::{Channel, ProfileRecord, Quality, RecordFlags};
 pub use time::{IntervalLength, Timestamp};
 pub use topic::Topic;
 pub use unit::{Milliamps, Millihertz, Millivolts, Vars, WattHours, Watts};
+
+/// A value of this vocabulary in CBOR.
+///
+/// # Panics
+/// Never: writing to memory does not fail, and no value of this crate refuses to be written. An empty message instead would be stored,
+/// or signed.
+pub fn cbor(value: impl minicbor::Encode<()>) -> alloc::vec::Vec<u8> {
+    minicbor::to_vec(value).expect("memory takes every value of the vocabulary")
+}

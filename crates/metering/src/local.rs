@@ -46,14 +46,14 @@ struct Datagram {
 impl MinuteSum {
     /// What is signed: the CBOR of `["gridtally minute 1", from, minute, value]`.
     fn signed_bytes(&self) -> Vec<u8> {
-        minicbor::to_vec(("gridtally minute 1", self.from, self.minute, self.value)).unwrap_or_default()
+        crate::cbor(("gridtally minute 1", self.from, self.minute, self.value))
     }
 
     /// The signed datagram.
     pub fn write(&self, key: &SigningKey) -> Vec<u8> {
         let signature = key.sign(&self.signed_bytes()).to_bytes();
         let Self { from, minute, value } = *self;
-        minicbor::to_vec(Datagram { v: VERSION, from, minute, value, signature }).unwrap_or_default()
+        crate::cbor(Datagram { v: VERSION, from, minute, value, signature })
     }
 
     /// Reads a datagram of someone whose key `key_of` knows; `None` for everything else.

@@ -74,7 +74,7 @@ impl Store {
     ) -> Result<Attachment, StoreError> {
         let (name, content_type) = (clean_name(&new.name), check(&new.body)?);
         let sha256 = hex(&Sha256::digest(&new.body));
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("case.attach").await?;
         let mut file = case::read(&mut tx, case).await?;
         let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM attachment WHERE case_id = $1")
             .bind(id_in(case))

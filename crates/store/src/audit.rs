@@ -3,13 +3,15 @@
 use metering::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     directory::{Store, id_out, time},
     error::StoreError,
 };
 
+/// Rows in one statement.
+const ROWS: usize = 50;
 /// Rows read at a time when verifying.
 const VERIFY_ROWS: i64 = 1_000;
 
@@ -55,25 +57,41 @@ fn chain(previous: &[u8], id: i64, at: i64, entry: &Entry<'_>) -> [u8; 32] {
 
 /// Appends a row within the transaction of what it tells about.
 pub(crate) async fn record(tx: &mut SqliteConnection, at: Timestamp, entry: Entry<'_>) -> Result<(), StoreError> {
+    record_all(tx, at, [entry]).await
+}
+
+/// Appends rows, in their order, within the transaction of what they tell about.
+pub(crate) async fn record_all<'a>(
+    tx: &mut SqliteConnection,
+    at: Timestamp,
+    entries: impl IntoIterator<Item = Entry<'a>>,
+) -> Result<(), StoreError> {
     let last = sqlx::query("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetch_optional(&mut *tx).await?;
-    let (id, previous) = match last {
-        Some(row) => (row.get::<i64, _>(0) + 1, row.get::<Vec<u8>, _>(1)),
-        None => (1, vec![0; 32]),
+    let (mut id, mut previous) = match last {
+        Some(row) => (row.get::<i64, _>(0), row.get::<Vec<u8>, _>(1)),
+        None => (0, vec![0; 32]),
     };
-    let hash = chain(&previous, id, at.0, &entry);
-    sqlx::query(
-        "INSERT INTO audit (id, at, by_whom, action, subject, detail, previous, hash) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)",
-    )
-    .bind(id)
-    .bind(at.0)
-    .bind(entry.by)
-    .bind(entry.action)
-    .bind(entry.subject)
-    .bind(entry.detail)
-    .bind(previous)
-    .bind(&hash[..])
-    .execute(&mut *tx)
-    .await?;
+    let mut rows = Vec::new();
+    for entry in entries {
+        id += 1;
+        let hash = chain(&previous, id, at.0, &entry).to_vec();
+        rows.push((id, entry, std::mem::replace(&mut previous, hash.clone()), hash));
+    }
+    for rows in rows.chunks(ROWS) {
+        let mut insert =
+            QueryBuilder::new("INSERT INTO audit (id, at, by_whom, action, subject, detail, previous, hash) ");
+        insert.push_values(rows, |mut row, (id, entry, previous, hash)| {
+            row.push_bind(*id)
+                .push_bind(at.0)
+                .push_bind(entry.by.to_owned())
+                .push_bind(entry.action.to_owned())
+                .push_bind(entry.subject.clone())
+                .push_bind(entry.detail.clone())
+                .push_bind(previous.clone())
+                .push_bind(hash.clone());
+        });
+        insert.build().execute(&mut *tx).await?;
+    }
     Ok(())
 }
 
@@ -118,10 +136,10 @@ impl Store {
         detail: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("audit.note").await?;
         let entry = Entry { by, action, subject: subject.to_owned(), detail: detail.to_owned() };
         record(&mut tx, now, entry).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Walks the whole chain; the number of rows when it is whole. A removed tail shows only against a hash kept elsewhere:

@@ -104,7 +104,7 @@ impl Store {
         let baseline = Baseline { end: record.end, import_wh: record.import_wh.0, export_wh: record.export_wh.0 };
         // Nothing may be judged between the writing and the taking into account.
         let mut intake = self.inner.intake.lock().await;
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("meter.baseline").await?;
         sqlx::query(
             "INSERT INTO baseline (meter, end_at, import_wh, export_wh, accepted_at) VALUES ($1,$2,$3,$4,$5)
              ON CONFLICT (meter) DO UPDATE SET end_at = excluded.end_at, import_wh = excluded.import_wh,

@@ -113,7 +113,7 @@ impl Store {
     /// # Errors
     /// When there is no such case, or the case refuses the action (the text says why).
     pub async fn case_action(&self, id: u64, action: CaseAction, by: &str, now: Timestamp) -> Result<Case, StoreError> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("case.action").await?;
         let mut case = read(&mut tx, id).await?;
         let detail = serde_json::to_string(&action)?;
         case.apply(action, by, now).map_err(|e| StoreError::Refused(e.to_string()))?;

@@ -1,51 +1,31 @@
 //! Controls: rows with a history, made and changed under the supply rules in one transaction with the audit.
 
+use std::collections::BTreeMap;
+
 use metering::{
-    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, EventKind, MeterId, Timestamp,
-    UsagePointId, ZoneId,
+    Approval, ApprovedControl, Approver, Control, ControlKind, ControlState, MeterId, Timestamp, UsagePointId, ZoneId,
+    supply::{Moment, Permit},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     audit,
     change::Change,
     directory::{Store, id_in, id_out, time},
     error::StoreError,
-    master, setting, topology,
+    master,
+    supply::{self, Place, Question},
 };
 
 /// Longest reason or note kept.
 const TEXT_BYTES_MAX: usize = 500;
-
-/// The rules for cutting supply; setting `policy`. What cuts supply is a disconnect and a load limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SupplyPolicy {
-    /// Event kinds (by code) on which a disconnect may be approved without a person. Default: none.
-    pub automatic_kinds: Vec<EventKind>,
-    /// Most cuts approved within any hour, all together.
-    pub per_hour_max: u32,
-    /// Most cuts approved within any hour on one feeder.
-    pub per_feeder_hour_max: u32,
-    /// Most cuts approved within any 24 hours, in thousandths of all usage points …
-    pub per_day_per_mille: u32,
-    /// … but at least this many, so that a small fleet is not barred.
-    pub per_day_min: u32,
-}
-
-impl Default for SupplyPolicy {
-    /// No automatic trips; 5 an hour, 3 an hour on a feeder, 0.1 % or 10 a day.
-    fn default() -> Self {
-        Self {
-            automatic_kinds: Vec::new(),
-            per_hour_max: 5,
-            per_feeder_hour_max: 3,
-            per_day_per_mille: 1,
-            per_day_min: 10,
-        }
-    }
-}
+/// Controls whose steps are read in one statement.
+const IDS: usize = 500;
+/// Most controls of one meter that cut supply, or that do not, and have not ended.
+const OPEN_PER_METER_MAX: i64 = 10;
+/// Most controls that one person or policy asked for and that have not ended; restores are not bounded so.
+const OPEN_PER_PERSON_MAX: i64 = 500;
 
 /// What a control is aimed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -145,18 +125,38 @@ pub struct StoredControl {
 }
 
 impl StoredControl {
-    /// The control to send (unsigned), once approved and until it ends.
-    pub fn approved(&self) -> Option<ApprovedControl> {
-        let approval = self.approval.clone().filter(|_| !self.state.is_final())?;
-        let (id, kind, expires, counter) = (self.id, self.kind, self.expires, self.counter);
-        let control = Control { id, kind, expires, counter, signatures: Vec::new() };
-        Some(ApprovedControl::new(self.meter, control, approval))
+    /// Where it was asked for.
+    pub(crate) fn place(&self) -> Place {
+        Place { meter: self.meter, usage_point: self.usage_point, feeder: self.feeder }
+    }
+
+    /// What is asked about it once it is stored.
+    pub(crate) fn question<'a>(&'a self, place: &'a Place) -> Question<'a> {
+        Question {
+            kind: self.kind,
+            expires: self.expires,
+            place,
+            asked_by: &self.requested_by,
+            approved_by: self.approval.as_ref().map_or(&self.requested_by, |approval| &approval.approver),
+            approved: self.approval.as_ref().map(|approval| (approval.at, self.id)),
+        }
     }
 
     /// When a state was entered first.
     pub fn entered(&self, word: &str) -> Option<Timestamp> {
         self.history.iter().find(|step| step.state.word() == word).map(|step| step.at)
     }
+}
+
+/// Whether a control may be sent now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It may, as this frame (unsigned); it stands in state Sent.
+    Send(Box<ApprovedControl>),
+    /// Not before this time.
+    Wait(Timestamp),
+    /// It must not; the rule. One that was never sent is refused by it, one that was sent is not sent again.
+    Stopped(String),
 }
 
 /// Which controls.
@@ -176,29 +176,60 @@ pub struct ControlFilter {
 
 impl Store {
     /// Asks for a control, and approves it when the request says so. Rules, limits, abort switch and audit are one transaction.
+    /// Where the rules want another person, it is only asked for, and waits in state Requested.
     ///
     /// # Errors
     /// [`StoreError::Refused`] with the rule that forbids it (the refusal is audited), or unknown target.
     pub async fn request_control(&self, request: ControlRequest, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.inner.main.begin().await?;
-        let place = locate(&mut tx, &request.target, now).await?;
-        let (by, subject) = (by_word(&request.by), format!("meter:{}", place.meter));
-        if let Some(rule) = forbidden(&mut tx, &request, &place, now).await? {
-            let detail = format!("{}: {rule}", request.kind.word());
-            audit::record(&mut tx, now, audit::Entry { by: &by, action: "control.refuse", subject, detail }).await?;
-            tx.commit().await?;
-            return Err(StoreError::Refused(rule));
-        }
-        let id = insert(&mut tx, &request, &place, None, now).await?;
-        tx.commit().await?;
+        let made = self
+            .transaction("control.request", async |tx| {
+                let place = supply::locate(tx, &request.target, now).await?;
+                let rule = match too_many_open(tx, &request, &place).await? {
+                    Some(rule) => Some(rule),
+                    None => match self.decide(tx, &request, &place, now).await? {
+                        Permit::Refused(rule) => Some(rule),
+                        decided => return Ok(Ok(insert(tx, &request, &place, decided, now).await?)),
+                    },
+                };
+                let rule = rule.unwrap_or_default();
+                let detail = format!("{}: {rule}", request.kind.word());
+                let (by, subject) = (by_word(&request.by), format!("meter:{}", place.meter));
+                audit::record(tx, now, audit::Entry { by: &by, action: "control.refuse", subject, detail }).await?;
+                Ok(Err(rule))
+            })
+            .await?;
+        let id = made.map_err(StoreError::Refused)?;
         self.announce(Change::Control { id });
         Ok(id)
+    }
+
+    /// What the supply rules say to a request.
+    async fn decide(
+        &self,
+        tx: &mut SqliteConnection,
+        request: &ControlRequest,
+        place: &Place,
+        now: Timestamp,
+    ) -> Result<Permit, StoreError> {
+        if request.reason.trim().is_empty() {
+            return Ok(Permit::Refused("a control needs a reason: say why in a few words".to_owned()));
+        }
+        let question = Question {
+            kind: request.kind,
+            expires: request.expires,
+            place,
+            asked_by: &request.by,
+            approved_by: &request.by,
+            approved: None,
+        };
+        let moment = if request.approve { Moment::Approval } else { Moment::Request };
+        self.permit(tx, &question, moment, now).await
     }
 
     /// Gives the permission that a requested control waits for.
     ///
     /// # Errors
-    /// When there is no such control, it is not in state Requested, or a supply rule forbids it now.
+    /// When there is no such control, it is not in state Requested, a supply rule forbids it now, or another person must do it.
     pub async fn approve_control(
         &self,
         id: u64,
@@ -206,24 +237,30 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<StoredControl, StoreError> {
-        let mut tx = self.inner.main.begin().await?;
-        let control = read_one(&mut tx, id).await?.ok_or_else(|| StoreError::unknown("control", id))?;
+        let approved =
+            self.transaction("control.approve", async |tx| self.approve(tx, id, by, reason, now).await).await?;
+        self.announce(Change::Control { id });
+        Ok(approved)
+    }
+
+    async fn approve(
+        &self,
+        tx: &mut SqliteConnection,
+        id: u64,
+        by: Approver,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<StoredControl, StoreError> {
+        let control = read_one(tx, id).await?.ok_or_else(|| StoreError::unknown("control", id))?;
         if control.state != ControlState::Requested {
             let word = control.state.word();
             return Err(StoreError::Refused(format!("control {id} is {word}, only a requested one can be approved")));
         }
-        let request = ControlRequest {
-            target: ControlTarget::Meter(control.meter),
-            kind: control.kind,
-            reason: control.reason.clone(),
-            by: by.clone(),
-            approve: true,
-            expires: control.expires,
-            case: control.case,
-        };
-        let place = Place { meter: control.meter, usage_point: control.usage_point, feeder: control.feeder };
-        if let Some(rule) = forbidden(&mut tx, &request, &place, now).await? {
-            return Err(StoreError::Refused(rule));
+        let place = control.place();
+        let question = Question { approved_by: &by, ..control.question(&place) };
+        match self.permit(tx, &question, Moment::Approval, now).await? {
+            Permit::Granted | Permit::Wait(..) => {}
+            Permit::SecondPerson(rule) | Permit::Refused(rule) => return Err(StoreError::Refused(rule)),
         }
         let approval = Approval { approver: by.clone(), at: now, reason: clip(reason) };
         sqlx::query("UPDATE control SET approval = $2, approved_at = $3 WHERE id = $1")
@@ -232,18 +269,83 @@ impl Store {
             .bind(now.0)
             .execute(&mut *tx)
             .await?;
-        enter(&mut tx, id, &ControlState::Approved, now, reason).await?;
+        enter(tx, id, &ControlState::Approved, now, reason).await?;
         let entry = audit::Entry {
             by: &by_word(&by),
             action: "control.approve",
             subject: format!("meter:{}", control.meter),
             detail: format!("control {id}: {reason}"),
         };
-        audit::record(&mut tx, now, entry).await?;
-        let approved = read_one(&mut tx, id).await?.ok_or_else(|| StoreError::unknown("control", id))?;
-        tx.commit().await?;
-        self.announce(Change::Control { id });
-        Ok(approved)
+        audit::record(tx, now, entry).await?;
+        read_one(tx, id).await?.ok_or_else(|| StoreError::unknown("control", id))
+    }
+
+    /// Asks once more whether an approved control may be sent, enters Sent if so, and takes the counter of its frame; all in one
+    /// transaction. To be asked before every sending, the first and the repeated ones.
+    ///
+    /// # Errors
+    /// When there is no such control or the database fails.
+    pub async fn may_send(&self, id: u64, note: &str, now: Timestamp) -> Result<Sending, StoreError> {
+        let (sending, changed) =
+            self.transaction("control.send", async |tx| self.prepare_sending(tx, id, note, now).await).await?;
+        if changed {
+            self.announce(Change::Control { id });
+        }
+        Ok(sending)
+    }
+
+    /// The answer, and whether a state was entered.
+    async fn prepare_sending(
+        &self,
+        tx: &mut SqliteConnection,
+        id: u64,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<(Sending, bool), StoreError> {
+        let control = read_one(tx, id).await?.ok_or_else(|| StoreError::unknown("control", id))?;
+        let is_first = control.state == ControlState::Approved;
+        let Some(approval) = control.approval.clone().filter(|_| is_first || control.state == ControlState::Sent)
+        else {
+            return Ok((Sending::Stopped(format!("control {id} is {}", control.state.word())), false));
+        };
+        let place = control.place();
+        let question = control.question(&place);
+        match self.permit(tx, &question, Moment::Sending, now).await? {
+            Permit::Granted | Permit::SecondPerson(_) => {}
+            Permit::Wait(_, until) => return Ok((Sending::Wait(until), false)),
+            Permit::Refused(rule) => {
+                let action = if is_first { "control.refuse" } else { "control.hold" };
+                let (subject, detail) = (format!("meter:{}", control.meter), format!("control {id}: {rule}"));
+                audit::record(tx, now, audit::Entry { by: "pipeline", action, subject, detail }).await?;
+                if is_first {
+                    enter(tx, id, &ControlState::Refused(rule.clone()), now, &rule).await?;
+                }
+                return Ok((Sending::Stopped(rule), is_first));
+            }
+        }
+        let counter = master::next_counter(tx, control.meter).await?;
+        sqlx::query("UPDATE control SET counter = $2 WHERE id = $1")
+            .bind(id_in(id))
+            .bind(id_in(counter))
+            .execute(&mut *tx)
+            .await?;
+        if is_first {
+            enter(tx, id, &ControlState::Sent, now, note).await?;
+        }
+        let (kind, expires) = (control.kind, control.expires);
+        let frame = Control { id, kind, expires, counter, signatures: Vec::new() };
+        Ok((Sending::Send(Box::new(ApprovedControl::new(control.meter, frame, approval))), is_first))
+    }
+
+    /// An identifier for a question to a meter that nobody can guess: 52 random bits above every control's number, and below 2^53, since
+    /// JSON on many small computers keeps no larger number whole.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn unguessable_id(&self) -> Result<u64, StoreError> {
+        let [a, b, c, d, e, f, g, h, ..] = crate::people::random_bytes()?;
+        let bits = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Ok((1 << 52) | (bits & ((1 << 52) - 1)))
     }
 
     /// Takes a step; `false` when the control is in that state already.
@@ -251,9 +353,7 @@ impl Store {
     /// # Errors
     /// When there is no such control or the step is not legal from where it stands.
     pub async fn change_control(&self, change: ControlChange) -> Result<bool, StoreError> {
-        let mut tx = self.inner.main.begin().await?;
-        let changed = self::change(&mut tx, &change).await?;
-        tx.commit().await?;
+        let changed = self.transaction("control.change", async |tx| self::change(tx, &change).await).await?;
         if changed {
             self.announce(Change::Control { id: change.id });
         }
@@ -290,16 +390,6 @@ impl Store {
     }
 }
 
-/// Whether a control can take supply away.
-fn cuts_supply(kind: &ControlKind) -> bool {
-    matches!(kind, ControlKind::Disconnect | ControlKind::LoadLimit { limit_w: Some(_) })
-}
-
-/// Whether a control only gives supply back.
-fn restores_supply(kind: &ControlKind) -> bool {
-    matches!(kind, ControlKind::Reconnect | ControlKind::LoadLimit { limit_w: None })
-}
-
 /// `person` or `policy:person`.
 fn by_word(by: &Approver) -> String {
     match by {
@@ -312,128 +402,72 @@ fn clip(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }
 
-struct Place {
-    meter: MeterId,
-    usage_point: Option<UsagePointId>,
-    feeder: Option<ZoneId>,
-}
-
-async fn locate(tx: &mut SqliteConnection, target: &ControlTarget, now: Timestamp) -> Result<Place, StoreError> {
-    let topology = topology::read(tx, now).await?;
-    match *target {
-        ControlTarget::Meter(meter) => {
-            let point = topology.usage_point_of(meter);
-            let zone = point.map(|p| p.zone).or_else(|| topology.observed_by(meter).map(|z| z.zone));
-            let feeder = zone.and_then(|zone| topology.feeder_of(zone));
-            Ok(Place { meter, usage_point: point.map(|p| p.usage_point), feeder })
-        }
-        ControlTarget::UsagePoint(usage_point) => {
-            let point =
-                topology.usage_point(usage_point).ok_or_else(|| StoreError::unknown("usage point", usage_point))?;
-            let installed = point.installation.as_ref().ok_or_else(|| {
-                StoreError::Refused(format!(
-                    "no meter is installed at {usage_point} now: import its installation first"
-                ))
-            })?;
-            Ok(Place { meter: installed.meter, usage_point: Some(usage_point), feeder: topology.feeder_of(point.zone) })
-        }
+impl Store {
+    /// Makes a control in a slot's transaction; one that a rule forbids is stored as refused. `None`, with a row in the audit, when
+    /// no meter hangs where it is meant for any more.
+    pub(crate) async fn create_control(
+        &self,
+        tx: &mut SqliteConnection,
+        request: &ControlRequest,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        let place = match supply::locate(tx, &request.target, now).await {
+            Ok(place) => place,
+            Err(why @ (StoreError::Refused(_) | StoreError::Unknown { .. })) => {
+                let (by, detail) = (by_word(&request.by), format!("{}: {why}", request.kind.word()));
+                let subject = match request.target {
+                    ControlTarget::UsagePoint(point) => format!("usage_point:{point}"),
+                    ControlTarget::Meter(meter) => format!("meter:{meter}"),
+                };
+                audit::record(tx, now, audit::Entry { by: &by, action: "control.refuse", subject, detail }).await?;
+                return Ok(None);
+            }
+            Err(other) => return Err(other),
+        };
+        let decided = self.decide(tx, request, &place, now).await?;
+        insert(tx, request, &place, decided, now).await.map(Some)
     }
 }
 
-/// The rule that forbids a control, if any. Counts within the caller's transaction, so two requests cannot slip through.
-async fn forbidden(
+/// Whether as many wait already as one meter or one person may have.
+async fn too_many_open(
     tx: &mut SqliteConnection,
     request: &ControlRequest,
     place: &Place,
-    now: Timestamp,
 ) -> Result<Option<String>, StoreError> {
-    if request.expires <= now {
-        return Ok(Some(format!("it would expire at {}, which is not after now ({now})", request.expires)));
+    let restores = request.kind.restores_supply();
+    let row = sqlx::query(
+        "SELECT COALESCE(SUM(meter = $1), 0), COALESCE(SUM(requested_by = $2), 0) FROM control
+         WHERE is_final = 0 AND cuts_supply = $3",
+    )
+    .bind(place.meter.as_str())
+    .bind(serde_json::to_string(&request.by)?)
+    .bind(i64::from(request.kind.cuts_supply()))
+    .fetch_one(tx)
+    .await?;
+    let (of_meter, of_person): (i64, i64) = (row.get(0), row.get(1));
+    if of_meter >= OPEN_PER_METER_MAX {
+        return Ok(Some(format!(
+            "{of_meter} controls to {} have not ended: wait for them, or let them expire",
+            place.meter
+        )));
     }
-    if request.reason.trim().is_empty() {
-        return Ok(Some("a control needs a reason: say why in a few words".to_owned()));
-    }
-    let aborted: bool = setting::read(tx, "abort_switch").await?.unwrap_or(false);
-    if aborted && !restores_supply(&request.kind) {
-        return Ok(Some("the abort switch is on: only restores are sent until it is switched off".to_owned()));
-    }
-    if !cuts_supply(&request.kind) {
-        return Ok(None);
-    }
-    if let Some(usage_point) = place.usage_point {
-        let never: Option<i64> = sqlx::query_scalar("SELECT never_disconnect FROM usage_point WHERE id = $1")
-            .bind(usage_point.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        if never.is_some_and(|flag| flag != 0) {
-            return Ok(Some(format!("{usage_point} is marked never to be disconnected")));
-        }
-    }
-    let observes: Option<String> =
-        sqlx::query_scalar("SELECT zone FROM zone_version WHERE meter = $1 AND valid_from <= $2 AND valid_to > $2")
-            .bind(place.meter.as_str())
-            .bind(now.0)
-            .fetch_optional(&mut *tx)
-            .await?;
-    if let Some(zone) = observes {
-        return Ok(Some(format!("{} is the observer of zone {zone}: it would cut the whole zone", place.meter)));
-    }
-    if !request.approve {
-        return Ok(None);
-    }
-    over_limit(tx, place, now).await
+    let too_many = of_person >= OPEN_PER_PERSON_MAX && !restores;
+    Ok(too_many
+        .then(|| format!("{of_person} controls that {} asked for have not ended: wait for them", by_word(&request.by))))
 }
 
-async fn over_limit(tx: &mut SqliteConnection, place: &Place, now: Timestamp) -> Result<Option<String>, StoreError> {
-    let policy: SupplyPolicy = setting::read(tx, "policy").await?.unwrap_or_default();
-    let cuts = async |tx: &mut SqliteConnection, seconds: i64, feeder: Option<ZoneId>| -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT COUNT(*) FROM control
-             WHERE cuts_supply = 1 AND approved_at > $1 AND ($2 IS NULL OR feeder = $2)",
-        )
-        .bind(now.plus(-seconds).0)
-        .bind(feeder.as_ref().map(ZoneId::as_str))
-        .fetch_one(tx)
-        .await?)
-    };
-    if cuts(&mut *tx, 3_600, None).await? >= i64::from(policy.per_hour_max) {
-        return Ok(Some(format!("{} disconnections within the hour is the limit: wait", policy.per_hour_max)));
-    }
-    if let Some(feeder) = place.feeder
-        && cuts(&mut *tx, 3_600, Some(feeder)).await? >= i64::from(policy.per_feeder_hour_max)
-    {
-        let most = policy.per_feeder_hour_max;
-        return Ok(Some(format!("{most} disconnections on feeder {feeder} within the hour is the limit: wait")));
-    }
-    let points: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM usage_point").fetch_one(&mut *tx).await?;
-    let share = points.saturating_mul(i64::from(policy.per_day_per_mille)) / 1_000;
-    let most = share.max(i64::from(policy.per_day_min));
-    if cuts(&mut *tx, 86_400, None).await? >= most {
-        return Ok(Some(format!("{most} disconnections within 24 hours is the limit: wait")));
-    }
-    Ok(None)
-}
-
-/// Makes a control in a slot's transaction; one that a rule forbids is stored as refused.
-pub(crate) async fn create(
-    tx: &mut SqliteConnection,
-    request: &ControlRequest,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let place = locate(tx, &request.target, now).await?;
-    let rule = forbidden(tx, request, &place, now).await?;
-    insert(tx, request, &place, rule, now).await
-}
-
+/// Stores a control as it was decided.
 async fn insert(
     tx: &mut SqliteConnection,
     request: &ControlRequest,
     place: &Place,
-    refused: Option<String>,
+    decided: Permit,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     let reason = clip(&request.reason);
-    let approval = (request.approve && refused.is_none()).then(|| Approval {
+    let is_granted = matches!(decided, Permit::Granted | Permit::Wait(..));
+    let approval = (request.approve && is_granted).then(|| Approval {
         approver: request.by.clone(),
         at: now,
         reason: reason.clone(),
@@ -449,7 +483,7 @@ async fn insert(
     .bind(place.feeder.as_ref().map(ZoneId::as_str))
     .bind(request.case.map(id_in))
     .bind(serde_json::to_string(&request.kind)?)
-    .bind(i64::from(cuts_supply(&request.kind)))
+    .bind(i64::from(request.kind.cuts_supply()))
     .bind(&reason)
     .bind(serde_json::to_string(&request.by)?)
     .bind(now.0)
@@ -460,19 +494,19 @@ async fn insert(
     .fetch_one(&mut *tx)
     .await?;
     let id = id_out(id);
-    enter(tx, id, &ControlState::Requested, now, &reason).await?;
     let by = by_word(&request.by);
-    let action = match (&approval, &refused) {
-        (Some(_), _) => "control.request_approved",
-        (None, Some(_)) => "control.refuse",
-        (None, None) => "control.request",
+    let (action, why, note) = match &decided {
+        Permit::Refused(rule) => ("control.refuse", rule, &reason),
+        Permit::SecondPerson(rule) => ("control.request", rule, rule),
+        _ if approval.is_some() => ("control.request_approved", &reason, &reason),
+        _ => ("control.request", &reason, &reason),
     };
-    let why = refused.as_deref().unwrap_or(&reason);
+    enter(tx, id, &ControlState::Requested, now, note).await?;
     let detail = format!("control {id}: {}: {why}", request.kind.word());
     let subject = format!("meter:{}", place.meter);
     audit::record(tx, now, audit::Entry { by: &by, action, subject, detail }).await?;
-    if let Some(rule) = refused {
-        enter(tx, id, &ControlState::Refused(rule.clone()), now, &rule).await?;
+    if let Permit::Refused(rule) = &decided {
+        enter(tx, id, &ControlState::Refused(rule.clone()), now, rule).await?;
     } else if approval.is_some() {
         enter(tx, id, &ControlState::Approved, now, &by).await?;
     }
@@ -498,8 +532,7 @@ pub(crate) async fn change(tx: &mut SqliteConnection, change: &ControlChange) ->
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| StoreError::unknown("control", change.id))?;
-    let from =
-        ControlState::from_word(row.get(0), row.get(1)).ok_or_else(|| StoreError::damaged("a control's state"))?;
+    let from = state_out(row.get(0), row.get(1))?;
     if from.word() == change.to.word() {
         return Ok(false);
     }
@@ -565,21 +598,34 @@ async fn read(
     .bind(i64::from(limit))
     .fetch_all(&mut *tx)
     .await?;
-    let mut controls = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let steps = sqlx::query("SELECT at, state, reason, note FROM control_step WHERE control = $1 ORDER BY step")
-            .bind(row.get::<i64, _>(0))
-            .fetch_all(&mut *tx)
-            .await?;
-        controls.push(control_out(row, &steps)?);
+    let mut controls = rows.iter().map(control_out).collect::<Result<Vec<_>, _>>()?;
+    for some in controls.chunks_mut(IDS) {
+        let mut select =
+            QueryBuilder::new("SELECT control, at, state, reason, note FROM control_step WHERE control IN (");
+        let mut list = select.separated(",");
+        some.iter().for_each(|control| {
+            list.push_bind(id_in(control.id));
+        });
+        select.push(") ORDER BY control, step");
+        let mut steps: BTreeMap<u64, Vec<ControlStep>> = BTreeMap::new();
+        for row in select.build().fetch_all(&mut *tx).await? {
+            let step =
+                ControlStep { at: time(row.get(1)), state: state_out(row.get(2), row.get(3))?, note: row.get(4) };
+            steps.entry(id_out(row.get(0))).or_default().push(step);
+        }
+        for control in some {
+            control.history = steps.remove(&control.id).unwrap_or_default();
+        }
     }
     Ok(controls)
 }
 
-fn control_out(row: &SqliteRow, steps: &[SqliteRow]) -> Result<StoredControl, StoreError> {
-    let state = |word: &str, reason: &str| {
-        ControlState::from_word(word, reason).ok_or_else(|| StoreError::damaged("a control's state"))
-    };
+fn state_out(word: &str, reason: &str) -> Result<ControlState, StoreError> {
+    ControlState::from_word(word, reason).ok_or_else(|| StoreError::damaged("a control's state"))
+}
+
+/// A control without its steps.
+fn control_out(row: &SqliteRow) -> Result<StoredControl, StoreError> {
     let damaged = |e| StoreError::damaged(format!("a control's place: {e}"));
     Ok(StoredControl {
         id: id_out(row.get(0)),
@@ -589,17 +635,12 @@ fn control_out(row: &SqliteRow, steps: &[SqliteRow]) -> Result<StoredControl, St
         case: row.get::<Option<i64>, _>(4).map(id_out),
         kind: serde_json::from_str(row.get(5))?,
         reason: row.get(6),
-        state: state(row.get(7), row.get(8))?,
+        state: state_out(row.get(7), row.get(8))?,
         requested_by: serde_json::from_str(row.get(9))?,
         requested_at: time(row.get(10)),
         approval: row.get::<Option<&str>, _>(11).map(serde_json::from_str).transpose()?,
         expires: time(row.get(12)),
         counter: id_out(row.get(13)),
-        history: steps
-            .iter()
-            .map(|step| {
-                Ok(ControlStep { at: time(step.get(0)), state: state(step.get(1), step.get(2))?, note: step.get(3) })
-            })
-            .collect::<Result<_, StoreError>>()?,
+        history: Vec::new(),
     })
 }

@@ -8,22 +8,34 @@ use std::{
     time::Duration,
 };
 
-use metering::{MeterId, Timestamp};
+use metering::{MeterId, Timestamp, supply::SupplyCeilings};
 use sqlx::{
-    ConnectOptions, Row, SqlitePool,
+    ConnectOptions, Connection, Row, SqlitePool,
     sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, broadcast};
 
-use crate::{change::Change, error::StoreError, hot::Memory, intake::Intake, seal::Months};
+use crate::{
+    change::Change,
+    error::StoreError,
+    hot::Memory,
+    intake::Intake,
+    seal::Months,
+    setting,
+    writer::{BUSY_WAIT, Counts, Writer},
+};
 
 /// A simulator fast-forwards whole days between two clock messages; its meters' clocks run ahead of the server's meanwhile.
 const SIMULATION_AHEAD_SECONDS_MAX: i64 = 2 * 86_400;
 /// Changes a slow receiver may lag behind.
 const CHANGES_HELD: usize = 16 * 1024;
-const MAIN_SCHEMA: &[&str] =
-    &[include_str!("schema/main_1.sql"), include_str!("schema/main_2.sql"), include_str!("schema/main_3.sql")];
-const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql")];
+const MAIN_SCHEMA: &[&str] = &[
+    include_str!("schema/main_1.sql"),
+    include_str!("schema/main_2.sql"),
+    include_str!("schema/main_3.sql"),
+    include_str!("schema/main_4.sql"),
+];
+const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql"), include_str!("schema/log_2.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
 
 /// How to open a directory.
@@ -46,10 +58,10 @@ pub(crate) struct Inner {
     simulation: bool,
     _lock: File,
     /// The one writer and the readers of `gridtally.db`.
-    pub(crate) main: SqlitePool,
+    pub(crate) main: Writer,
     pub(crate) main_read: SqlitePool,
     /// The one writer and the readers of `log.db`.
-    pub(crate) log: SqlitePool,
+    pub(crate) log: Writer,
     pub(crate) log_read: SqlitePool,
     pub(crate) months: Months,
     /// What is not yet in blocks, and the newest of every meter. Lock order: `intake`, `sealing`, `memory`.
@@ -61,6 +73,12 @@ pub(crate) struct Inner {
     /// Meters at the inflow of a zone, now or at any time: other limits hold for them.
     pub(crate) observers: RwLock<HashSet<MeterId>>,
     pub(crate) changes: broadcast::Sender<Change>,
+    pub(crate) counts: Counts,
+    /// The abort switch, as it is in force.
+    pub(crate) aborted: AtomicBool,
+    ceilings: RwLock<SupplyCeilings>,
+    /// Imports of the register, one after the other.
+    pub(crate) importing: Mutex<()>,
 }
 
 impl Store {
@@ -80,16 +98,18 @@ impl Store {
             std::fs::create_dir_all(dir).map_err(at)?;
         }
         let lock = lock(dir)?;
+        let counts = Counts::default();
         let main = open_file(&main_path, Access::Write).await?;
         migrate(&main, MAIN_SCHEMA).await?;
         let simulation = simulation_flag(&main, options.simulation).await?;
         if simulation != options.simulation {
             return Err(StoreError::Simulation { path: dir.to_owned(), simulation });
         }
+        let aborted = setting::read(&mut *main.acquire().await?, "abort_switch").await?.unwrap_or(false);
         let log_path = dir.join("log.db");
         let log = open_file(&log_path, Access::Write).await?;
         migrate(&log, LOG_SCHEMA).await?;
-        let months = Months::open(dir)?;
+        let months = Months::open(dir, counts.clone())?;
         let (mut intake, memory) = crate::rebuild::rebuild(&log, &months).await?;
         crate::baseline::apply(&main, &mut intake).await?;
         if simulation {
@@ -100,9 +120,9 @@ impl Store {
             simulation,
             _lock: lock,
             main_read: open_file(&main_path, Access::Read).await?,
-            main,
+            main: Writer::new(main, counts.clone()),
             log_read: open_file(&log_path, Access::Read).await?,
-            log,
+            log: Writer::new(log, counts.clone()),
             months,
             memory: RwLock::new(memory),
             intake: Mutex::new(intake),
@@ -110,6 +130,10 @@ impl Store {
             packing: AtomicBool::new(false),
             observers: RwLock::new(HashSet::new()),
             changes: broadcast::Sender::new(CHANGES_HELD),
+            counts,
+            aborted: AtomicBool::new(aborted),
+            ceilings: RwLock::new(SupplyCeilings::default()),
+            importing: Mutex::new(()),
         };
         let store = Self { inner: Arc::new(inner) };
         store.refresh_observers().await?;
@@ -119,6 +143,16 @@ impl Store {
     /// Whether the directory was made for a simulation.
     pub fn is_simulation(&self) -> bool {
         self.inner.simulation
+    }
+
+    /// Sets what no policy may go beyond, from the configuration; until then the defaults hold.
+    pub fn set_ceilings(&self, ceilings: SupplyCeilings) {
+        *self.inner.ceilings.write().unwrap_or_else(PoisonError::into_inner) = ceilings;
+    }
+
+    /// What no policy may go beyond.
+    pub fn ceilings(&self) -> SupplyCeilings {
+        *self.inner.ceilings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every commit from now on. A receiver that lags loses the oldest and is told so.
@@ -132,7 +166,7 @@ impl Store {
     /// When packing fails; everything is still in the log then.
     pub async fn close(self) -> Result<(), StoreError> {
         let sealed = self.seal().await;
-        for pool in [&self.inner.main_read, &self.inner.log_read, &self.inner.main, &self.inner.log] {
+        for pool in [&self.inner.main_read, &self.inner.log_read, self.inner.main.pool(), self.inner.log.pool()] {
             pool.close().await;
         }
         self.inner.months.close().await;
@@ -200,27 +234,46 @@ pub(crate) enum Access {
 }
 
 pub(crate) async fn open_file(path: &Path, access: Access) -> Result<SqlitePool, StoreError> {
+    let is_new = || std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+    if access == Access::Write || (access == Access::Both && is_new()) {
+        create_file(path).await?;
+    }
+    // None of these settings writes to the file: a connection may be opened in the middle of another's transaction.
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(access != Access::Read)
-        .page_size(8192)
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
-        .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(BUSY_WAIT)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(10))
         .pragma("wal_autocheckpoint", "4000")
         .pragma("cache_size", "-16384")
         .statement_cache_capacity(128)
         .disable_statement_logging();
+    let options = if access == Access::Read { options.pragma("query_only", "1") } else { options };
     let connections = if access == Access::Write { 1 } else { 4 };
     Ok(SqlitePoolOptions::new()
         .max_connections(connections)
+        // Those of the month files are opened when they are wanted: there may be many files.
+        .min_connections(if access == Access::Both { 1 } else { connections })
         .acquire_timeout(Duration::from_secs(60))
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
         .connect_with(options)
         .await?)
+}
+
+/// Makes a file, or opens it before anything else does, with the settings that are kept in it. Each of them writes, so no later
+/// connection repeats them.
+async fn create_file(path: &Path) -> Result<(), StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .busy_timeout(BUSY_WAIT)
+        .page_size(8192)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .journal_mode(SqliteJournalMode::Wal)
+        .disable_statement_logging();
+    options.connect().await?.close().await?;
+    Ok(())
 }
 
 /// Applies the versions that a file lacks, each in a transaction; `PRAGMA user_version` counts them.
@@ -232,7 +285,7 @@ pub(crate) async fn migrate(pool: &SqlitePool, versions: &[&'static str]) -> Res
     }
     let done = usize::try_from(found).unwrap_or(0);
     for (i, version) in versions.iter().enumerate().skip(done) {
-        let mut tx = pool.begin().await?;
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::raw_sql(*version).execute(&mut *tx).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", i + 1))).execute(&mut *tx).await?;
         tx.commit().await?;

@@ -8,6 +8,16 @@ pub enum StoreError {
     /// SQLite refused or failed.
     #[error("the database failed: {0}; check free space and permissions of the data directory")]
     Database(#[from] sqlx::Error),
+    /// A transaction could not begin, write or end; nothing of it is written.
+    #[error(
+        "the transaction {name} failed: {why}; check free space and permissions of the data directory, and that no other program has its files open"
+    )]
+    Transaction {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        why: sqlx::Error,
+    },
     /// The directory could not be used.
     #[error("the data directory {path} cannot be used: {why}")]
     Directory {
@@ -67,6 +77,14 @@ fn kind(simulation: bool) -> &'static str {
 impl StoreError {
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())
+    }
+
+    /// Says in which transaction the database failed.
+    pub(crate) fn within(self, name: &'static str) -> Self {
+        match self {
+            Self::Database(why) => Self::Transaction { name, why },
+            other => other,
+        }
     }
 
     pub(crate) fn unknown(kind: &'static str, id: impl ToString) -> Self {

@@ -49,3 +49,12 @@ pub struct StoredReply {
     #[serde(flatten)]
     pub reply: Reply,
 }
+
+/// Tamper events of one meter, of one kind and of one day, that came since a place in the log of events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoldedEvent {
+    /// The first of them.
+    pub event: StoredEvent,
+    /// How many there were.
+    pub count: u64,
+}

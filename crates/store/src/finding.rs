@@ -140,7 +140,7 @@ impl Store {
         let word = state.word();
         let detail = format!("{word}: {reason}. {} {done}", found.finding.words);
         found.decision = Some(FindingDecision { by: by.to_owned(), at: now, reason: reason.to_owned(), done });
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("finding.decide").await?;
         write(&mut tx, id, &found).await?;
         let entry = audit::Entry { by, action: "finding.decide", subject: format!("finding:{id}"), detail };
         audit::record(&mut tx, now, entry).await?;
@@ -159,6 +159,7 @@ impl Store {
         let report = self.import_topology(&format!("{header}{row}\n"), by, now).await?;
         match report.rejected.first() {
             Some(refused) => Err(StoreError::Refused(format!("the register refuses it: {}", refused.reason))),
+            None if report.pending.is_some() => Ok(format!("{words}; waits for another operator to confirm it")),
             None => Ok(words),
         }
     }

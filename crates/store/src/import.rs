@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metering::{MeterId, Timestamp, UsagePointId, ZoneId};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, SqliteConnection};
 
 use crate::{
     audit,
     change::Change,
     directory::Store,
     error::StoreError,
+    pending::{self, GuardedChange},
+    supply,
     topology::{ImportReport, PhaseConnection, RejectedRow, ZoneKind},
 };
 
@@ -20,6 +22,8 @@ use crate::{
 const CSV_BYTES_MAX: usize = 64 << 20;
 /// Most rejected rows listed in words; further ones are counted in the last entry.
 const REJECTED_MAX: usize = 1_000;
+/// Rows in one statement.
+const ROWS: usize = 100;
 /// Deepest nesting of zones.
 const DEPTH_MAX: usize = 16;
 const COLUMNS: [&str; 8] =
@@ -61,6 +65,15 @@ enum Thing {
     UsagePoint(UsagePointId),
 }
 
+impl Thing {
+    fn name(self) -> String {
+        match self {
+            Self::Zone(zone) => zone.to_string(),
+            Self::UsagePoint(point) => point.to_string(),
+        }
+    }
+}
+
 impl std::fmt::Display for Thing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -85,24 +98,69 @@ impl Store {
     /// # Errors
     /// When the header is not usable or the database fails; then nothing is taken.
     pub async fn import_topology(&self, csv: &str, by: &str, now: Timestamp) -> Result<ImportReport, StoreError> {
+        // Read and checked before the transaction begins: only the writing keeps others from writing.
+        let _one_at_a_time = self.inner.importing.lock().await;
+        let (network, is_guarded) = {
+            let mut tx = self.inner.main_read.begin().await?;
+            (Network::read(&mut tx).await?, supply::operators(&mut tx).await? > 1)
+        };
+        let text = csv.to_owned();
+        let checked = tokio::task::spawn_blocking(move || Checked::of(&text, network, is_guarded));
+        let Checked { network, mut report, guarded } = checked.await.map_err(|e| StoreError::Task(e.to_string()))??;
+        if report.accepted == 0 && guarded.is_empty() {
+            return Ok(report);
+        }
+        report.pending = self
+            .transaction("topology.import", async |tx| {
+                if report.accepted > 0 {
+                    network.write(tx, by, now).await?;
+                    bump_version(tx).await?;
+                    let detail = format!("{} rows taken, {} refused", report.accepted, report.rejected.len());
+                    let entry = audit::Entry { by, action: "topology.import", subject: "topology".to_owned(), detail };
+                    audit::record(tx, now, entry).await?;
+                }
+                if guarded.is_empty() {
+                    return Ok(None);
+                }
+                let csv = register_csv(&guarded);
+                pending::keep(tx, &GuardedChange::Register { csv }, by, now).await.map(Some)
+            })
+            .await?;
+        if report.accepted > 0 {
+            self.refresh_observers().await?;
+            self.announce(Change::Topology);
+        }
+        if report.pending.is_some() {
+            self.announce(Change::Setting("pending".to_owned()));
+        }
+        Ok(report)
+    }
+}
+
+/// A file that was compared with the register.
+struct Checked {
+    network: Network,
+    report: ImportReport,
+    /// Rows that another person must confirm.
+    guarded: Vec<Said>,
+}
+
+impl Checked {
+    fn of(csv: &str, mut network: Network, is_guarded: bool) -> Result<Self, StoreError> {
         let (mut rows, mut rejected) = parse(csv)?;
         // Zones before what is in them; otherwise in the order of the file.
         rows.sort_by_key(|row| row.usage_point.is_some());
-        let mut tx = self.inner.main.begin().await?;
-        let mut network = Network::read(&mut tx).await?;
         let mut report = ImportReport::default();
-        let mut changed = Vec::new();
-        let mut waiting = rows;
+        let (guarded, mut waiting): (Vec<Said>, Vec<Said>) =
+            rows.into_iter().partition(|row| is_guarded && network.loosens(row));
+        report.waiting = guarded.len() as u64;
         // A zone may stand in the file before its parent: rows that wait for one are tried again as long as others get through.
         loop {
             let mut still = Vec::new();
             let before = waiting.len();
             for row in waiting {
                 match network.take(&row) {
-                    Ok(Taken::Changed) => {
-                        report.accepted += 1;
-                        changed.push(row);
-                    }
+                    Ok(Taken::Changed) => report.accepted += 1,
                     Ok(Taken::Unchanged) => report.unchanged += 1,
                     Err(reason) => still.push((row, reason)),
                 }
@@ -115,18 +173,47 @@ impl Store {
         }
         rejected.sort_by_key(|row| row.line);
         report.rejected = shortened(rejected);
-        if report.accepted > 0 {
-            network.write(&mut tx, by, now).await?;
-            bump_version(&mut tx).await?;
-            let detail = format!("{} rows taken, {} refused", report.accepted, report.rejected.len());
-            let entry = audit::Entry { by, action: "topology.import", subject: "topology".to_owned(), detail };
-            audit::record(&mut tx, now, entry).await?;
-            tx.commit().await?;
-            self.refresh_observers().await?;
-            self.announce(Change::Topology);
-        }
-        Ok(report)
+        Ok(Self { network, report, guarded })
     }
+}
+
+/// Takes rows that were confirmed, all of them or none.
+pub(crate) async fn take_confirmed(
+    tx: &mut SqliteConnection,
+    csv: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Checked { network, report, .. } = Checked::of(csv, Network::read(tx).await?, false)?;
+    if let Some(refused) = report.rejected.first() {
+        return Err(StoreError::Refused(format!("the register refuses it: {}", refused.reason)));
+    }
+    network.write(tx, by, now).await?;
+    bump_version(tx).await
+}
+
+/// Rows as a file that says the same.
+fn register_csv(rows: &[Said]) -> String {
+    let mut csv = format!("{},{}\n", COLUMNS.join(","), OPTIONAL.join(","));
+    for row in rows {
+        let text = |id: Option<&dyn std::fmt::Display>| id.map(ToString::to_string).unwrap_or_default();
+        let fields = [
+            row.zone.to_string(),
+            text(row.parent.as_ref().map(|id| id as _)),
+            text(row.observer.as_ref().map(|id| id as _)),
+            text(row.usage_point.as_ref().map(|id| id as _)),
+            text(row.meter.as_ref().map(|id| id as _)),
+            format!("{}.{:03}", row.ct_milli / 1_000, row.ct_milli % 1_000),
+            row.phase.word().to_owned(),
+            row.valid_from.to_string(),
+            row.kind.map(ZoneKind::word).unwrap_or_default().to_owned(),
+            row.never_disconnect.map(|never| if never { "yes" } else { "no" }).unwrap_or_default().to_owned(),
+            row.rating_w.map(|rating| rating.to_string()).unwrap_or_default(),
+        ];
+        csv.push_str(&fields.join(","));
+        csv.push('\n');
+    }
+    csv
 }
 
 fn shortened(mut rejected: Vec<RejectedRow>) -> Vec<RejectedRow> {
@@ -358,6 +445,19 @@ impl Network {
         Ok(network)
     }
 
+    /// Whether a row takes a brake off: another ratio for the meter that is there, or a protection lifted.
+    fn loosens(&self, said: &Said) -> bool {
+        let (thing, meter) = match said.usage_point {
+            Some(point) => (Thing::UsagePoint(point), said.meter),
+            None => (Thing::Zone(said.zone), said.observer),
+        };
+        let held = self.things.get(&thing).and_then(|versions| versions.range(..=said.valid_from).next_back());
+        let other_ratio =
+            held.is_some_and(|(_, held)| held.meter.is_some() && held.meter == meter && held.ct_milli != said.ct_milli);
+        let is_protected = said.usage_point.is_some_and(|point| self.never_disconnect.get(&point) == Some(&true));
+        other_ratio || (is_protected && said.never_disconnect == Some(false))
+    }
+
     /// Takes a row, or says why not and changes nothing.
     fn take(&mut self, said: &Said) -> Result<Taken, String> {
         match said.usage_point {
@@ -510,40 +610,69 @@ impl Network {
     /// Writes what changed, with the audit.
     async fn write(&self, tx: &mut SqliteConnection, by: &str, now: Timestamp) -> Result<(), StoreError> {
         let changed: BTreeSet<Thing> = self.changed.iter().map(|(thing, ..)| *thing).collect();
-        for point in self.flagged.iter().chain(changed.iter().filter_map(|thing| match thing {
-            Thing::UsagePoint(point) => Some(point),
-            Thing::Zone(_) => None,
-        })) {
-            let never = self.never_disconnect.get(point).copied().unwrap_or(false);
-            sqlx::query(
-                "INSERT INTO usage_point (id, never_disconnect) VALUES ($1,$2)
-                 ON CONFLICT (id) DO UPDATE SET never_disconnect = excluded.never_disconnect",
-            )
-            .bind(point.as_str())
-            .bind(i64::from(never))
-            .execute(&mut *tx)
-            .await?;
-            if self.flagged.contains(point) {
-                let detail = if never { "set" } else { "lifted" }.to_owned();
-                let subject = format!("usage_point:{point}");
-                let entry = audit::Entry { by, action: "usage_point.never_disconnect", subject, detail };
-                audit::record(tx, now, entry).await?;
-            }
+        let points: BTreeSet<UsagePointId> = changed
+            .iter()
+            .filter_map(|thing| match thing {
+                Thing::UsagePoint(point) => Some(*point),
+                Thing::Zone(_) => None,
+            })
+            .chain(self.flagged.iter().copied())
+            .collect();
+        self.write_points(tx, &points).await?;
+        for thing in &self.flagged {
+            let never = self.never_disconnect.get(thing).copied().unwrap_or(false);
+            let detail = if never { "set" } else { "lifted" }.to_owned();
+            let subject = format!("usage_point:{thing}");
+            let entry = audit::Entry { by, action: "usage_point.never_disconnect", subject, detail };
+            audit::record(tx, now, entry).await?;
         }
-        for thing in &changed {
-            write_versions(tx, *thing, &self.things[thing]).await?;
-        }
-        for (thing, from, before) in &self.changed {
+        write_zones(tx, &self.rows(&changed, true)).await?;
+        write_installations(tx, &self.rows(&changed, false)).await?;
+        let entries = self.changed.iter().map(|(thing, from, before)| {
             let after = &self.things[thing][from];
             let (subject, action) = match thing {
                 Thing::Zone(zone) => (format!("zone:{zone}"), "zone.change"),
                 Thing::UsagePoint(point) => (format!("usage_point:{point}"), "installation.change"),
             };
             let was = before.as_ref().map_or_else(|| "nothing".to_owned(), words);
-            let detail = format!("from {from}: {was} -> {}", words(after));
-            audit::record(tx, now, audit::Entry { by, action, subject, detail }).await?;
+            audit::Entry { by, action, subject, detail: format!("from {from}: {was} -> {}", words(after)) }
+        });
+        audit::record_all(tx, now, entries).await
+    }
+
+    /// New usage points, and the marks that the file sets or lifts; a mark that it does not name stays as it is by now.
+    async fn write_points(&self, tx: &mut SqliteConnection, points: &BTreeSet<UsagePointId>) -> Result<(), StoreError> {
+        let points: Vec<&UsagePointId> = points.iter().collect();
+        for rows in points.chunks(ROWS) {
+            let mut insert = QueryBuilder::new("INSERT INTO usage_point (id, never_disconnect) ");
+            insert.push_values(rows, |mut row, point| {
+                let never = self.never_disconnect.get(*point).copied().unwrap_or(false);
+                row.push_bind(point.to_string()).push_bind(i64::from(never));
+            });
+            insert.push(" ON CONFLICT (id) DO NOTHING");
+            insert.build().execute(&mut *tx).await?;
+        }
+        for point in &self.flagged {
+            let never = self.never_disconnect.get(point).copied().unwrap_or(false);
+            sqlx::query("UPDATE usage_point SET never_disconnect = $2 WHERE id = $1")
+                .bind(point.as_str())
+                .bind(i64::from(never))
+                .execute(&mut *tx)
+                .await?;
         }
         Ok(())
+    }
+
+    /// All versions of the zones, or of the usage points, that changed: each with its first and last instant.
+    fn rows(&self, changed: &BTreeSet<Thing>, zones: bool) -> Vec<(Thing, Timestamp, i64, &Version)> {
+        let wanted = changed.iter().filter(|thing| matches!(thing, Thing::Zone(_)) == zones);
+        wanted
+            .flat_map(|thing| {
+                let versions = &self.things[thing];
+                let ends = versions.keys().skip(1).map(|at| at.0).chain([i64::MAX]);
+                versions.iter().zip(ends).map(|((from, version), to)| (*thing, *from, to, version))
+            })
+            .collect()
     }
 }
 
@@ -554,40 +683,54 @@ fn words(version: &Version) -> String {
     format!("in {place}, meter {meter}, CT ratio {ratio}, phase '{}'", version.phase.word())
 }
 
-async fn write_versions(tx: &mut SqliteConnection, thing: Thing, versions: &Versions) -> Result<(), StoreError> {
-    let ends = versions.keys().skip(1).map(|at| at.0).chain([i64::MAX]);
-    for ((from, version), to) in versions.iter().zip(ends) {
-        let query = match &thing {
-            Thing::Zone(zone) => sqlx::query(
-                "INSERT INTO zone_version (zone, valid_from, valid_to, parent, meter, ct_milli, phase, kind, rating_w)
-                 VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)
-                 ON CONFLICT (zone, valid_from) DO UPDATE SET valid_to = excluded.valid_to, parent = excluded.parent,
-                     meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase, kind = excluded.kind,
-                     rating_w = excluded.rating_w",
-            )
-            .bind(zone.to_string()),
-            Thing::UsagePoint(point) => sqlx::query(
-                "INSERT INTO installation (usage_point, valid_from, valid_to, zone, meter, ct_milli, phase)
-                 VALUES ($1,$2,$3,$4,$5,$6,$7)
-                 ON CONFLICT (usage_point, valid_from) DO UPDATE SET valid_to = excluded.valid_to, zone = excluded.zone,
-                     meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase",
-            )
-            .bind(point.to_string()),
-        };
-        let query = query
-            .bind(from.0)
-            .bind(to)
-            .bind(version.place.map(|zone| zone.to_string()))
-            .bind(version.meter.map(|meter| meter.to_string()))
-            .bind(i64::from(version.ct_milli))
-            .bind(version.phase.word());
-        let query = match thing {
-            Thing::Zone(_) => {
-                query.bind(version.kind.unwrap_or(ZoneKind::Branch).word()).bind(version.rating_w.map(u64::cast_signed))
-            }
-            Thing::UsagePoint(_) => query,
-        };
-        query.execute(&mut *tx).await?;
+async fn write_zones(tx: &mut SqliteConnection, rows: &[(Thing, Timestamp, i64, &Version)]) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO zone_version (zone, valid_from, valid_to, parent, meter, ct_milli, phase, kind, rating_w) ",
+        );
+        insert.push_values(rows, |mut row, (thing, from, to, version)| {
+            row.push_bind(thing.name())
+                .push_bind(from.0)
+                .push_bind(*to)
+                .push_bind(version.place.map(|zone| zone.to_string()))
+                .push_bind(version.meter.map(|meter| meter.to_string()))
+                .push_bind(i64::from(version.ct_milli))
+                .push_bind(version.phase.word())
+                .push_bind(version.kind.unwrap_or(ZoneKind::Branch).word())
+                .push_bind(version.rating_w.map(u64::cast_signed));
+        });
+        insert.push(
+            " ON CONFLICT (zone, valid_from) DO UPDATE SET valid_to = excluded.valid_to, parent = excluded.parent,
+                meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase, kind = excluded.kind,
+                rating_w = excluded.rating_w",
+        );
+        insert.build().execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+async fn write_installations(
+    tx: &mut SqliteConnection,
+    rows: &[(Thing, Timestamp, i64, &Version)],
+) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO installation (usage_point, valid_from, valid_to, zone, meter, ct_milli, phase) ",
+        );
+        insert.push_values(rows, |mut row, (thing, from, to, version)| {
+            row.push_bind(thing.name())
+                .push_bind(from.0)
+                .push_bind(*to)
+                .push_bind(version.place.map(|zone| zone.to_string()))
+                .push_bind(version.meter.map(|meter| meter.to_string()))
+                .push_bind(i64::from(version.ct_milli))
+                .push_bind(version.phase.word());
+        });
+        insert.push(
+            " ON CONFLICT (usage_point, valid_from) DO UPDATE SET valid_to = excluded.valid_to, zone = excluded.zone,
+                meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase",
+        );
+        insert.build().execute(&mut *tx).await?;
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 //! Per batch: packed days near late records are read; everything is decided without touching the readers' view; one transaction
 //! writes the log row, events, replies and counters; only then the memory changes and the batch is announced.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use metering::{
-    Body, EventKind, MeterEvent, MeterId, Timestamp,
+    Body, EventKind, MeterEvent, MeterId, Quality, Timestamp,
     frame::{Encoding, Frame, Profile},
     validation::judge,
 };
@@ -16,13 +16,14 @@ use sha2::{Digest, Sha256};
 use crate::{
     block::{Interval, day_of},
     change::Change,
-    directory::Store,
+    directory::{Store, id_in},
     error::StoreError,
     hot::{DayKey, Memory, MeterIndex},
     intake::{Intake, Neighbourhood},
     log::Logged,
     reading::{Accepted, Incoming},
     window::Seen,
+    write::key_of,
 };
 
 /// Power that an observer's transformer can carry, W; bounds what is plausible in place of a home's connection.
@@ -66,7 +67,7 @@ impl Store {
     async fn ingest_batch(&self, frames: Vec<Incoming>) -> Result<Vec<Accepted>, StoreError> {
         let mut intake = self.inner.intake.lock().await;
         if intake.stale {
-            let (mut rebuilt, mut memory) = crate::rebuild::rebuild(&self.inner.log, &self.inner.months).await?;
+            let (mut rebuilt, mut memory) = crate::rebuild::rebuild(self.inner.log.pool(), &self.inner.months).await?;
             crate::baseline::apply(&self.inner.main_read, &mut rebuilt).await?;
             let mut held = self.inner.memory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             memory.sealing = held.sealing.take();
@@ -78,13 +79,14 @@ impl Store {
         if !wanted.is_empty() {
             near.packed = self.packed_days(&wanted).await?;
         }
+        let known = self.known_rows(&intake, &frames, &hashes).await?;
         let batch = {
             let memory = self.memory();
             let observers = self.inner.observers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             let mut decide =
                 Decide { intake: &mut intake, memory: &memory, near, observers: &observers, batch: Batch::default() };
-            for (frame, hash) in frames.into_iter().zip(hashes) {
-                decide.frame(frame, hash);
+            for (index, (frame, hash)) in frames.into_iter().zip(hashes).enumerate() {
+                decide.frame(frame, hash, known.contains(&index));
             }
             decide.batch
         };
@@ -96,6 +98,79 @@ impl Store {
             }
         };
         Ok(self.apply(batch, &intake, bytes))
+    }
+
+    /// Frames of a batch, by place, whose sequence is too old to be compared and whose event, reply, snapshot or power quality stands in
+    /// a row already, byte for byte.
+    async fn known_rows(
+        &self,
+        intake: &Intake,
+        frames: &[Incoming],
+        hashes: &[u64],
+    ) -> Result<HashSet<usize>, StoreError> {
+        let mut known = HashSet::new();
+        for (index, (incoming, hash)) in frames.iter().zip(hashes).enumerate() {
+            let frame = &incoming.frame;
+            let Some(&meter) = intake.index.get(&frame.meter) else { continue };
+            let seen = intake.meters[meter].existing(frame.boot).map(|window| window.peek(frame.seq, *hash));
+            if seen == Some(Seen::Old) && self.is_row(meter, &frame.body).await? {
+                known.insert(index);
+            }
+        }
+        Ok(known)
+    }
+
+    async fn is_row(&self, meter: MeterIndex, body: &Body) -> Result<bool, StoreError> {
+        let (sql, key, cbor) = match body {
+            Body::Event(event) => {
+                ("SELECT 1 FROM event WHERE meter = $1 AND at = $2 AND body = $3", event.at.0, metering::cbor(event))
+            }
+            Body::Reply(reply) => {
+                let control = id_in(reply.control);
+                ("SELECT 1 FROM reply WHERE meter = $1 AND control = $2 AND body = $3", control, metering::cbor(reply))
+            }
+            Body::Snapshot(now) => {
+                ("SELECT 1 FROM snapshot WHERE meter = $1 AND at = $2 AND body = $3", now.at.0, metering::cbor(now))
+            }
+            Body::Quality(values) => {
+                let body = metering::cbor(values);
+                ("SELECT 1 FROM quality WHERE meter = $1 AND end_at = $2 AND body = $3", values.end.0, body)
+            }
+            Body::Hello(_) | Body::Profile(_) | Body::Now(_) => return Ok(false),
+        };
+        let row: Option<i64> = sqlx::query_scalar(sql)
+            .bind(key_of(meter))
+            .bind(key)
+            .bind(cbor)
+            .fetch_optional(&self.inner.log_read)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Writes an event about a meter that the server found out beside the meter's frames.
+    ///
+    /// # Errors
+    /// When the meter never sent anything, or the database fails.
+    pub async fn raise(&self, meter: MeterId, kind: EventKind, now: Timestamp) -> Result<(), StoreError> {
+        let index = self.memory().index.get(&meter).copied();
+        let key = key_of(index.ok_or_else(|| StoreError::unknown("meter that sent anything", meter))?);
+        let event = raised(now, kind);
+        self.inner
+            .log
+            .transaction("event.raise", async |tx| {
+                sqlx::query("INSERT INTO event (meter, at, received, code, tamper, body) VALUES ($1,$2,$2,$3,$4,$5)")
+                    .bind(key)
+                    .bind(now.0)
+                    .bind(i64::from(kind.code()))
+                    .bind(i64::from(kind.is_tamper()))
+                    .bind(metering::cbor(event))
+                    .execute(tx)
+                    .await?;
+                Ok(())
+            })
+            .await?;
+        self.announce(Change::Event { meter, event });
+        Ok(())
     }
 
     /// Makes a written batch visible and announces it.
@@ -184,7 +259,8 @@ struct Decide<'a> {
 }
 
 impl Decide<'_> {
-    fn frame(&mut self, incoming: Incoming, hash: u64) {
+    /// `is_known`: what it says stands in a row already.
+    fn frame(&mut self, incoming: Incoming, hash: u64, is_known: bool) {
         let Incoming { frame, payload, received } = incoming;
         let meter = self.meter(frame.meter);
         let seen = self.intake.meters[meter].window(frame.boot).note(frame.seq, hash);
@@ -192,6 +268,8 @@ impl Decide<'_> {
             Seen::New => Accepted::Stored,
             Seen::Same => Accepted::Duplicate,
             Seen::Other => Accepted::Conflict,
+            Seen::Old if is_known || self.holds(meter, &frame.body, received) => Accepted::Duplicate,
+            Seen::Old => Accepted::Conflict,
         };
         self.batch.accepted.push(accepted);
         if accepted == Accepted::Duplicate {
@@ -265,6 +343,15 @@ impl Decide<'_> {
             self.batch.intervals.push((meter, DayKey::of(interval.end, received), interval));
         }
         wrong
+    }
+
+    /// Whether every record of a profile is stored as it is here.
+    fn holds(&self, meter: MeterIndex, body: &Body, received: Timestamp) -> bool {
+        let Body::Profile(profile) = body else { return false };
+        profile.records.iter().all(|record| {
+            let wanted = Interval::new(record, profile.minutes, Quality::Measured, received);
+            self.near.holds(self.memory, meter, &wanted)
+        })
     }
 
     fn batch_name(&self, meter: MeterIndex) -> Option<MeterId> {

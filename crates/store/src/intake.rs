@@ -9,7 +9,7 @@ use metering::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    block::{Day, day_of},
+    block::{Day, Interval, day_of},
     hot::{DayKey, Memory, MeterIndex, days_between},
     reading::{Counts, Latest},
     window::Window,
@@ -100,6 +100,18 @@ pub(crate) struct Neighbourhood {
 }
 
 impl Neighbourhood {
+    /// Whether a version of an interval that says the same is stored, packed or not.
+    pub(crate) fn holds(&self, memory: &Memory, meter: MeterIndex, wanted: &Interval) -> bool {
+        let day = day_of(Timestamp(wanted.end));
+        let generations =
+            [self.packed.get(&meter), memory.sealing.as_ref().and_then(|g| g.days.get(meter)), memory.hot.get(meter)];
+        generations
+            .into_iter()
+            .flatten()
+            .flat_map(|days| days_between(days, day, day))
+            .any(|(_, day)| day.holds(wanted))
+    }
+
     /// The plausible readings just before and just after `end`, within a day on either side.
     pub(crate) fn around(
         &self,

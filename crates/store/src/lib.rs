@@ -27,6 +27,7 @@ mod intake;
 mod log;
 mod master;
 mod network;
+mod pending;
 mod people;
 mod pipeline;
 mod query;
@@ -34,9 +35,11 @@ mod reading;
 mod rebuild;
 mod seal;
 mod setting;
+mod supply;
 mod topology;
 mod window;
 mod write;
+mod writer;
 
 pub use attachment::{ATTACHMENT_BYTES_MAX, AttachedFile, Attachment, NewAttachment};
 pub use audit::AuditRow;
@@ -45,17 +48,20 @@ pub use basis::{BasisInstant, CaseBasis, NewBasis};
 pub use case::{CaseChange, CaseFilter, CaseStep};
 pub use change::Change;
 pub use control::{
-    ControlChange, ControlFilter, ControlRequest, ControlStep, ControlTarget, NewControl, StoredControl, SupplyPolicy,
+    ControlChange, ControlFilter, ControlRequest, ControlStep, ControlTarget, NewControl, Sending, StoredControl,
 };
 pub use directory::{OpenOptions, Store};
 pub use error::StoreError;
-pub use event::{EventFilter, StoredEvent, StoredReply};
+pub use event::{EventFilter, FoldedEvent, StoredEvent, StoredReply};
 pub use finding::{FindingDecision, FindingFilter, FindingState, StoredFinding};
 pub use master::{Enrolment, MeterRow};
+pub use metering::supply::SupplyPolicy;
 pub use network::NetworkVersion;
+pub use pending::{Guarded, GuardedChange, PendingChange};
 pub use people::{NewUser, OneTime, Role, Token, User};
 pub use pipeline::{AuditNote, Committed, PipelineState, SlotCommit};
 pub use reading::{Accepted, Counts, Incoming, Latest, Quarantined, StoredQuality, StoredRecord};
 pub use topology::{
     ImportReport, Installation, PhaseConnection, RejectedRow, Topology, TopologyUsagePoint, TopologyZone, ZoneKind,
 };
+pub use writer::TransactionCounts;

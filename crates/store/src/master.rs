@@ -55,7 +55,7 @@ impl Store {
         if meters.len() > ENROL_MAX {
             return Err(StoreError::Invalid(format!("at most {ENROL_MAX} meters are enrolled at once: send fewer")));
         }
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("meter.enrol").await?;
         let mut enrolments = Vec::with_capacity(meters.len());
         for &meter in meters {
             let secret = random_bytes()?;
@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// When the meter is not enrolled.
     pub async fn withdraw(&self, meter: MeterId, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("meter.withdraw").await?;
         let done = sqlx::query(
             "UPDATE meter SET secret_sha256 = NULL, enrolled_at = NULL WHERE id = $1 AND secret_sha256 IS NOT NULL",
         )
@@ -158,8 +158,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn next_counter(&self, meter: MeterId) -> Result<u64, StoreError> {
-        let mut connection = self.inner.main.acquire().await?;
-        next_counter(&mut connection, meter).await
+        self.transaction("meter.counter", async |tx| next_counter(tx, meter).await).await
     }
 
     /// Sets or lifts the mark that a usage point must never be disconnected. Audited.
@@ -173,23 +172,35 @@ impl Store {
         by: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin().await?;
-        let done = sqlx::query("UPDATE usage_point SET never_disconnect = $2 WHERE id = $1")
-            .bind(usage_point.as_str())
-            .bind(i64::from(never))
-            .execute(&mut *tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::unknown("usage point", usage_point));
-        }
-        let detail = if never { "set" } else { "lifted" }.to_owned();
-        let subject = format!("usage_point:{usage_point}");
-        let entry = audit::Entry { by, action: "usage_point.never_disconnect", subject, detail };
-        audit::record(&mut tx, now, entry).await?;
-        tx.commit().await?;
+        self.transaction("usage_point.never_disconnect", async |tx| {
+            write_never_disconnect(tx, usage_point, never, by, now).await
+        })
+        .await?;
         self.announce(Change::Topology);
         Ok(())
     }
+}
+
+/// Sets or lifts the mark within a transaction, audited.
+pub(crate) async fn write_never_disconnect(
+    tx: &mut sqlx::SqliteConnection,
+    usage_point: UsagePointId,
+    never: bool,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE usage_point SET never_disconnect = $2 WHERE id = $1")
+        .bind(usage_point.as_str())
+        .bind(i64::from(never))
+        .execute(&mut *tx)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Err(StoreError::unknown("usage point", usage_point));
+    }
+    let detail = if never { "set" } else { "lifted" }.to_owned();
+    let subject = format!("usage_point:{usage_point}");
+    let entry = audit::Entry { by, action: "usage_point.never_disconnect", subject, detail };
+    audit::record(tx, now, entry).await
 }
 
 /// The next counter of a meter, within a transaction.

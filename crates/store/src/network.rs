@@ -44,7 +44,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<NetworkVersion, StoreError> {
         network.validate().map_err(|e| StoreError::Invalid(e.to_string()))?;
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("network.import").await?;
         let there = sqlx::query(
             "SELECT id, name, valid_from, imported_at, imported_by FROM network_version \
              WHERE name = $1 AND valid_from = $2",

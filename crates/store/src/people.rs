@@ -106,7 +106,7 @@ impl Store {
         if (new.role == Role::Consumer) != new.usage_point.is_some() {
             return Err(StoreError::Invalid("a consumer has a usage point, and nobody else has".to_owned()));
         }
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("person.create").await?;
         let made = sqlx::query(
             "INSERT INTO person (name, role, usage_point, password_hash, created_at) VALUES ($1,$2,$3,$4,$5)
              ON CONFLICT (name) DO NOTHING RETURNING id, name, role, usage_point, password_hash, disabled, created_at",
@@ -195,7 +195,7 @@ impl Store {
         value: &str,
         (action, by, now): (&str, &str, Timestamp),
     ) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("person.change").await?;
         let id: i64 = sqlx::query_scalar(sql)
             .bind(name)
             .bind(value)
@@ -205,7 +205,7 @@ impl Store {
         sqlx::query("DELETE FROM session WHERE person = $1").bind(id).execute(&mut *tx).await?;
         let entry = audit::Entry { by, action, subject: format!("person:{name}"), detail: String::new() };
         audit::record(&mut tx, now, entry).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Begins a session; the token goes into the cookie and is not stored.
@@ -214,7 +214,7 @@ impl Store {
     /// When there is no such person, or the person is barred.
     pub async fn create_session(&self, name: &str, expires: Timestamp, now: Timestamp) -> Result<String, StoreError> {
         let (token, hash) = new_token()?;
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("session.begin").await?;
         let id: i64 = sqlx::query_scalar("SELECT id FROM person WHERE name = $1 AND disabled = 0")
             .bind(name)
             .fetch_optional(&mut *tx)
@@ -263,8 +263,9 @@ impl Store {
     /// When the database fails.
     pub async fn end_session(&self, token: &str) -> Result<(), StoreError> {
         let hash = sha256(token);
-        sqlx::query("DELETE FROM session WHERE token_sha256 = $1").bind(&hash[..]).execute(&self.inner.main).await?;
-        Ok(())
+        let mut tx = self.inner.main.begin("session.end").await?;
+        sqlx::query("DELETE FROM session WHERE token_sha256 = $1").bind(&hash[..]).execute(&mut *tx).await?;
+        tx.commit().await
     }
 
     /// Makes a token that works once, until `expires`. A new set-up token replaces the old one.
@@ -274,7 +275,7 @@ impl Store {
     pub async fn create_one_time(&self, purpose: &OneTime, expires: Timestamp) -> Result<String, StoreError> {
         let (token, hash) = new_token()?;
         let text = serde_json::to_string(purpose)?;
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("one_time.create").await?;
         if *purpose == OneTime::SetUp {
             sqlx::query("DELETE FROM one_time WHERE purpose = $1").bind(&text).execute(&mut *tx).await?;
         }
@@ -307,10 +308,12 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn spend_one_time(&self, token: &str, now: Timestamp) -> Result<Option<OneTime>, StoreError> {
+        let mut tx = self.inner.main.begin("one_time.spend").await?;
         let row = sqlx::query("DELETE FROM one_time WHERE token_sha256 = $1 RETURNING purpose, expires")
             .bind(&sha256(token)[..])
-            .fetch_optional(&self.inner.main)
+            .fetch_optional(&mut *tx)
             .await?;
+        tx.commit().await?;
         match row {
             Some(row) if row.get::<i64, _>(1) > now.0 => Ok(Some(serde_json::from_str(row.get(0))?)),
             _ => Ok(None),
@@ -333,7 +336,7 @@ impl Store {
             return Err(StoreError::Invalid("a program's token is an operator's or an engineer's".to_owned()));
         }
         let (token, hash) = new_token()?;
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("api_token.create").await?;
         sqlx::query("DELETE FROM api_token WHERE name = $1").bind(name).execute(&mut *tx).await?;
         sqlx::query("INSERT INTO api_token (token_sha256, name, role, created_at) VALUES ($1,$2,$3,$4)")
             .bind(&hash[..])
@@ -367,7 +370,7 @@ impl Store {
     /// # Errors
     /// When there is none of that name.
     pub async fn revoke_api_token(&self, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.inner.main.begin("api_token.revoke").await?;
         let gone = sqlx::query("DELETE FROM api_token WHERE name = $1").bind(name).execute(&mut *tx).await?;
         if gone.rows_affected() == 0 {
             return Err(StoreError::unknown("API token", name));
@@ -375,7 +378,7 @@ impl Store {
         let subject = format!("api_token:{name}");
         let entry = audit::Entry { by, action: "api_token.revoke", subject, detail: String::new() };
         audit::record(&mut tx, now, entry).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }
 

@@ -34,6 +34,8 @@ pub struct PipelineState {
 pub struct SlotCommit {
     /// The slot's end.
     pub processed_through: Timestamp,
+    /// Leaves the pipeline's position where it is: `processed_through` is then only the time of the decision.
+    pub keeps_position: bool,
     /// When it was decided, if later than the slot's end: between two slots an event or an answer may call for a decision.
     pub decided_at: Option<Timestamp>,
     /// Balances of its zones; one of the same zone and end replaces the earlier.
@@ -70,8 +72,9 @@ pub struct AuditNote {
 pub struct Committed {
     /// One for each of `cases`, in their order.
     pub case_ids: Vec<u64>,
-    /// One for each of `controls`, in their order. A control that the supply rules forbid is there too, as refused.
-    pub control_ids: Vec<u64>,
+    /// One for each of `controls`, in their order. A control that the supply rules forbid is there too, as refused; `None` for one
+    /// whose meter is not there any more.
+    pub control_ids: Vec<Option<u64>>,
 }
 
 impl Store {
@@ -111,12 +114,22 @@ impl Store {
     /// # Errors
     /// When the database fails, a case or control is not there, or a step of a control is illegal: nothing is written then.
     pub async fn commit_slot(&self, commit: SlotCommit) -> Result<Committed, StoreError> {
-        let at = commit.processed_through;
+        let (committed, announced) = self.transaction("slot", async |tx| self.write_slot(tx, commit).await).await?;
+        announced.into_iter().for_each(|change| self.announce(change));
+        Ok(committed)
+    }
+
+    /// Writes a slot within a transaction: the ids given, and what is to be announced.
+    async fn write_slot(
+        &self,
+        tx: &mut SqliteConnection,
+        commit: SlotCommit,
+    ) -> Result<(Committed, Vec<Change>), StoreError> {
+        let (at, decided_at) = (commit.processed_through, commit.decided_at.unwrap_or(commit.processed_through));
         let mut committed = Committed::default();
         let mut announced = Vec::new();
-        let mut tx = self.inner.main.begin().await?;
         for change in commit.cases {
-            let id = case::change(&mut tx, change).await?;
+            let id = case::change(tx, change).await?;
             announced.push(Change::Case { id });
             committed.case_ids.push(id);
         }
@@ -126,39 +139,39 @@ impl Store {
                 let id = committed.case_ids.get(index).copied();
                 request.case = Some(id.ok_or_else(|| StoreError::unknown("opened case with index", index))?);
             }
-            let control = control::create(&mut tx, &request, commit.decided_at.unwrap_or(at)).await?;
-            announced.push(Change::Control { id: control });
+            let control = self.create_control(tx, &request, decided_at).await?;
+            announced.extend(control.map(|id| Change::Control { id }));
             committed.control_ids.push(control);
         }
         let found = !commit.findings.is_empty();
         for finding in commit.findings {
-            finding::seen(&mut tx, finding, at).await?;
+            finding::seen(tx, finding, at).await?;
         }
         for new in &commit.bases {
             let id = new.case_of(&committed.case_ids)?;
-            basis::write(&mut tx, id, new).await?;
+            basis::write(tx, id, new).await?;
         }
         for change in &commit.control_changes {
-            if control::change(&mut tx, change).await? {
+            if control::change(tx, change).await? {
                 announced.push(Change::Control { id: change.id });
             }
         }
         for AuditNote { action, subject, detail } in commit.notes {
             let entry = audit::Entry { by: "pipeline", action, subject, detail };
-            audit::record(&mut tx, commit.decided_at.unwrap_or(at), entry).await?;
+            audit::record(tx, decided_at, entry).await?;
         }
-        balance::write(&mut tx, &commit.balances).await?;
+        balance::write(tx, &commit.balances).await?;
         for (key, value) in &commit.blobs {
-            write_blob(&mut tx, key, value).await?;
+            write_blob(tx, key, value).await?;
         }
-        write_blob(&mut tx, PROCESSED_THROUGH, &at.0.to_le_bytes()).await?;
-        tx.commit().await?;
+        if !commit.keeps_position {
+            write_blob(tx, PROCESSED_THROUGH, &at.0.to_le_bytes()).await?;
+            announced.push(Change::Slot { processed_through: at });
+        }
         if found {
             announced.push(Change::Topology);
         }
-        announced.push(Change::Slot { processed_through: at });
-        announced.into_iter().for_each(|change| self.announce(change));
-        Ok(committed)
+        Ok((committed, announced))
     }
 }
 

@@ -3,14 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use metering::{EventKind, MeterEvent, MeterId, Timestamp, frame::Now, validation::LastReading};
+use metering::{
+    EventKind, MeterEvent, MeterId, Timestamp,
+    frame::{Now, PowerQuality},
+    validation::LastReading,
+};
 use sqlx::{QueryBuilder, Row, Sqlite, SqlitePool};
 
 use crate::{
     block::{Day, Interval, day_of},
     directory::{Store, id_in, id_out, time},
     error::StoreError,
-    event::{EventFilter, StoredEvent, StoredReply},
+    event::{EventFilter, FoldedEvent, StoredEvent, StoredReply},
     hot::{DayKey, Days, MeterIndex},
     master::meter_id,
     reading::{Counts, Latest, Quarantined, StoredQuality, StoredRecord},
@@ -20,6 +24,10 @@ use crate::{
 
 /// Meters in one statement.
 const METERS: usize = 200;
+/// Events that are looked at for tampering at a time.
+const EVENTS_LOOKED_AT: i64 = 100_000;
+/// Kinds and days of tamper events given of one meter at a time.
+const FOLDED_PER_METER: i64 = 16;
 /// Rows of a list when no limit is given.
 const ROWS: u32 = 1_000;
 
@@ -243,6 +251,40 @@ impl Store {
             .collect()
     }
 
+    /// Tamper events stored after the event with this id, folded, and the id up to which they were looked at; `None` when no event of
+    /// any kind came. However much one meter sends, it fills no more than its own share: a few events of each meter are given, the
+    /// earliest of each kind and day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tampering_since(&self, after: u64) -> Result<Option<(Vec<FoldedEvent>, u64)>, StoreError> {
+        let mut tx = self.inner.log_read.begin().await?;
+        let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(id) FROM event").fetch_one(&mut *tx).await?;
+        let Some(newest) = newest.filter(|newest| *newest > id_in(after)) else { return Ok(None) };
+        let through = newest.min(id_in(after).saturating_add(EVENTS_LOOKED_AT));
+        let rows = sqlx::query(
+            "SELECT e.id, m.name, e.received, e.body, f.n FROM (
+                 SELECT MIN(id) AS first, COUNT(*) AS n, ROW_NUMBER() OVER (PARTITION BY meter ORDER BY MIN(id)) AS place
+                 FROM event WHERE id > $1 AND id <= $2 AND tamper = 1 GROUP BY meter, code, at / 86400
+             ) f JOIN event e ON e.id = f.first JOIN meter m ON m.id = e.meter
+             WHERE f.place <= $3 ORDER BY e.id",
+        )
+        .bind(id_in(after))
+        .bind(through)
+        .bind(FOLDED_PER_METER)
+        .fetch_all(&mut *tx)
+        .await?;
+        let folded = rows
+            .iter()
+            .map(|row| {
+                let event = from_cbor(row.get(3), "an event")?;
+                let (id, meter, received) = (id_out(row.get(0)), meter_id(row.get(1))?, time(row.get(2)));
+                Ok(FoldedEvent { event: StoredEvent { id, meter, received, event }, count: id_out(row.get(4)) })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Some((folded, id_out(through))))
+    }
+
     /// Answers to a control, oldest first.
     ///
     /// # Errors
@@ -291,7 +333,7 @@ impl Store {
         after: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<StoredQuality>, StoreError> {
-        let rows = sqlx::query(
+        let days = sqlx::query(
             "SELECT q.body FROM quality_day q JOIN meter m ON m.id = q.meter
              WHERE m.name = $1 AND q.day BETWEEN $2 AND $3 ORDER BY q.day",
         )
@@ -300,12 +342,25 @@ impl Store {
         .bind(day_of(to))
         .fetch_all(&self.inner.log_read)
         .await?;
-        let mut found = Vec::new();
-        for row in &rows {
-            found.extend(quality_out(row.get(0))?);
+        let mut found = BTreeMap::new();
+        for row in &days {
+            let day = quality_out(row.get(0))?.into_iter().filter(|(_, values)| values.end > after && values.end <= to);
+            found.extend(day.map(|(received, values)| (values.end, StoredQuality { received, values })));
         }
-        found.retain(|(_, values)| values.end > after && values.end <= to);
-        Ok(found.into_iter().map(|(received, values)| StoredQuality { received, values }).collect())
+        let rows = sqlx::query(
+            "SELECT q.received, q.body FROM quality q JOIN meter m ON m.id = q.meter
+             WHERE m.name = $1 AND q.end_at > $2 AND q.end_at <= $3",
+        )
+        .bind(meter.as_str())
+        .bind(after.0)
+        .bind(to.0)
+        .fetch_all(&self.inner.log_read)
+        .await?;
+        for row in &rows {
+            let values: PowerQuality = from_cbor(row.get(1), "power-quality values")?;
+            found.insert(values.end, StoredQuality { received: time(row.get(0)), values });
+        }
+        Ok(found.into_values().collect())
     }
 
     /// The newest payloads that were no frames, newest first.

@@ -114,7 +114,7 @@ fn repeat(
         .get(&frame.meter)
         .ok_or_else(|| StoreError::damaged(format!("the log holds a frame of {}, which has no number", frame.meter)))?;
     let known = &mut intake.meters[meter];
-    known.window(frame.boot).note(frame.seq, logged.hash);
+    known.window(frame.boot).repeat(frame.seq, logged.hash, logged.conflict);
     memory.note(meter, frame, logged.received);
     let Body::Profile(profile) = &frame.body else { return Ok(()) };
     for (index, record) in profile.records.iter().enumerate() {

@@ -22,6 +22,7 @@ use crate::{
     hot::{DayKey, Days, Generation, MeterIndex},
     intake::{Intake, StoredState},
     write::key_of,
+    writer::{Counts, Writer},
 };
 
 /// Intervals in memory at which packing begins by itself; at twice as many, ingest waits.
@@ -89,12 +90,13 @@ impl FileKey {
 /// The block files: those that exist, opened when first used.
 pub(crate) struct Months {
     dir: PathBuf,
+    counts: Counts,
     files: Mutex<BTreeMap<FileKey, Option<SqlitePool>>>,
 }
 
 impl Months {
     /// Lists the files of a directory.
-    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(dir: &Path, counts: Counts) -> Result<Self, StoreError> {
         let at = |e: std::io::Error| StoreError::Directory { path: dir.to_owned(), why: e.to_string() };
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(dir).map_err(at)? {
@@ -102,7 +104,7 @@ impl Months {
                 files.insert(key, None);
             }
         }
-        Ok(Self { dir: dir.to_owned(), files: Mutex::new(files) })
+        Ok(Self { dir: dir.to_owned(), counts, files: Mutex::new(files) })
     }
 
     /// The files that may hold days from `from` to `to`, opened, months ascending, the misplaced one last.
@@ -128,10 +130,10 @@ impl Months {
         Ok(pool)
     }
 
-    async fn for_writing(&self, key: FileKey) -> Result<SqlitePool, StoreError> {
+    async fn for_writing(&self, key: FileKey) -> Result<Writer, StoreError> {
         let mut files = self.files.lock().await;
         let slot = files.entry(key).or_default();
-        self.opened(key, slot).await
+        Ok(Writer::new(self.opened(key, slot).await?, self.counts.clone()))
     }
 
     /// The log position that each file contains.
@@ -222,14 +224,14 @@ impl Store {
             }
         }
         for (file, blocks) in files {
-            let pool = self.inner.months.for_writing(file).await?;
+            let writer = self.inner.months.for_writing(file).await?;
             let blocks: Vec<_> = blocks.into_iter().collect();
             let mut chunks = blocks.chunks(BLOCKS_PER_COMMIT).peekable();
             while let Some(chunk) = chunks.next() {
                 let position = chunks.peek().is_none().then_some(generation.position);
-                write_blocks(&pool, chunk, position).await?;
+                write_blocks(&writer, chunk, position).await?;
             }
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pool).await?;
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer.pool()).await?;
         }
         Ok(())
     }
@@ -238,15 +240,17 @@ impl Store {
     /// changes nothing.
     async fn trim(&self, known: &[KnownMeter], position: i64) -> Result<(), StoreError> {
         for chunk in known.chunks(STATES_PER_COMMIT) {
-            let mut tx = self.inner.log.begin().await?;
+            let mut tx = self.inner.log.begin("log.states").await?;
             for meter in chunk {
                 meter.write(&mut tx).await?;
             }
             tx.commit().await?;
         }
-        sqlx::query("DELETE FROM log WHERE position <= $1").bind(position).execute(&self.inner.log).await?;
-        sqlx::query("PRAGMA incremental_vacuum").execute(&self.inner.log).await?;
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.inner.log).await?;
+        let mut tx = self.inner.log.begin("log.trim").await?;
+        sqlx::query("DELETE FROM log WHERE position <= $1").bind(position).execute(&mut *tx).await?;
+        tx.commit().await?;
+        sqlx::query("PRAGMA incremental_vacuum").execute(self.inner.log.pool()).await?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.inner.log.pool()).await?;
         Ok(())
     }
 
@@ -310,12 +314,8 @@ impl KnownMeter {
 }
 
 /// Merges blocks into a file; with a position, the file then contains the log up to there.
-async fn write_blocks(
-    pool: &SqlitePool,
-    blocks: &[((i64, i64), &Day)],
-    position: Option<i64>,
-) -> Result<(), StoreError> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+async fn write_blocks(writer: &Writer, blocks: &[((i64, i64), &Day)], position: Option<i64>) -> Result<(), StoreError> {
+    let mut tx = writer.begin("blocks.pack").await?;
     for rows in blocks.chunks(ROWS) {
         let mut select = QueryBuilder::new("SELECT day, meter, body FROM block WHERE (day, meter) IN ( ");
         select.push_values(rows, |mut row, ((day, meter), _)| {
@@ -349,7 +349,7 @@ async fn write_blocks(
         .execute(&mut *tx)
         .await?;
     }
-    Ok(tx.commit().await?)
+    tx.commit().await
 }
 
 /// A stored block as a day.

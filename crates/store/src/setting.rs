@@ -1,5 +1,7 @@
 //! Settings: one JSON document a key, changes audited.
 
+use std::sync::atomic::Ordering;
+
 use metering::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::SqliteConnection;
@@ -8,6 +10,8 @@ use crate::{audit, change::Change, directory::Store, error::StoreError};
 
 /// Longest audited text of a setting.
 const AUDITED_BYTES_MAX: usize = 2_000;
+/// Key of the abort switch.
+const ABORT_SWITCH: &str = "abort_switch";
 
 impl Store {
     /// A setting, or `None` when it was never set.
@@ -19,7 +23,7 @@ impl Store {
         read(&mut connection, key).await
     }
 
-    /// Sets a setting; audited in the same transaction. `policy` is a [`crate::SupplyPolicy`], `abort_switch` a boolean.
+    /// Sets a setting; audited in the same transaction. `policy` is a [`metering::supply::SupplyPolicy`], `abort_switch` a boolean.
     ///
     /// # Errors
     /// When the database fails or the value cannot be written as JSON.
@@ -32,32 +36,57 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = serde_json::to_string(value)
             .map_err(|e| StoreError::Invalid(format!("the setting {key} cannot be written as JSON: {e}")))?;
-        let mut tx = self.inner.main.begin().await?;
-        let old: Option<String> =
-            sqlx::query_scalar("SELECT value FROM setting WHERE key = $1").bind(key).fetch_optional(&mut *tx).await?;
-        if old.as_ref() == Some(&text) {
-            return Ok(());
+        // What stops disconnections is in force before it is durable: the database may be busy with something long.
+        let aborts = key == ABORT_SWITCH && text == "true";
+        if aborts {
+            self.set_aborted(true);
         }
-        sqlx::query(
-            "INSERT INTO setting (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        )
-        .bind(key)
-        .bind(&text)
-        .execute(&mut *tx)
-        .await?;
-        let was = old.as_deref().unwrap_or("not set");
-        let mut detail = format!("{was} -> {text}");
-        detail.truncate(detail.floor_char_boundary(AUDITED_BYTES_MAX));
-        audit::record(
-            &mut tx,
-            now,
-            audit::Entry { by, action: "setting.change", subject: format!("setting:{key}"), detail },
-        )
-        .await?;
-        tx.commit().await?;
-        self.announce(Change::Setting(key.to_owned()));
+        let changed = self.transaction("setting.change", async |tx| write(tx, key, &text, by, now).await).await?;
+        if key == ABORT_SWITCH && !aborts {
+            self.set_aborted(false);
+        }
+        if changed {
+            self.announce(Change::Setting(key.to_owned()));
+        }
         Ok(())
     }
+
+    /// Whether the abort switch is on: only supply is restored. Known without asking the database.
+    pub fn is_aborted(&self) -> bool {
+        self.inner.aborted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_aborted(&self, on: bool) {
+        self.inner.aborted.store(on, Ordering::Release);
+    }
+}
+
+/// Writes a setting within a transaction, audited; `false` when it was so before.
+pub(crate) async fn write(
+    tx: &mut SqliteConnection,
+    key: &str,
+    text: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let old: Option<String> =
+        sqlx::query_scalar("SELECT value FROM setting WHERE key = $1").bind(key).fetch_optional(&mut *tx).await?;
+    if old.as_deref() == Some(text) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "INSERT INTO setting (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(key)
+    .bind(text)
+    .execute(&mut *tx)
+    .await?;
+    let was = old.as_deref().unwrap_or("not set");
+    let mut detail = format!("{was} -> {text}");
+    detail.truncate(detail.floor_char_boundary(AUDITED_BYTES_MAX));
+    let entry = audit::Entry { by, action: "setting.change", subject: format!("setting:{key}"), detail };
+    audit::record(tx, now, entry).await?;
+    Ok(true)
 }
 
 /// Reads a setting within a transaction.

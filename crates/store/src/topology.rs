@@ -188,6 +188,18 @@ pub struct ImportReport {
     pub unchanged: u64,
     /// Rows not taken.
     pub rejected: Vec<RejectedRow>,
+    /// Rows that take a brake off (another ratio for a meter that is there, a protection lifted) and wait for another operator.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting: u64,
+    /// The number under which they wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u64>,
+}
+
+// By reference, as serde calls it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Store {

@@ -1,7 +1,8 @@
 //! Which frames of a meter's run (boot) were seen: so that each (meter, boot, sequence) is taken once.
 //!
 //! The newest [`HELD`] sequences keep a hash of their bytes, so that other bytes under the same sequence show as a conflict.
-//! Of older ones only the number is kept, in ranges.
+//! Of older ones only the number is kept, in ranges: that one of them comes again says nothing about its bytes, and the caller compares
+//! what it says with what is stored.
 
 use std::collections::VecDeque;
 
@@ -11,8 +12,8 @@ use crate::block::bits::{BitReader, BitWriter, BitsError};
 const HELD: usize = 128;
 /// Most ranges of older sequences; the oldest are forgotten first. A meter that counts without gaps needs one.
 const RANGES_MAX: usize = 256;
-/// Most conflicting contents remembered.
-const CONFLICTS_MAX: usize = 32;
+/// Most contents remembered beside the newest: conflicting ones, and those of older sequences.
+const CONFLICTS_MAX: usize = 256;
 const VERSION: u64 = 1;
 
 /// What a frame is, compared with those before.
@@ -24,6 +25,8 @@ pub(crate) enum Seen {
     Same,
     /// Other bytes were there.
     Other,
+    /// Something was there, of which the bytes are not known any more.
+    Old,
 }
 
 /// The sequences of one boot.
@@ -35,7 +38,7 @@ pub(crate) struct Window {
     hashes: VecDeque<u64>,
     /// Older sequences seen, inclusive ranges, ascending, not touching.
     older: Vec<(u64, u64)>,
-    /// Contents that came under a sequence taken before.
+    /// Contents that came under a sequence taken before, or late.
     conflicts: VecDeque<(u64, u64)>,
 }
 
@@ -47,7 +50,8 @@ impl Window {
             Some(known) if known == hash || self.conflicts.contains(&(seq, hash)) => Seen::Same,
             Some(_) => Seen::Other,
             None if seq >= self.base => Seen::New,
-            None if self.is_in_ranges(seq) => Seen::Same,
+            None if self.conflicts.contains(&(seq, hash)) => Seen::Same,
+            None if self.is_in_ranges(seq) => Seen::Old,
             None => Seen::New,
         }
     }
@@ -57,16 +61,32 @@ impl Window {
         let seen = self.peek(seq, hash);
         match seen {
             Seen::Same => {}
-            Seen::Other => {
-                self.conflicts.push_back((seq, hash));
-                if self.conflicts.len() > CONFLICTS_MAX {
-                    self.conflicts.pop_front();
-                }
+            Seen::Other | Seen::Old => self.remember(seq, hash),
+            Seen::New if seq < self.base => {
+                self.add_older(seq);
+                self.remember(seq, hash);
             }
-            Seen::New if seq < self.base => self.add_older(seq),
             Seen::New => self.put(seq, hash),
         }
         seen
+    }
+
+    /// Notes a frame of the log once more: whatever was noted of it since is not changed.
+    pub(crate) fn repeat(&mut self, seq: u64, hash: u64, conflict: bool) {
+        match self.peek(seq, hash) {
+            Seen::New => {
+                self.note(seq, hash);
+            }
+            Seen::Other | Seen::Old if conflict => self.remember(seq, hash),
+            _ => {}
+        }
+    }
+
+    fn remember(&mut self, seq: u64, hash: u64) {
+        self.conflicts.push_back((seq, hash));
+        if self.conflicts.len() > CONFLICTS_MAX {
+            self.conflicts.pop_front();
+        }
     }
 
     fn at(&self, seq: u64) -> Option<u64> {
@@ -189,7 +209,24 @@ mod tests {
         assert_eq!(window.note(299, 8), Seen::Other);
         assert_eq!(window.note(299, 8), Seen::Same);
         assert_eq!(window.note(172, 8), Seen::Other);
+        assert_eq!(window.note(171, 8), Seen::Old, "nobody compared it");
         assert_eq!(window.note(171, 8), Seen::Same);
+        assert_eq!(window.note(171, 9), Seen::Old);
+    }
+
+    #[test]
+    fn repeating_the_log_changes_nothing() {
+        let mut window = Window::default();
+        for seq in 0..300 {
+            window.note(seq, 7);
+        }
+        window.note(3, 8);
+        let held = window.clone();
+        for seq in 0..300 {
+            window.repeat(seq, 7, false);
+        }
+        window.repeat(3, 8, true);
+        assert_eq!(window, held);
     }
 
     proptest! {

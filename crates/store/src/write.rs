@@ -32,7 +32,7 @@ pub(crate) fn key_of(meter: MeterIndex) -> i64 {
 impl Store {
     /// Writes a batch; the size of its log row.
     pub(crate) async fn write_batch(&self, batch: &Batch, intake: &mut Intake) -> Result<usize, StoreError> {
-        let mut tx = self.inner.log.begin().await?;
+        let mut tx = self.inner.log.begin("ingest").await?;
         let first = intake.meters.len() - batch.new_meters.len();
         write_meters(&mut tx, &batch.new_meters, first).await?;
         let mut bytes = 0;
@@ -72,7 +72,7 @@ impl Store {
     /// When the database fails.
     pub async fn quarantine(&self, payloads: Vec<Quarantined>) -> Result<(), StoreError> {
         let count = i64::try_from(payloads.len()).unwrap_or(i64::MAX);
-        let mut tx = self.inner.log.begin().await?;
+        let mut tx = self.inner.log.begin("quarantine").await?;
         for mut q in payloads {
             q.why.truncate(q.why.floor_char_boundary(QUARANTINE_TEXT));
             q.topic.truncate(q.topic.floor_char_boundary(QUARANTINE_TEXT));
@@ -90,7 +90,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         sqlx::query("UPDATE counter SET quarantined = quarantined + $1").bind(count).execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }
 
@@ -115,7 +115,7 @@ async fn write_events(tx: &mut SqliteConnection, batch: &Batch) -> Result<(), St
                 .push_bind(received.0)
                 .push_bind(i64::from(event.kind.code()))
                 .push_bind(i64::from(event.kind.is_tamper()))
-                .push_bind(minicbor::to_vec(event).unwrap_or_default());
+                .push_bind(metering::cbor(event));
         });
         insert.build().execute(&mut *tx).await?;
     }
@@ -131,7 +131,7 @@ async fn write_others(tx: &mut SqliteConnection, frames: &[NewFrame]) -> Result<
                     .bind(meter)
                     .bind(id_in(reply.control))
                     .bind(received.0)
-                    .bind(minicbor::to_vec(reply).unwrap_or_default())
+                    .bind(metering::cbor(reply))
                     .execute(&mut *tx)
                     .await?;
             }
@@ -156,42 +156,33 @@ async fn write_snapshot(
     .bind(meter)
     .bind(now.at.0)
     .bind(received.0)
-    .bind(minicbor::to_vec(now).unwrap_or_default())
+    .bind(metering::cbor(now))
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Adds ten-minute values to the day's list; one of the same end replaces the earlier.
+/// Keeps ten-minute values, one row an interval; later ones of the same end replace the earlier.
 async fn write_quality(
     tx: &mut SqliteConnection,
     meter: i64,
     received: Timestamp,
     values: &PowerQuality,
 ) -> Result<(), StoreError> {
-    let day = crate::block::day_of(values.end);
-    let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM quality_day WHERE meter = $1 AND day = $2")
-        .bind(meter)
-        .bind(day)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let mut list = body.map(|body| quality_out(&body)).transpose()?.unwrap_or_default();
-    list.retain(|(_, held)| held.end != values.end);
-    let at = list.partition_point(|(_, held)| held.end < values.end);
-    list.insert(at, (received, values.clone()));
     sqlx::query(
-        "INSERT INTO quality_day (meter, day, body) VALUES ($1,$2,$3)
-         ON CONFLICT (meter, day) DO UPDATE SET body = excluded.body",
+        "INSERT INTO quality (meter, end_at, received, body) VALUES ($1,$2,$3,$4)
+         ON CONFLICT (meter, end_at) DO UPDATE SET received = excluded.received, body = excluded.body",
     )
     .bind(meter)
-    .bind(day)
-    .bind(minicbor::to_vec(&list).unwrap_or_default())
+    .bind(values.end.0)
+    .bind(received.0)
+    .bind(metering::cbor(values))
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// A day's ten-minute values with their arrival.
+/// A day's ten-minute values with their arrival, as they were kept until every interval had a row of its own.
 pub(crate) fn quality_out(body: &[u8]) -> Result<Vec<(Timestamp, PowerQuality)>, StoreError> {
     minicbor::decode(body).map_err(|e| StoreError::damaged(format!("power-quality values: {e}")))
 }

@@ -10,7 +10,7 @@ use metering::{Approver, ControlKind, ControlState, Timestamp, UsagePointId, Zon
 use proptest::prelude::*;
 use store::{
     CaseChange, CaseFilter, CaseStep, ControlChange, ControlFilter, ControlRequest, ControlTarget, NewControl, NewUser,
-    OneTime, Role, SlotCommit, Store, StoreError, SupplyPolicy, ZoneKind,
+    OneTime, Role, Sending, SlotCommit, Store, StoreError, SupplyPolicy, ZoneKind,
 };
 use world::{DAY, T0, meter, open, runtime};
 
@@ -136,11 +136,11 @@ fn controls_keep_the_supply_rules_and_their_states() {
         let id = store.request_control(cut("UP-1"), T0).await.expect("made");
         let control = store.control(id).await.expect("read").expect("there");
         assert_eq!((control.meter, control.feeder, control.counter), (meter(1), Some(zone("F-1")), 1));
-        let approved = control.approved().expect("approved");
-        assert_eq!((approved.control().id, approved.control().counter), (id, 1));
         let step = |to, at: i64| ControlChange { id, to, at: T0.plus(at), note: String::new() };
         assert!(refused(store.change_control(step(ControlState::Verified, 1)).await).contains("cannot become"));
-        for (to, at) in [(ControlState::Sent, 2), (ControlState::Acknowledged, 3), (ControlState::Verified, 9)] {
+        let Sending::Send(sent) = store.may_send(id, "", T0.plus(2)).await.expect("asked") else { panic!("granted") };
+        assert_eq!((sent.meter(), sent.control().id, sent.control().counter), (meter(1), id, 2));
+        for (to, at) in [(ControlState::Acknowledged, 3), (ControlState::Verified, 9)] {
             assert!(store.change_control(step(to.clone(), at)).await.expect("legal"));
             assert!(!store.change_control(step(to, at)).await.expect("taken before"));
         }
@@ -148,9 +148,9 @@ fn controls_keep_the_supply_rules_and_their_states() {
         let control = store.control(id).await.expect("read").expect("there");
         assert_eq!(control.history.len(), 5);
         assert_eq!(control.entered("Verified"), Some(T0.plus(9)));
-        assert!(control.approved().is_none());
+        assert!(matches!(store.may_send(id, "", T0.plus(10)).await.expect("asked"), Sending::Stopped(_)));
         assert!(store.open_controls().await.expect("read").is_empty());
-        assert_eq!(store.next_counter(meter(1)).await.expect("counter"), 2);
+        assert_eq!(store.next_counter(meter(1)).await.expect("counter"), 3);
     });
 }
 
@@ -221,7 +221,7 @@ fn a_slot_is_written_whole_or_not_at_all() {
             ..SlotCommit::default()
         };
         let committed = store.commit_slot(commit).await.expect("written");
-        let (case, control) = (committed.case_ids[0], committed.control_ids[0]);
+        let (case, control) = (committed.case_ids[0], committed.control_ids[0].expect("made"));
         let control = store.control(control).await.expect("read").expect("there");
         assert!(matches!(&control.state, ControlState::Refused(why) if why.contains("never")));
         assert_eq!(control.case, Some(case));

@@ -14,8 +14,8 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::{
     api::{
-        cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, people as api_people,
-        policy as api_policy, suspects as api_suspects, system, zones,
+        cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, pending,
+        people as api_people, policy as api_policy, suspects as api_suspects, system, zones,
     },
     assets, compress, error, live,
     pages::{
@@ -64,6 +64,7 @@ pub fn pages() -> Routes {
         ("/enrolment/meters", post(enrolment::enrol)),
         ("/policy", get(policy::page).post(policy::save)),
         ("/policy/abort", post(policy::abort)),
+        ("/policy/pending/{id}", post(policy::pending)),
         ("/policy/never-disconnect", post(policy::never_disconnect)),
         ("/people", get(people::page).post(people::create)),
         ("/people/{name}", post(people::bar)),
@@ -107,6 +108,9 @@ pub fn api() -> Routes {
         ("/api/v1/people/{name}/disabled", put(api_people::disable)),
         ("/api/v1/policy", get(api_policy::read).put(api_policy::write)),
         ("/api/v1/abort-switch", put(api_policy::abort)),
+        ("/api/v1/pending", get(pending::list)),
+        ("/api/v1/pending/{id}/confirm", post(pending::confirm)),
+        ("/api/v1/pending/{id}/withdraw", post(pending::withdraw)),
         ("/api/v1/audit", get(system::audit)),
         ("/health", get(system::health)),
         ("/metrics", get(system::metrics)),

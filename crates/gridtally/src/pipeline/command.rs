@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -9,22 +10,23 @@ use losses::{
     case::CaseAction,
     evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
 };
-use metering::{
-    Approval, Approver, ControlKind, ControlState, MeterId, Timestamp, ZoneId,
-    frame::{Now, Reply},
-};
+use metering::{Approval, Approver, ControlKind, ControlState, EventKind, MeterId, Timestamp, ZoneId, topic::UpKind};
 use store::{
-    CaseChange, CaseStep, Change, ControlChange, ControlFilter, SlotCommit, Store, StoreError, StoredControl, Topology,
+    CaseChange, CaseStep, Change, ControlChange, Sending, SlotCommit, Store, StoreError, StoredControl, Topology,
 };
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
     dispatch::Dispatch,
-    flight::{Asked, Flight, Readers, Step, Timing, snapshot_id},
+    flight::{Asked, Flight, Flights, Heard, Step, Timing},
+    ingest::IngestCounters,
+    round::instant_id,
 };
 
 /// A read-back request lives this long.
 const SNAPSHOT_EXPIRES_SECONDS: i64 = 900;
+/// A meter that answers what it was not asked is reported so often, seconds.
+const REPORT_SECONDS: i64 = 3_600;
 /// Most steps of all controls in one round; a bound, not a target.
 const STEPS_MAX: usize = 10_000;
 
@@ -35,56 +37,84 @@ pub struct Commander {
     timing: Timing,
     /// How long a round waits, by the machine's clock, for answers to what it sent; zero with a real clock.
     patience: Duration,
-    flights: BTreeMap<u64, Flight>,
+    flights: Flights,
     awaited: BTreeSet<u64>,
+    counters: Arc<IngestCounters>,
+    /// When a meter was last reported for answering what it was not asked.
+    reported: BTreeMap<MeterId, Timestamp>,
 }
 
 impl Commander {
     /// A stage that goes on from stored flights.
-    pub fn new(
+    pub async fn resume(
         store: Store,
         dispatch: Dispatch,
-        timing: Timing,
-        patience: Duration,
-        flights: BTreeMap<u64, Flight>,
-    ) -> Self {
-        Self { store, dispatch, timing, patience, flights, awaited: BTreeSet::new() }
+        (timing, patience): (Timing, Duration),
+        flights: Flights,
+        counters: Arc<IngestCounters>,
+    ) -> Result<Self, StoreError> {
+        let (awaited, reported) = (BTreeSet::new(), BTreeMap::new());
+        let mut commander = Self { store, dispatch, timing, patience, flights, awaited, counters, reported };
+        // Whose they are must be known before the first answer comes.
+        let open = commander.store.open_controls().await?;
+        commander.flights.0.retain(|id, _| open.iter().any(|control| control.id == *id));
+        for control in &open {
+            commander.flight(control);
+        }
+        Ok(commander)
     }
 
     /// What a restart needs.
-    pub fn flights(&self) -> &BTreeMap<u64, Flight> {
+    pub fn flights(&self) -> &Flights {
         &self.flights
+    }
+
+    /// The memory of a control; it belongs to the control's meter.
+    fn flight(&mut self, control: &StoredControl) -> &mut Flight {
+        let flight = self.flights.0.entry(control.id).or_default();
+        flight.meter = Some(control.meter);
+        flight
     }
 
     /// Takes an answer or a snapshot from the store's announcements.
     pub async fn hear(&mut self, change: &Change, topology: &Topology, now: Timestamp) {
-        match change {
-            Change::Reply { meter, reply } => self.hear_reply(*meter, reply, topology, now),
-            Change::Frame { meter, now: Some(values), .. } => {
-                if let Some(id) = values.control {
-                    self.hear_snapshot(*meter, id, values, topology);
+        let (meter, id, heard) = match change {
+            Change::Reply { meter, reply } => {
+                (*meter, reply.control, self.flights.reply(*meter, reply, now, ct_ratio(*meter, topology)))
+            }
+            Change::Frame { meter, now: Some(values), kind: UpKind::Now | UpKind::Snapshot } => match values.control {
+                Some(id) => (*meter, id, self.flights.values(*meter, id, values, ct_ratio(*meter, topology))),
+                None => return,
+            },
+            _ => return,
+        };
+        match heard {
+            Heard::Asked => {
+                self.awaited.remove(&id);
+            }
+            Heard::Foreign => self.foreign(meter, id, now).await,
+            Heard::Nothing if is_control(id) => {
+                let own = self.store.control(id).await.map(|known| known.is_some_and(|c| c.meter == meter));
+                // Of one that has ended already, an answer may come late; of one that cannot be read, nothing is known.
+                if let Ok(false) = own {
+                    self.foreign(meter, id, now).await;
                 }
             }
-            _ => {}
+            Heard::Nothing => {}
         }
     }
 
-    fn hear_reply(&mut self, meter: MeterId, reply: &Reply, topology: &Topology, now: Timestamp) {
-        self.awaited.remove(&reply.control);
-        if let Some(flight) = self.flights.get_mut(&reply.control) {
-            flight.answer.get_or_insert((now, reply.outcome));
-        } else if reply.outcome.accepted() {
-            self.hear_snapshot(meter, reply.control, &reply.now, topology);
+    /// A meter spoke about what it was not asked: that changes nothing, is counted, and reported once an hour.
+    async fn foreign(&mut self, meter: MeterId, id: u64, now: Timestamp) {
+        self.counters.foreign_answers.fetch_add(1, Ordering::Relaxed);
+        self.reported.retain(|_, at| now.seconds_since(*at).abs() < REPORT_SECONDS);
+        if self.reported.contains_key(&meter) {
+            return;
         }
-    }
-
-    fn hear_snapshot(&mut self, meter: MeterId, id: u64, values: &Now, topology: &Topology) {
-        let ct_ratio = topology.observed_by(meter).and_then(|zone| zone.observer.as_ref()).map_or(1.0, |o| o.ct_ratio);
-        for (control, flight) in &mut self.flights {
-            if flight.hear_snapshot(*control, id, values, ct_ratio) {
-                self.awaited.remove(&id);
-                return;
-            }
+        self.reported.insert(meter, now);
+        tracing::warn!(%meter, control = id, "an answer to what this meter was not asked; it changes nothing");
+        if let Err(error) = self.store.raise(meter, EventKind::ForeignAnswer, now).await {
+            tracing::error!(%meter, %error, "the event about it was not stored");
         }
     }
 
@@ -97,12 +127,14 @@ impl Commander {
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut wake = None;
         for _ in 0..STEPS_MAX {
-            let open = self.store.controls(ControlFilter { open_only: true, ..ControlFilter::default() }).await?;
+            let mut open = self.store.open_controls().await?;
+            // Supply comes back before anybody else loses it; otherwise the oldest first.
+            open.sort_by_key(|control| !control.kind.restores_supply());
             let known: BTreeSet<u64> = open.iter().map(|control| control.id).collect();
-            self.flights.retain(|id, _| known.contains(id));
+            self.flights.0.retain(|id, _| known.contains(id));
             let mut moved = false;
             wake = None;
-            for control in open.iter().rev() {
+            for control in &open {
                 match self.step(control, topology, now).await? {
                     Some(at) => wake = Some(wake.map_or(at, |w: Timestamp| w.min(at))),
                     None => moved = true,
@@ -124,7 +156,7 @@ impl Commander {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         let reachable = self.dispatch.is_listening(control.meter);
-        if cuts_supply(&control.kind) && self.store.setting::<bool>("abort_switch").await?.unwrap_or(false) {
+        if control.kind.cuts_supply() && self.store.is_aborted() {
             match control.state {
                 ControlState::Requested | ControlState::Approved => {
                     let why = "the abort switch is on: only supply is restored".to_owned();
@@ -138,18 +170,19 @@ impl Commander {
                 _ => {}
             }
         }
-        let flight = self.flights.entry(control.id).or_default();
-        match flight.next(&control.kind, &control.state, control.expires, reachable, now, self.timing) {
+        let timing = self.timing;
+        let flight = self.flight(control);
+        match flight.next(&control.kind, &control.state, control.expires, reachable, now, timing) {
             Step::WaitUntil(at) => return Ok(Some(at)),
             Step::Enter(state, note) => self.enter(control, state, note, topology, now).await?,
-            Step::Read(asked) => self.read(control, asked, topology, now).await?,
-            Step::Send => self.send(control, now).await?,
+            Step::Read(round) => self.read(control, round, topology, now).await?,
+            Step::Send => return self.send(control, now).await,
         }
         Ok(None)
     }
 
     fn is_answered(&self, control: u64) -> bool {
-        self.flights.get(&control).is_some_and(|flight| flight.answer.is_some())
+        self.flights.0.get(&control).is_some_and(|flight| flight.answer.is_some())
     }
 
     /// Enters a state; a disconnection that failed asks for a visit in its case, in the same transaction.
@@ -179,33 +212,37 @@ impl Commander {
             _ => Vec::new(),
         };
         let control_changes = vec![ControlChange { id: control.id, to, at: now, note }];
-        let processed_through = self.store.pipeline_state().await?.processed_through.unwrap_or(now);
-        self.store
-            .commit_slot(SlotCommit { processed_through, cases, control_changes, ..SlotCommit::default() })
-            .await?;
+        let commit = SlotCommit {
+            processed_through: now,
+            keeps_position: true,
+            cases,
+            control_changes,
+            ..SlotCommit::default()
+        };
+        self.store.commit_slot(commit).await?;
         Ok(())
     }
 
     async fn read(
         &mut self,
         control: &StoredControl,
-        asked: Asked,
+        round: u8,
         topology: &Topology,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let readers = readers(control.meter, topology);
-        if let Some(flight) = self.flights.get_mut(&control.id) {
-            match control.state {
-                ControlState::Acknowledged => flight.asked_after = Some(asked),
-                _ => flight.asked_before = Some(asked),
-            }
+        let observer = observer(control.meter, topology);
+        let question = self.store.unguessable_id()?;
+        let observer = observer.map(|meter| Ok::<_, StoreError>((meter, self.store.unguessable_id()?))).transpose()?;
+        let asked = Asked { at: now, round, id: Some(question), observer };
+        let flight = self.flight(control);
+        match control.state {
+            ControlState::Acknowledged => flight.asked_after = Some(asked),
+            _ => flight.asked_before = Some(asked),
         }
-        let targets = [(Some(readers.meter), false), (readers.observer.map(|(meter, _)| meter), true)];
-        for (meter, is_observer) in targets {
-            let Some(meter) = meter.filter(|meter| self.dispatch.is_listening(*meter)) else {
+        for (meter, id) in [(control.meter, question)].into_iter().chain(observer) {
+            if !self.dispatch.is_listening(meter) {
                 continue;
-            };
-            let id = snapshot_id(control.id, asked, is_observer);
+            }
             // An instant that has passed is answered at once.
             let kind = ControlKind::SnapshotAt { at: Timestamp(0) };
             let expires = now.plus(SNAPSHOT_EXPIRES_SECONDS);
@@ -221,24 +258,23 @@ impl Commander {
         Ok(())
     }
 
-    async fn send(&mut self, control: &StoredControl, now: Timestamp) -> Result<(), StoreError> {
-        let Some(approved) = control.approved() else { return Ok(()) };
-        if control.state == ControlState::Approved {
-            // Entered before sending: after a crash it is sent again, and the meter takes it once.
-            let note = "handed to the meter's connection".into();
-            self.store.change_control(ControlChange { id: control.id, to: ControlState::Sent, at: now, note }).await?;
+    /// Sends a control if it may be sent now; the time to look again when it waits for its turn.
+    async fn send(&mut self, control: &StoredControl, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        // Sent is entered before sending: after a crash it is sent again, and the meter takes it once.
+        match self.store.may_send(control.id, "handed to the meter's connection", now).await? {
+            Sending::Wait(until) => return Ok(Some(until.min(control.expires.plus(1)))),
+            Sending::Stopped(rule) => {
+                tracing::warn!(control = control.id, rule, "not sent");
+                self.flight(control).held = Some(rule);
+            }
+            Sending::Send(approved) => {
+                self.flight(control).sent_at = Some(now);
+                if self.dispatch.deliver_approved(*approved).await {
+                    self.awaited.insert(control.id);
+                }
+            }
         }
-        if let Some(flight) = self.flights.get_mut(&control.id) {
-            flight.sent_at = Some(now);
-        }
-        if self
-            .dispatch
-            .deliver(control.meter, control.id, control.kind, control.expires, approved.approval().clone())
-            .await?
-        {
-            self.awaited.insert(control.id);
-        }
-        Ok(())
+        Ok(None)
     }
 
     /// With a simulated clock, waits for the answers to what this round sent, so that time stands still meanwhile.
@@ -262,16 +298,17 @@ pub fn still_present(meter: MeterId, zone: ZoneId, from: Timestamp, to: Timestam
     Evidence::new(EvidenceKind::SupplyStillPresent, Direction::For, 5.0, words, zone, readings)
 }
 
-/// What the abort switch stops.
-fn cuts_supply(kind: &ControlKind) -> bool {
-    matches!(kind, ControlKind::Disconnect | ControlKind::LoadLimit { limit_w: Some(_) })
+/// Whether an identifier is a control's number, and not that of a question of our own.
+fn is_control(id: u64) -> bool {
+    id < instant_id(Timestamp(0))
 }
 
-fn readers(meter: MeterId, topology: &Topology) -> Readers {
-    let observer = topology
-        .usage_point_of(meter)
-        .and_then(|point| topology.zone(point.zone))
-        .and_then(|zone| zone.observer.as_ref())
-        .map(|installation| (installation.meter, installation.ct_ratio));
-    Readers { meter, observer }
+fn ct_ratio(meter: MeterId, topology: &Topology) -> f64 {
+    topology.observed_by(meter).and_then(|zone| zone.observer.as_ref()).map_or(1.0, |o| o.ct_ratio)
+}
+
+/// The observer of the zone in which a meter is.
+fn observer(meter: MeterId, topology: &Topology) -> Option<MeterId> {
+    let point = topology.usage_point_of(meter)?;
+    Some(topology.zone(point.zone)?.observer.as_ref()?.meter)
 }

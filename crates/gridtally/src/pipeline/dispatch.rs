@@ -38,12 +38,18 @@ impl Dispatch {
     ) -> Result<bool, StoreError> {
         let counter = self.store.next_counter(meter).await?;
         let control = Control { id, kind, expires, counter, signatures: Vec::new() };
-        let approved = ApprovedControl::new(meter, control, approval).signed(&self.key);
+        Ok(self.deliver_approved(ApprovedControl::new(meter, control, approval)).await)
+    }
+
+    /// Signs and sends what has its counter. Whether the meter's connection took it.
+    pub async fn deliver_approved(&self, approved: ApprovedControl) -> bool {
+        let approved = approved.signed(&self.key);
+        let (meter, id) = (approved.meter(), approved.control().id);
         match self.headend.send(meter, &Down::Control(approved.control().clone())).await {
-            Ok(()) => Ok(true),
+            Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%meter, control = id, %error, "control not delivered");
-                Ok(false)
+                false
             }
         }
     }

@@ -16,7 +16,7 @@ use store::{BasisInstant, Installation, PhaseConnection, Store, StoreError, Stor
 
 use super::{
     balance::innermost_observed,
-    round::{CLOCK_SECONDS_MAX, answer, instant_id, is_enough},
+    round::{CLOCK_SECONDS_MAX, answer, earlier_instant_id, instant_id, is_enough},
 };
 
 /// Class 1 meters, with steps of 1 W; voltages to 0.1 % …
@@ -46,7 +46,8 @@ pub fn members(topology: &Topology, zone: ZoneId) -> Vec<(MemberId, &Installatio
 
 /// The usable answers of these meters to the asking for a second.
 pub async fn heard(store: &Store, meters: &[MeterId], at: Timestamp) -> Result<BTreeMap<MeterId, Now>, StoreError> {
-    let replies = store.replies(instant_id(at)).await?;
+    let mut replies = store.replies(earlier_instant_id(at)).await?;
+    replies.extend(store.replies(instant_id(at)).await?);
     let mut heard = BTreeMap::new();
     for meter in meters {
         let snapshots = store.snapshots(*meter, at.plus(-1), at.plus(CLOCK_SECONDS_MAX)).await?;

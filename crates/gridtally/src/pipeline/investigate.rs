@@ -14,11 +14,11 @@ use losses::{
     findings::Finding,
     fusion,
 };
-use metering::{Approver, ControlKind, EventKind, MeterId, Timestamp, UsagePointId, ZoneId};
+use metering::{Approver, ControlKind, EventKind, MeterId, Timestamp, UsagePointId, ZoneId, supply::SupplyPolicy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use store::{
-    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, EventFilter, NewBasis, NewControl,
-    Store, StoreError, StoredEvent, SupplyPolicy, Topology,
+    CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, FoldedEvent, NewBasis, NewControl,
+    Store, StoreError, Topology,
 };
 
 use super::{
@@ -35,8 +35,6 @@ use super::{
 const MEMORY: &str = "investigator";
 /// Who the case's history names.
 const BY: &str = "pipeline";
-/// Events looked at in one round.
-const EVENTS_MAX: u32 = 1_000;
 /// A control by policy is given this long to reach its meter, seconds.
 const POLICY_CONTROL_SECONDS: i64 = 3_600;
 /// A standing alarm is explained again this often, seconds …
@@ -264,13 +262,11 @@ impl Investigator {
         raised: &[ZoneId],
         now: Timestamp,
     ) -> Result<Option<Decided>, StoreError> {
-        let filter = EventFilter { after_id: Some(self.memory.event), limit: EVENTS_MAX, ..EventFilter::default() };
-        let events = self.store.events(filter).await?;
-        let Some(last) = events.last() else { return Ok(None) };
-        self.memory.event = last.id;
+        let Some((events, through)) = self.store.tampering_since(self.memory.event).await? else { return Ok(None) };
+        self.memory.event = through;
         let policy: SupplyPolicy = self.store.setting("policy").await?.unwrap_or_default();
         let mut decided = Decided::default();
-        for event in events.iter().filter(|event| event.event.kind.is_tamper()) {
+        for event in &events {
             self.sign(topology, raised, &policy.automatic_kinds, event, now, &mut decided).await?;
         }
         decided.documents = self.documents()?;
@@ -282,10 +278,11 @@ impl Investigator {
         topology: &Topology,
         raised: &[ZoneId],
         automatic: &[EventKind],
-        event: &StoredEvent,
+        folded: &FoldedEvent,
         now: Timestamp,
         decided: &mut Decided,
     ) -> Result<(), StoreError> {
+        let event = &folded.event;
         let Some(point) = topology.usage_point_of(event.meter) else { return Ok(()) };
         let zone = point.zone;
         let meaning = self.memory.signs.take(point.usage_point, &event.event, automatic, raised.contains(&zone));

@@ -88,8 +88,14 @@ pub enum Step {
 }
 
 /// The identifier under which every meter is asked for a second: the same after a restart and for all zones, distinct from every control
-/// and from the reading back of controls. So a meter that two zones ask for one second answers once, and both have the answer.
+/// and from the reading back of controls. So a meter that two zones ask for one second answers once, and both have the answer. A meter can
+/// know it, which gives it nothing: it speaks about itself only. Below 2^53, which JSON on small computers keeps whole.
 pub fn instant_id(at: Timestamp) -> u64 {
+    (1 << 51) | (at.0.unsigned_abs() & ((1 << 51) - 1))
+}
+
+/// The identifier that was used before identifiers were kept below 2^53; what was answered then is still read.
+pub fn earlier_instant_id(at: Timestamp) -> u64 {
     (1 << 61) | at.0.unsigned_abs()
 }
 
@@ -101,7 +107,7 @@ pub fn answer<'a>(at: Timestamp, snapshots: &'a [Now], replies: &[&StoredReply])
         return None;
     }
     snapshots.iter().find(|now| {
-        now.control == Some(instant_id(at))
+        (now.control == Some(instant_id(at)) || now.control == Some(earlier_instant_id(at)))
             && now.power_w.is_some()
             && (0..=CLOCK_SECONDS_MAX).contains(&now.at.seconds_since(at))
     })

@@ -236,6 +236,7 @@ impl Snapshots {
         let written = document.1.clone();
         let commit = SlotCommit {
             processed_through,
+            keeps_position: true,
             decided_at: Some(now),
             blobs: vec![document],
             notes,

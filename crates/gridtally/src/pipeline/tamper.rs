@@ -50,7 +50,7 @@ impl Signs {
         if signs.len() >= SIGNS_MAX {
             signs.remove(0);
         }
-        let earlier = signs.iter().rev().find(|sign| sign.kind != event.kind).copied();
+        let earlier = signs.iter().rev().find(|sign| sensor(sign.kind) != sensor(event.kind)).copied();
         signs.push(Sign { kind: event.kind, at: event.at });
         let second = match (earlier, zone_alarmed) {
             (Some(sign), _) => Some(sign.kind.word()),
@@ -68,6 +68,32 @@ impl Signs {
             signs.retain(|sign| now.seconds_since(sign.at) <= TOGETHER_SECONDS);
         }
         self.0.retain(|_, signs| !signs.is_empty());
+    }
+}
+
+/// What in the meter gives a sign. Two kinds that one sensor gives are one sign: a neutral that is shared by mistake shows as bypass and
+/// as earth loading within a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sensor {
+    /// The switch under the cover.
+    Cover,
+    /// The magnetic field sensor.
+    Magnet,
+    /// The comparison of phase and neutral current, and the direction of the current.
+    Currents,
+    /// The voltage between phase and neutral.
+    Neutral,
+    /// Anything else.
+    Other,
+}
+
+fn sensor(kind: EventKind) -> Sensor {
+    match kind {
+        EventKind::CoverOpen => Sensor::Cover,
+        EventKind::Magnet => Sensor::Magnet,
+        EventKind::Bypass | EventKind::EarthLoad | EventKind::ReverseCurrent => Sensor::Currents,
+        EventKind::NeutralMissing | EventKind::NeutralDisturbance => Sensor::Neutral,
+        _ => Sensor::Other,
     }
 }
 
@@ -111,6 +137,10 @@ mod tests {
         assert_eq!(again.trip, None, "the same sign twice is one sign");
         let both = signs.take(home, &event(EventKind::CoverOpen, 120), &automatic, false);
         assert_eq!(both, Meaning { opens_case: true, trip: Some("cover opened and current bypass".into()) });
+        let mut signs = Signs::default();
+        signs.take(home, &event(EventKind::Bypass, 0), &automatic, false);
+        let shared = signs.take(home, &event(EventKind::EarthLoad, 60), &automatic, false);
+        assert_eq!(shared, Meaning { opens_case: false, trip: None }, "one comparison, both signs of it");
         let mut signs = Signs::default();
         assert_eq!(signs.take(home, &event(EventKind::CoverOpen, 0), &[], true).trip, None, "no policy, no trip");
         let late = signs.take(home, &event(EventKind::Bypass, 100_000), &automatic, false);

@@ -1,7 +1,7 @@
 //! Did a control really happen? Judged from what meter and observer report before and after, never from the answer alone.
 //!
 //! A disconnect is verified when the contact is sensed open, the current is about zero, the load side is without voltage and,
-//! where it can be measured, the zone's inflow fell by what the home used. Voltage on the load side of an open contact means
+//! where it can be measured, the zone's inflow did not rise; whether it fell by what the home used is said. Voltage on the load side of an open contact means
 //! that the home is still supplied: a wire around the meter, or generation behind it.
 
 use metering::{
@@ -60,9 +60,14 @@ pub fn disconnect(before: &ReadBack, after: &ReadBack) -> Verdict {
         return Verdict::Failed("supply still present: current flows".into());
     }
     let mut words = format!("contact open, current zero, load side {} V", load_voltage.0 / 1_000);
-    match inflow_fell(before, after) {
-        Some(false) => return Verdict::Failed("supply still present: the zone's inflow did not fall".into()),
-        Some(true) => words.push_str(", zone inflow fell"),
+    match inflow(before, after) {
+        Some(Inflow::Rose) => {
+            return Verdict::Failed("the zone's inflow rose by more than half of what the home drew".into());
+        }
+        Some(Inflow::Fell) => words.push_str(", zone inflow fell"),
+        Some(Inflow::Level) => {
+            words.push_str("; the zone's inflow neither fell nor rose by half of what the home drew")
+        }
         None => words.push_str("; the zone's inflow is too large to show one home"),
     }
     Verdict::Verified(words)
@@ -80,14 +85,29 @@ pub fn reconnect(after: &ReadBack) -> Verdict {
     }
 }
 
-/// Whether the zone's inflow fell by at least half of what the home drew; `None` when the home is too small to be seen.
-fn inflow_fell(before: &ReadBack, after: &ReadBack) -> Option<bool> {
+/// What the inflow of a zone did while a home was cut off, against half of what the home drew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inflow {
+    /// Fell by at least half.
+    Fell,
+    /// Neither: other homes switch too, so it says nothing.
+    Level,
+    /// Rose by more than half: that contradicts.
+    Rose,
+}
+
+/// What the zone's inflow did; `None` when the home is too small to be seen.
+fn inflow(before: &ReadBack, after: &ReadBack) -> Option<Inflow> {
     let drawn = i64::from(before.meter.as_ref()?.power_w?.0);
     let inflow_before = i64::from(before.inflow?.0);
     let inflow_after = i64::from(after.inflow?.0);
     let measurable = drawn >= MEASURABLE_W && drawn * 100 >= inflow_before * MEASURABLE_SHARE_PERCENT;
-    // Other homes switch too: only an inflow that did not fall at all contradicts.
-    measurable.then_some(inflow_before - inflow_after > -drawn / 2)
+    let fell = inflow_before - inflow_after;
+    measurable.then_some(match fell * 2 {
+        twice if twice >= drawn => Inflow::Fell,
+        twice if twice < -drawn => Inflow::Rose,
+        _ => Inflow::Level,
+    })
 }
 
 #[cfg(test)]
@@ -127,6 +147,23 @@ mod tests {
             };
             assert_eq!(got, expected, "{after:?}");
         }
+    }
+
+    #[test]
+    fn the_words_about_the_inflow_are_true() {
+        let before = read_back(RelayState::Closed, 230_000, 9_000, 2_000, 9_000);
+        let words = |inflow_w| match disconnect(&before, &read_back(RelayState::Open, 0, 0, 0, inflow_w)) {
+            Verdict::Verified(words) => words,
+            other => panic!("{inflow_w}: {other:?}"),
+        };
+        for fell in [7_000, 8_000] {
+            assert!(words(fell).ends_with(", zone inflow fell"), "{fell}");
+        }
+        for level in [8_001, 9_000, 9_900, 10_000] {
+            assert!(words(level).contains("neither fell nor rose"), "{level}");
+        }
+        let rose = disconnect(&before, &read_back(RelayState::Open, 0, 0, 0, 10_001));
+        assert!(matches!(&rose, Verdict::Failed(why) if why.contains("inflow rose")), "{rose:?}");
     }
 
     #[test]

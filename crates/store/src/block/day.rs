@@ -185,6 +185,12 @@ impl Day {
         merged
     }
 
+    /// Whether a version that says the same is there.
+    pub(crate) fn holds(&self, wanted: &Interval) -> bool {
+        let from = self.intervals.partition_point(|i| i.end < wanted.end);
+        self.intervals[from..].iter().take_while(|i| i.end == wanted.end).any(|known| known.says_the_same(wanted))
+    }
+
     /// The intervals that end in (`after`, `to`], every version.
     pub(crate) fn between(&self, after: Timestamp, to: Timestamp) -> Self {
         let from = self.intervals.partition_point(|i| i.end <= after.0);

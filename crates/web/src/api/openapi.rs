@@ -6,7 +6,7 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{cases, controls, master, meters, people, policy, suspects, system, zones};
+use super::{cases, controls, master, meters, pending, people, policy, suspects, system, zones};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use super::{cases, controls, master, meters, people, policy, suspects, system, z
         master::read, master::import,
         people::list, people::create, people::disable,
         policy::read, policy::write, policy::abort,
+        pending::list, pending::confirm, pending::withdraw,
         system::health, system::metrics, system::clock, system::audit,
     ),
     modifiers(&Security),

@@ -1,14 +1,21 @@
 //! `GET /policy`: the written rules for cutting supply, the abort switch, who is never to be disconnected.
 
-use axum::{Form, extract::State, http::HeaderMap, response::Redirect};
+use axum::{
+    Form,
+    extract::{Path, State},
+    http::HeaderMap,
+    response::Redirect,
+};
 use maud::{Markup, html};
-use metering::{EventKind, UsagePointId};
+use metering::{EventKind, UsagePointId, supply::SupplyPolicy};
 use serde::Deserialize;
-use store::SupplyPolicy;
+use store::{GuardedChange, PendingChange};
 
 use crate::{
+    api,
     auth::Operator,
     error::WebError,
+    format,
     layout::{self, Frame, Page, Section},
     state::AppState,
 };
@@ -22,7 +29,9 @@ pub async fn page(
     Operator(caller): Operator,
     headers: HeaderMap,
 ) -> Result<Markup, WebError> {
+    let by = caller.name.clone();
     let frame = Frame::load(&state, caller, &headers).await?;
+    let waiting = state.store.pending_changes(frame.now()).await?;
     let policy = state.store.setting::<SupplyPolicy>("policy").await?.unwrap_or_default();
     let aborted = state.store.setting::<bool>("abort_switch").await?.unwrap_or(false);
     let topology = state.store.topology(frame.now()).await?;
@@ -31,6 +40,7 @@ pub async fn page(
     let body = html! {
         div.head { div { h1 { "Policy" } div.sub { "Who may be disconnected, by whom, how many. Every change is audited." } } }
         (abort_card(aborted))
+        (waiting_card(&waiting, &by))
         div.cols.even {
             (limits_form(&policy))
             (protected_card(&protected))
@@ -52,6 +62,23 @@ fn abort_card(aborted: bool) -> Markup {
     }
 }
 
+/// Changes that another operator confirms; nothing when none wait.
+fn waiting_card(waiting: &[PendingChange], by: &str) -> Markup {
+    html! { @if !waiting.is_empty() {
+        section.card aria-labelledby="waiting" {
+            h2 #waiting { "Waiting for another operator" }
+            p.small.dim { "What takes a brake off is confirmed by somebody who did not ask for it." }
+            table { tbody { @for change in waiting { tr {
+                td { (change.words) div.small.dim { (change.asked_by) " · " (format::date_time(change.asked_at)) " UTC" } }
+                td.num { form method="post" action={ "/policy/pending/" (change.id) } {
+                    @if change.asked_by != by { button.danger name="confirm" value="true" aria-label={ "confirm change " (change.id) } { "Confirm" } " " }
+                    button.plain name="confirm" value="false" aria-label={ "withdraw change " (change.id) } { "Withdraw" }
+                } }
+            } } } }
+        }
+    } }
+}
+
 fn limits_form(policy: &SupplyPolicy) -> Markup {
     let number = |name: &str, text: &str, value: u32| {
         html! { div.field { label for=(name) { (text) } input id=(name) name=(name) type="number" min="0" max="100000" value=(value) required; } }
@@ -70,6 +97,10 @@ fn limits_form(policy: &SupplyPolicy) -> Markup {
             (number("per_feeder_hour_max", "Most within an hour on one feeder", policy.per_feeder_hour_max))
             (number("per_day_per_mille", "Most within 24 hours, ‰ of all usage points …", policy.per_day_per_mille))
             (number("per_day_min", "… but at least", policy.per_day_min))
+            label.check { input type="checkbox" name="two_persons" value="on" checked[policy.two_persons]; "Who asks for a disconnection does not approve it" }
+            (number("alone_per_day_max", "Most disconnections a day that one person asks for and approves", policy.alone_per_day_max))
+            (number("restores_per_feeder_minute", "Most reconnections sent within a minute on one feeder", policy.restores_per_feeder_minute))
+            p.hint { "The two rules about persons hold as soon as there are two operators; with one, nobody else could approve." }
             button.primary { "Save the rules" }
         } }
     }
@@ -110,6 +141,9 @@ pub async fn save(
             .and_then(|value| value.parse::<u32>().ok())
             .ok_or_else(|| WebError::Invalid(format!("{name} is a whole number")))
     };
+    let held = state.store.setting::<SupplyPolicy>("policy").await?.unwrap_or_default();
+    let given = |name: &str| fields.iter().any(|(key, _)| key == name);
+    let or_held = |name: &str, held: u32| if given(name) { number(name) } else { Ok(held) };
     let ticked = |kind: &&EventKind| fields.iter().any(|(key, _)| *key == format!("kind-{}", kind.code()));
     let policy = SupplyPolicy {
         automatic_kinds: EventKind::ALL.iter().filter(|kind| kind.is_tamper()).filter(ticked).copied().collect(),
@@ -117,8 +151,11 @@ pub async fn save(
         per_feeder_hour_max: number("per_feeder_hour_max")?,
         per_day_per_mille: number("per_day_per_mille")?,
         per_day_min: number("per_day_min")?,
+        two_persons: given("two_persons"),
+        alone_per_day_max: or_held("alone_per_day_max", held.alone_per_day_max)?,
+        restores_per_feeder_minute: or_held("restores_per_feeder_minute", held.restores_per_feeder_minute)?,
     };
-    state.store.set_setting("policy", &policy, &caller.name, state.now()).await?;
+    api::policy::save(&state, policy, &caller.name).await?;
     Ok(Redirect::to("/policy"))
 }
 
@@ -137,7 +174,35 @@ pub async fn abort(
     Operator(caller): Operator,
     Form(form): Form<AbortForm>,
 ) -> Result<Redirect, WebError> {
-    state.store.set_setting("abort_switch", &form.on, &caller.name, state.now()).await?;
+    if form.on {
+        state.store.set_setting("abort_switch", &true, &caller.name, state.now()).await?;
+    } else {
+        state.store.ask_change(GuardedChange::AbortSwitchOff, &caller.name, state.now()).await?;
+    }
+    Ok(Redirect::to("/policy"))
+}
+
+/// Body of the buttons of a change that waits.
+#[derive(Debug, Deserialize)]
+pub struct PendingForm {
+    confirm: bool,
+}
+
+/// `POST /policy/pending/{id}`: confirms or withdraws a change that waits.
+///
+/// # Errors
+/// When the caller is no operator, asked for it, there is no such change, or it is not possible any more.
+pub async fn pending(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Path(id): Path<u64>,
+    Form(form): Form<PendingForm>,
+) -> Result<Redirect, WebError> {
+    if form.confirm {
+        state.store.confirm_change(id, &caller.name, state.now()).await?;
+    } else {
+        state.store.withdraw_change(id, &caller.name, state.now()).await?;
+    }
     Ok(Redirect::to("/policy"))
 }
 
@@ -159,7 +224,12 @@ pub async fn never_disconnect(
 ) -> Result<Redirect, WebError> {
     let unknown = || WebError::Invalid(format!("there is no usage point {}", form.usage_point.escape_debug()));
     let point = UsagePointId::new(form.usage_point.trim()).map_err(|_| unknown())?;
-    let done = state.store.set_never_disconnect(point, form.never, &caller.name, state.now()).await;
+    let (by, now) = (&caller.name, state.now());
+    let done = if form.never {
+        state.store.set_never_disconnect(point, true, by, now).await
+    } else {
+        state.store.ask_change(GuardedChange::LiftProtection(point), by, now).await.map(drop)
+    };
     done.map_err(|error| if let store::StoreError::Unknown { .. } = error { unknown() } else { error.into() })?;
     Ok(Redirect::to("/policy"))
 }

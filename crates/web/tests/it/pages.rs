@@ -1,6 +1,7 @@
 //! Every page: who gets it, and that it says what it should.
 
 use axum::http::StatusCode;
+use serde_json::json;
 use store::{OneTime, Role};
 
 use crate::{
@@ -345,4 +346,34 @@ async fn what_a_visit_is_worth_is_a_setting() {
     assert_eq!((saved.tariff_minor_per_kwh, saved.visit_cost_minor, saved.visits_per_night), (32, 9_050, 3));
     assert!(anna.get("/suspects").await.body.contains("EUR"));
     assert_eq!(anna.form("/suspects/settings", &body.replace("0.32", "-1")).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn what_takes_a_brake_off_waits_for_another_operator() {
+    let app = App::new().await;
+    crate::world::user(&app.store, "emma", Role::Operator, None).await;
+    let (anna, emma) = (app.person("anna").await, app.person("emma").await);
+    let rules = json!({ "automatic_kinds": [], "per_hour_max": 50, "per_feeder_hour_max": 3, "per_day_per_mille": 1, "per_day_min": 10 });
+    let asked = anna.json("PUT", "/api/v1/policy", &rules).await;
+    assert_eq!((asked.status, &asked.json()["pending"]), (StatusCode::ACCEPTED, &json!(1)));
+    assert_eq!(anna.json("PUT", "/api/v1/abort-switch", &json!({ "on": true })).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(anna.form("/policy/abort", "on=false").await.status, StatusCode::SEE_OTHER);
+    let page = emma.get("/policy").await.body;
+    assert!(
+        page.contains("Waiting for another operator") && page.contains("abort switch off") && page.contains("anna")
+    );
+    assert!(anna.get("/policy").await.body.contains("Abort switch: on"), "it waits");
+    assert_eq!(anna.json("POST", "/api/v1/pending/1/confirm", &json!({})).await.status, StatusCode::CONFLICT);
+    assert_eq!(anna.form("/policy/pending/2", "confirm=true").await.status, StatusCode::CONFLICT);
+    assert_eq!(emma.get("/api/v1/pending").await.json().as_array().map(Vec::len), Some(2));
+    assert_eq!(emma.json("POST", "/api/v1/pending/1/confirm", &json!({})).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(emma.form("/policy/pending/2", "confirm=true").await.status, StatusCode::SEE_OTHER);
+    let held = emma.get("/api/v1/policy").await.json();
+    assert_eq!((&held["policy"]["per_hour_max"], &held["abort_switch"]), (&json!(50), &json!(false)));
+    for bad in [json!({}), json!([]), json!({ "per_hour_max": 1 })] {
+        assert_eq!(anna.json("PUT", "/api/v1/policy", &bad).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let mut high = rules.clone();
+    high["per_hour_max"] = json!(1_000_000);
+    assert_eq!(anna.json("PUT", "/api/v1/policy", &high).await.status, StatusCode::BAD_REQUEST, "above the ceiling");
 }
