@@ -151,7 +151,7 @@ pub struct CutsBefore {
     pub feeder_hour: u64,
     /// Within 24 hours.
     pub day: u64,
-    /// Within 24 hours, asked for and approved by the person who approves this one.
+    /// Within 24 hours, asked for and approved by one person who has a part in this one, or with a program's part.
     pub alone_day: u64,
 }
 

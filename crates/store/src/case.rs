@@ -28,7 +28,7 @@ pub struct CaseFilter {
     pub open_only: bool,
     /// Only those that have ended.
     pub ended_only: bool,
-    /// Most rows, newest first; 0 = 1000.
+    /// Most rows, newest first; 0: all. Nothing is left out that was not asked to be.
     pub limit: u32,
 }
 
@@ -78,7 +78,6 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn cases(&self, filter: CaseFilter) -> Result<Vec<Case>, StoreError> {
-        let limit = if filter.limit == 0 { 1_000 } else { filter.limit };
         let rows = sqlx::query(
             "SELECT id, body FROM case_file
              WHERE ($1 IS NULL OR zone = $1) AND ($2 IS NULL OR usage_point = $2)
@@ -89,7 +88,7 @@ impl Store {
         .bind(filter.usage_point.as_ref().map(UsagePointId::as_str))
         .bind(filter.state.map(CaseState::word))
         .bind(i64::from(filter.open_only))
-        .bind(i64::from(limit))
+        .bind(if filter.limit == 0 { -1 } else { i64::from(filter.limit) })
         .bind(i64::from(!filter.ended_only))
         .fetch_all(&self.inner.main_read)
         .await?;

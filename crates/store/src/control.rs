@@ -170,7 +170,7 @@ pub struct ControlFilter {
     pub case: Option<u64>,
     /// Only those that have not ended.
     pub open_only: bool,
-    /// Most rows, newest first; 0 = 1000.
+    /// Most rows, newest first; 0: all. Nothing is left out that was not asked to be.
     pub limit: u32,
 }
 
@@ -374,7 +374,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn open_controls(&self) -> Result<Vec<StoredControl>, StoreError> {
-        let filter = ControlFilter { open_only: true, limit: u32::MAX, ..ControlFilter::default() };
+        let filter = ControlFilter { open_only: true, ..ControlFilter::default() };
         let mut open = self.controls(filter).await?;
         open.reverse();
         Ok(open)
@@ -581,7 +581,6 @@ async fn read(
     id: Option<u64>,
     filter: &ControlFilter,
 ) -> Result<Vec<StoredControl>, StoreError> {
-    let limit = if filter.limit == 0 { 1_000 } else { filter.limit };
     let rows = sqlx::query(
         "SELECT id, meter, usage_point, feeder, case_id, kind, reason, state, state_reason, requested_by, requested_at,
             approval, expires, counter
@@ -595,7 +594,7 @@ async fn read(
     .bind(filter.usage_point.as_ref().map(UsagePointId::as_str))
     .bind(filter.case.map(id_in))
     .bind(i64::from(!filter.open_only))
-    .bind(i64::from(limit))
+    .bind(if filter.limit == 0 { -1 } else { i64::from(filter.limit) })
     .fetch_all(&mut *tx)
     .await?;
     let mut controls = rows.iter().map(control_out).collect::<Result<Vec<_>, _>>()?;

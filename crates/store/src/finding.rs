@@ -79,7 +79,7 @@ pub struct FindingFilter {
     pub zone: Option<ZoneId>,
     /// In one state.
     pub state: Option<FindingState>,
-    /// Most rows, newest first; 0 = 1000.
+    /// Most rows, newest first; 0: all. Nothing is left out that was not asked to be.
     pub limit: u32,
 }
 
@@ -95,7 +95,7 @@ impl Store {
         )
         .bind(filter.zone.as_ref().map(ZoneId::as_str))
         .bind(filter.state.map(FindingState::word))
-        .bind(i64::from(if filter.limit == 0 { 1_000 } else { filter.limit }))
+        .bind(if filter.limit == 0 { -1 } else { i64::from(filter.limit) })
         .fetch_all(&self.inner.main_read)
         .await?;
         rows.iter().map(out).collect()

@@ -28,8 +28,6 @@ const METERS: usize = 200;
 const EVENTS_LOOKED_AT: i64 = 100_000;
 /// Kinds and days of tamper events given of one meter at a time.
 const FOLDED_PER_METER: i64 = 16;
-/// Rows of a list when no limit is given.
-const ROWS: u32 = 1_000;
 
 impl Store {
     /// The intervals of a meter that end in (`after`, `to`], ascending, late data in place, one version of each: the newest
@@ -239,8 +237,9 @@ impl Store {
             Some(id) => select.push(" AND e.id > ").push_bind(id_in(id)).push(" ORDER BY e.id"),
             None => select.push(" ORDER BY e.at DESC, e.id DESC"),
         };
-        let limit = if filter.limit == 0 { ROWS } else { filter.limit };
-        select.push(" LIMIT ").push_bind(i64::from(limit));
+        if filter.limit > 0 {
+            select.push(" LIMIT ").push_bind(i64::from(filter.limit));
+        }
         let rows = select.build().fetch_all(&self.inner.log_read).await?;
         rows.iter()
             .map(|row| {

@@ -194,6 +194,8 @@ async fn moved(tx: &mut SqliteConnection, place: &Place, now: Timestamp) -> Resu
     Ok(Some(format!("{} is at {} now and was at {} then", place.meter, words(at), words(place.usage_point))))
 }
 
+/// Cuts approved before. As one person's own count those that this person both asked for and approved, and whatever a program took part
+/// in: it may be that person's.
 async fn cuts_before(
     tx: &mut SqliteConnection,
     question: &Question<'_>,
@@ -204,25 +206,28 @@ async fn cuts_before(
     }
     let (until, number) = question.approved.map_or((i64::MAX, i64::MAX), |(at, id)| (at.0, id_in(id)));
     let from = question.approved.map_or(now, |(at, _)| at);
-    let person = match question.approved_by {
-        Approver::Person(name) => Some(name.as_str()),
+    let person = |by: &Approver| match by {
+        Approver::Person(name) => Some(name.clone()),
         Approver::Policy(_) => None,
     };
     let row = sqlx::query(
         "SELECT COUNT(*),
             COALESCE(SUM(approved_at > $2), 0),
             COALESCE(SUM(approved_at > $2 AND feeder = $3), 0),
-            COALESCE(SUM(json_extract(approval, '$.approver.person') = $4
-                AND json_extract(requested_by, '$.person') = $4), 0)
+            COALESCE(SUM(json_extract(approval, '$.approver.person') LIKE 'token:%'
+                OR json_extract(requested_by, '$.person') LIKE 'token:%'
+                OR (json_extract(approval, '$.approver.person') = json_extract(requested_by, '$.person')
+                    AND json_extract(requested_by, '$.person') IN ($4, $7))), 0)
          FROM control
          WHERE cuts_supply = 1 AND approved_at > $1 AND (approved_at < $5 OR (approved_at = $5 AND id < $6))",
     )
     .bind(from.plus(-86_400).0)
     .bind(from.plus(-3_600).0)
     .bind(question.place.feeder.as_ref().map(ZoneId::as_str))
-    .bind(person)
+    .bind(person(question.approved_by))
     .bind(until)
     .bind(number)
+    .bind(person(question.asked_by))
     .fetch_one(tx)
     .await?;
     Ok(CutsBefore {

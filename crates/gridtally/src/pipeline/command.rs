@@ -59,7 +59,14 @@ impl Commander {
         let open = commander.store.open_controls().await?;
         commander.flights.0.retain(|id, _| open.iter().any(|control| control.id == *id));
         for control in &open {
-            commander.flight(control);
+            let replies = commander.store.replies(control.id).await?;
+            let flight = commander.flight(control);
+            flight.sent_at = flight.sent_at.or_else(|| control.entered("Sent"));
+            if flight.sent_at.is_some() && flight.answer.is_none() {
+                // It may have come in the moment of the stop, when nobody heard it.
+                let own = replies.into_iter().find(|stored| stored.meter == control.meter);
+                flight.answer = own.map(|stored| (stored.received, stored.reply.outcome));
+            }
         }
         Ok(commander)
     }

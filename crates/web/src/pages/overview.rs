@@ -179,7 +179,12 @@ struct Fleet {
 async fn fleet(state: &AppState, now: Timestamp) -> Result<Fleet, WebError> {
     let tampered: BTreeSet<MeterId> = state
         .store
-        .events(EventFilter { after: Some(now.plus(-DAY_SECONDS)), tamper_only: true, ..EventFilter::default() })
+        .events(EventFilter {
+            after: Some(now.plus(-DAY_SECONDS)),
+            tamper_only: true,
+            limit: 1_000,
+            ..EventFilter::default()
+        })
         .await?
         .into_iter()
         .map(|event| event.meter)
