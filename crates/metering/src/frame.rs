@@ -435,7 +435,7 @@ impl TimeFrame {
 
     /// What is signed: the CBOR of `[["gridtally time 1", meter], [now, counter]]`.
     pub fn signed_bytes(&self, meter: MeterId) -> Vec<u8> {
-        minicbor::to_vec((("gridtally time 1", meter), (self.now, self.counter))).unwrap_or_default()
+        crate::cbor((("gridtally time 1", meter), (self.now, self.counter)))
     }
 
     /// Whether it is signed by `key` for this meter.
@@ -456,7 +456,7 @@ impl Config {
     /// What is signed: the CBOR of `[["gridtally config 1", meter], config]`, the config with its counter and without signature.
     pub fn signed_bytes(&self, meter: MeterId) -> Vec<u8> {
         let unsigned = Self { signature: None, ..self.clone() };
-        minicbor::to_vec((("gridtally config 1", meter), unsigned)).unwrap_or_default()
+        crate::cbor((("gridtally config 1", meter), unsigned))
     }
 
     /// Whether it is signed by `key` for this meter.
