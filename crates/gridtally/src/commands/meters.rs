@@ -2,6 +2,8 @@
 //!
 //! The work is done in the `telegrams` crate; here are the arguments, the files and the exit code.
 
+mod serve_dlms;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -27,6 +29,8 @@ pub enum MetersCommand {
         #[arg(long)]
         models: Option<PathBuf>,
     },
+    /// A simulated meter that answers DLMS over TCP, for clients of others
+    ServeDlms(serve_dlms::ServeDlmsArguments),
     /// Show a telegram or a file field by field
     Explain {
         /// The file; an index.json beside it or one folder up gives kind, zone and keys.
@@ -54,6 +58,10 @@ pub enum MetersCommand {
 pub fn run(command: MetersCommand) -> Result<ExitCode, CommandError> {
     match command {
         MetersCommand::Decode { folder, json, models } => decode(&folder, json, &known_models(models.as_deref())?),
+        MetersCommand::ServeDlms(arguments) => {
+            serve_dlms::run(&arguments, &|| crate::clock::Clock::Real.now())?;
+            Ok(ExitCode::SUCCESS)
+        }
         MetersCommand::Explain { file, kind, zone, key, authentication_key, models } => {
             let mut entry = of_index(&file)?.unwrap_or_default();
             entry.zone = zone.or(entry.zone);

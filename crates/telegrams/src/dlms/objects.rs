@@ -62,6 +62,12 @@ impl Objects {
         Self { all, disconnect }
     }
 
+    /// Puts an object, in place of one of the same class and code.
+    pub fn put(&mut self, object: Object) {
+        self.all.retain(|known| (known.class, known.obis) != (object.class, object.obis));
+        self.all.push(object);
+    }
+
     /// The encoded value of an attribute, or the data access result.
     pub fn get(&self, target: &Target, selection: Option<&Selection<'_>>) -> Result<Vec<u8>, u8> {
         if target.index == 1 {

@@ -1,0 +1,61 @@
+//! Models that came later: each is one description file and a few lines of a sample, no line of code.
+
+use telegrams::{Reading, folder, models::Models};
+
+fn decode(file: &str, contents: &str, models: &Models) -> Vec<String> {
+    let entry = folder::Entry { file: file.into(), ..folder::Entry::default() };
+    let readings = folder::decode(&entry, contents.as_bytes(), &|_| None, models).expect("a model that is known");
+    let shown = |r: &Reading| {
+        let time = r.time.map_or("-".into(), |time| time.to_string());
+        format!("{} {time} {} {} {}", r.meter.as_deref().unwrap_or("-"), r.quantity, r.value, r.unit)
+    };
+    readings.iter().map(shown).collect()
+}
+
+#[test]
+fn a_modbus_meter() {
+    let image = r#"{"unit":1,"table":"input","registers":{"52":"c2a0","53":"0000","72":"4640","73":"e600","1282":"42a0","1283":"0000"}}"#;
+    assert_eq!(decode("modbus/eastron_sdm72.json", image, &Models::builtin().expect("descriptions")), [
+        "eastron_sdm72 - power -80 W",
+        "eastron_sdm72 - import register 12345.5 kWh",
+        "eastron_sdm72 - power export 80 W",
+    ]);
+}
+
+#[test]
+fn a_portal_with_hours_that_end_at_midnight() {
+    let file = "CUPS;Fecha;Hora;Consumo_kWh;Metodo_obtencion\nES0021000000000000AA;2026/07/01;23:00;0,1;Real\nES0021000000000000AA;2026/07/01;24:00;0,25;Estimada\n";
+    assert_eq!(decode("csv/datadis.csv", file, &Models::builtin().expect("descriptions")), [
+        "ES0021000000000000AA 2026-07-01T21:00:00Z import interval energy 0.1 kWh",
+        "ES0021000000000000AA 2026-07-01T22:00:00Z import interval energy 0.25 kWh",
+    ]);
+}
+
+#[test]
+fn a_portal_with_a_row_a_kind() {
+    let file = "MPRN,Meter Serial Number,Read Value,Read Type,Read Date and End Time\n\
+                10000000001,000000000012,0.123,Active Import Interval (kWh),01-07-2026 00:30\n\
+                10000000001,000000000012,0.5,Active Export Interval (kWh),01-07-2026 00:30\n";
+    assert_eq!(decode("csv/hdf.csv", file, &Models::builtin().expect("descriptions")), [
+        "10000000001 2026-06-30T23:30:00Z import interval energy 0.123 kWh",
+        "10000000001 2026-06-30T23:30:00Z export interval energy 0.5 kWh",
+    ]);
+}
+
+#[test]
+fn a_user_s_script_by_a_file_of_his_own() {
+    let mut models = Models::builtin().expect("descriptions");
+    let own = "name = 'reading head in the cellar'\nkind = 'json'\nmeter = 'id'\n[match]\ntopic = 'tele/cellar/'\nkeys = ['Bezug']\n\
+               [value]\nBezug = { quantity = 'import register', unit = 'kWh' }\n";
+    models.add("cellar.toml", own).expect("a file that is right");
+    let line = r#"{"topic":"tele/cellar/SENSOR","payload":"{\"Time\":\"2026-07-01T12:00:00\",\"SML\":{\"Bezug\":12.5,\"id\":\"A-1\"}}"}"#;
+    assert_eq!(decode("mqtt/cellar.jsonl", line, &models), ["A-1 - import register 12.5 kWh"]);
+}
+
+#[test]
+fn what_no_file_describes_is_named_and_shown() {
+    let models = Models::builtin().expect("descriptions");
+    let entry = folder::Entry { file: "csv/unknown.csv".into(), ..folder::Entry::default() };
+    let why = folder::decode(&entry, b"When;How much\n2026-01-01;5\n", &|_| None, &models).expect_err("unknown");
+    assert!(why.to_string().contains("model unknown") && why.to_string().contains("How much"), "{why}");
+}
