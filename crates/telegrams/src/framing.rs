@@ -36,13 +36,16 @@ pub trait Framing {
     fn step(&self, bytes: &[u8], ended: bool) -> Step;
 }
 
+/// Where telegrams and faults go.
+pub type Sink<'s> = dyn FnMut(Result<&[u8], Fault>) + 's;
+
 /// Hands every whole telegram at the front of `bytes` to `sink` and returns how many bytes are done with.
-pub fn split<F: Framing>(framing: &F, bytes: &[u8], ended: bool, sink: &mut dyn FnMut(Result<&[u8], Fault>)) -> usize {
+pub fn split<F: Framing>(framing: &F, bytes: &[u8], ended: bool, sink: &mut Sink<'_>) -> usize {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         let window = &rest[..rest.len().min(F::LIMIT)];
         let full = window.len() == F::LIMIT;
-        match framing.step(window, ended && !full || full) {
+        match framing.step(window, ended || full) {
             Step::NeedMore if ended || full => {
                 sink(Err(Fault::TooLong("the telegram")));
                 done += 1;
@@ -75,7 +78,7 @@ impl<F: Framing> Splitter<F> {
     }
 
     /// More bytes: every telegram that is whole now goes to `sink`.
-    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Result<&[u8], Fault>)) {
+    pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         for piece in bytes.chunks(F::LIMIT) {
             self.kept.extend_from_slice(piece);
             let done = split(&self.framing, &self.kept, false, sink);
@@ -84,7 +87,7 @@ impl<F: Framing> Splitter<F> {
     }
 
     /// The stream has ended: what is left is judged as it is.
-    pub fn end(&mut self, sink: &mut dyn FnMut(Result<&[u8], Fault>)) {
+    pub fn end(&mut self, sink: &mut Sink<'_>) {
         split(&self.framing, &self.kept, true, sink);
         self.kept.clear();
     }

@@ -207,7 +207,7 @@ fn reading(object: &Object<'_>, identity: &Identity, clock: Option<Timestamp>, z
     Some(reading)
 }
 
-fn with_unit<'a>(group: &'a str, at: Option<Timestamp>) -> Option<(&'a str, &'a str, Option<Timestamp>)> {
+fn with_unit(group: &str, at: Option<Timestamp>) -> Option<(&str, &str, Option<Timestamp>)> {
     let (value, unit) = group.split_once('*')?;
     Some((value, unit, at))
 }

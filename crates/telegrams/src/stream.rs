@@ -8,7 +8,7 @@ use crate::{
         push_link::Assembler,
         security::CounterGuard,
     },
-    framing::{Splitter, hdlc::HdlcFraming, mbus::MBusFraming, p1::P1, sml, sml::SmlTransport},
+    framing::{Sink, Splitter, hdlc::HdlcFraming, mbus::MBusFraming, p1::P1, sml, sml::SmlTransport},
     mbus::{Formats, quantity, telegram},
     models::Models,
     p1, sml as sml_telegram,
@@ -116,11 +116,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-fn feed<F: crate::framing::Framing>(
-    splitter: &mut Splitter<F>,
-    bytes: Option<&[u8]>,
-    sink: &mut dyn FnMut(Result<&[u8], Fault>),
-) {
+fn feed<F: crate::framing::Framing>(splitter: &mut Splitter<F>, bytes: Option<&[u8]>, sink: &mut Sink<'_>) {
     match bytes {
         Some(bytes) => splitter.push(bytes, sink),
         None => splitter.end(sink),

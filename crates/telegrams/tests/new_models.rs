@@ -15,20 +15,26 @@ fn decode(file: &str, contents: &str, models: &Models) -> Vec<String> {
 #[test]
 fn a_modbus_meter() {
     let image = r#"{"unit":1,"table":"input","registers":{"52":"c2a0","53":"0000","72":"4640","73":"e600","1282":"42a0","1283":"0000"}}"#;
-    assert_eq!(decode("modbus/eastron_sdm72.json", image, &Models::builtin().expect("descriptions")), [
-        "eastron_sdm72 - power -80 W",
-        "eastron_sdm72 - import register 12345.5 kWh",
-        "eastron_sdm72 - power export 80 W",
-    ]);
+    assert_eq!(
+        decode("modbus/eastron_sdm72.json", image, &Models::builtin().expect("descriptions")),
+        [
+            "eastron_sdm72 - power -80 W",
+            "eastron_sdm72 - import register 12345.5 kWh",
+            "eastron_sdm72 - power export 80 W",
+        ]
+    );
 }
 
 #[test]
 fn a_portal_with_hours_that_end_at_midnight() {
     let file = "CUPS;Fecha;Hora;Consumo_kWh;Metodo_obtencion\nES0021000000000000AA;2026/07/01;23:00;0,1;Real\nES0021000000000000AA;2026/07/01;24:00;0,25;Estimada\n";
-    assert_eq!(decode("csv/datadis.csv", file, &Models::builtin().expect("descriptions")), [
-        "ES0021000000000000AA 2026-07-01T21:00:00Z import interval energy 0.1 kWh",
-        "ES0021000000000000AA 2026-07-01T22:00:00Z import interval energy 0.25 kWh",
-    ]);
+    assert_eq!(
+        decode("csv/datadis.csv", file, &Models::builtin().expect("descriptions")),
+        [
+            "ES0021000000000000AA 2026-07-01T21:00:00Z import interval energy 0.1 kWh",
+            "ES0021000000000000AA 2026-07-01T22:00:00Z import interval energy 0.25 kWh",
+        ]
+    );
 }
 
 #[test]
@@ -36,10 +42,13 @@ fn a_portal_with_a_row_a_kind() {
     let file = "MPRN,Meter Serial Number,Read Value,Read Type,Read Date and End Time\n\
                 10000000001,000000000012,0.123,Active Import Interval (kWh),01-07-2026 00:30\n\
                 10000000001,000000000012,0.5,Active Export Interval (kWh),01-07-2026 00:30\n";
-    assert_eq!(decode("csv/hdf.csv", file, &Models::builtin().expect("descriptions")), [
-        "10000000001 2026-06-30T23:30:00Z import interval energy 0.123 kWh",
-        "10000000001 2026-06-30T23:30:00Z export interval energy 0.5 kWh",
-    ]);
+    assert_eq!(
+        decode("csv/hdf.csv", file, &Models::builtin().expect("descriptions")),
+        [
+            "10000000001 2026-06-30T23:30:00Z import interval energy 0.123 kWh",
+            "10000000001 2026-06-30T23:30:00Z export interval energy 0.5 kWh",
+        ]
+    );
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! Comparisons with programs of others on the same data, the same machine, in one run. Not part of `ci`: they measure, they do not judge.
 
+mod devices;
 mod grid;
 mod losses;
 
 /// One comparison by its name.
 pub fn run(name: &str) -> Result<(), String> {
     match name {
+        "devices" => devices::run(),
         "grid" => grid::run(),
         "losses" => losses::run(),
-        other => Err(format!("no such comparison: {other}; there are grid and losses")),
+        other => Err(format!("no such comparison: {other}; there are devices, grid and losses")),
     }
 }

@@ -107,7 +107,7 @@ impl Client {
                 ..Association::default()
             },
             Authentication::HlsGmac { keys, title, challenge, suite } => {
-                let counter = self.counter.next().ok_or_else(no_counter)?;
+                let counter = self.counter.take().ok_or_else(no_counter)?;
                 let sealed = security::seal(0x30 | suite, *title, counter, keys, &initiate);
                 let mut user_information = alloc::vec![0x21];
                 put_length(&mut user_information, sealed.len());
@@ -240,7 +240,7 @@ impl Client {
         if !wants_answer || association.mechanism != 5 {
             return Err(Fault::structure("the meter did not ask for the GMAC answer: it is not the one it should be"));
         }
-        let counter = self.counter.next().ok_or_else(no_counter)?;
+        let counter = self.counter.take().ok_or_else(no_counter)?;
         let answer = security::gmac_answer(suite, title, counter, &keys, &association.authentication);
         let parameter = Value::Octets(&answer).encoded();
         let request = Request::Action(INVOKE, ASSOCIATION, Some(&parameter)).encode();
@@ -280,7 +280,7 @@ impl Client {
         let (keys, title, control) = (*keys, *title, 0x30 | *suite);
         let tag =
             apdu.first().and_then(|tag| protected_tag(*tag, false)).ok_or(Fault::structure("no protected form"))?;
-        let sealed = security::seal(control, title, self.counter.next().ok_or_else(no_counter)?, &keys, apdu);
+        let sealed = security::seal(control, title, self.counter.take().ok_or_else(no_counter)?, &keys, apdu);
         let mut out = alloc::vec![tag];
         put_length(&mut out, sealed.len());
         out.extend_from_slice(&sealed);

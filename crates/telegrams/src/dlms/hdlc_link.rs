@@ -208,7 +208,7 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
-            to_meter = matches!(to_meter, false);
+            to_meter = !to_meter;
         }
         panic!("the APDU did not arrive");
     }

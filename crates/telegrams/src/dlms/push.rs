@@ -154,7 +154,7 @@ impl<'a> Notification<'a> {
         let time = self.time.filter(|_| layout.trust_clock).and_then(|time| time.to_utc(zone));
         let time = time.or_else(|| self.clock_object(layout, zone));
         let meter = self.meter(layout);
-        let values: Vec<(Option<[u8; 6]>, &Item<'_>, Option<i8>)> = if self.has_codes() {
+        let values: Vec<_> = if self.has_codes() {
             self.items.iter().map(|item| (item.obis, item, None)).collect()
         } else {
             let placed = layout.positions.iter().zip(&self.items);

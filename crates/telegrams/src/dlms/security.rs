@@ -211,7 +211,7 @@ impl OwnCounter {
     }
 
     /// The next counter; `None` until more are reserved.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn take(&mut self) -> Option<u32> {
         let counter = self.next;
         (counter < self.reserved).then(|| {
             self.next += 1;
@@ -270,12 +270,12 @@ mod tests {
         let mut kept = 0;
         for life in 0..20_u32 {
             let mut counter = OwnCounter::restarted(kept);
-            assert_eq!(counter.next(), None, "nothing before the limit is kept");
+            assert_eq!(counter.take(), None, "nothing before the limit is kept");
             for _ in 0..life * 40 {
-                let value = counter.next().or_else(|| {
+                let value = counter.take().or_else(|| {
                     kept = counter.reserve()?;
                     counter.kept(kept);
-                    counter.next()
+                    counter.take()
                 });
                 assert!(used.insert(value.expect("far from the end")));
             }

@@ -184,7 +184,7 @@ impl Server {
             return Ok(plain.to_vec());
         }
         let keys = self.access.keys.ok_or(13)?;
-        let sealed = security::seal(0x30 | suite, self.title, self.counter.next().ok_or(1)?, &keys, plain);
+        let sealed = security::seal(0x30 | suite, self.title, self.counter.take().ok_or(1)?, &keys, plain);
         let mut out = alloc::vec![0x28];
         put_length(&mut out, sealed.len());
         out.extend_from_slice(&sealed);
@@ -204,7 +204,7 @@ impl Server {
             return Ok(answer);
         }
         let keys = self.access.keys.ok_or(Fault::KeyMissing)?;
-        let counter = self.counter.next().ok_or(Fault::structure("no invocation counter is reserved"))?;
+        let counter = self.counter.take().ok_or(Fault::structure("no invocation counter is reserved"))?;
         let sealed = security::seal(0x30 | suite, self.title, counter, &keys, &answer);
         if form == Form::General {
             return Ok(security::general_glo(self.title, &sealed));
@@ -268,7 +268,7 @@ impl Server {
             return Err(denied);
         }
         let (keys, title) = (self.access.keys.ok_or(Fault::KeyMissing)?, self.title);
-        let counter = self.counter.next().ok_or(Fault::structure("no invocation counter is reserved"))?;
+        let counter = self.counter.take().ok_or(Fault::structure("no invocation counter is reserved"))?;
         let session = self.session.as_mut().ok_or(denied)?;
         let answer = Value::whole(parameter).and_then(|value| value.octets().map(<[u8]>::to_vec)).unwrap_or_default();
         if security::check_gmac_answer(&answer, session.client, &keys, &session.to_client).is_none() {

@@ -1,5 +1,7 @@
 //! Telegrams and files of real meters: every shared one as its expected readings say, damaged copies, conversations in both roles.
 
+mod talk;
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
@@ -55,6 +57,7 @@ pub fn run(_arguments: &[&str]) -> Result<(), String> {
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));
     }
+    talk::replay(&folder, &entries)?;
     damage(&folder, &entries)
 }
 

@@ -98,8 +98,8 @@ def mbus(file):
     frame = meterbus.load((folder / file).read_bytes())
     data = json.loads(frame.to_JSON())
     records = data["body"]["records"]
-    units = {"Wh": "Wh", "W": "W", "V": "V", "A": "A"}
-    return [(r["value"], units[r["unit"]]) for r in records if r.get("unit") in units and isinstance(r["value"], (int, float))]
+    units = {"MeasureUnit.WH": "Wh", "MeasureUnit.W": "W", "MeasureUnit.V": "V", "MeasureUnit.A": "A"}
+    return [(round(r["value"], 6), units[r["unit"]]) for r in records if r.get("unit") in units and isinstance(r["value"], (int, float))]
 
 
 def nem12(file):
@@ -111,7 +111,8 @@ def nem12(file):
     rows = frame.reset_index()
     out = []
     for nmi, part in rows.groupby("nmi"):
-        columns = [c for c in part.columns if c[:1] in "BEKQ" and len(c) == 2]
+        # One column a channel; the others are texts and times.
+        columns = [c for c in part.columns if part[c].dtype.kind == "f"]
         total = sum(Decimal(str(round(float(part[c].sum()), 6))) for c in columns)
         out.append((nmi, total, per.get(nmi)))
     return out
@@ -144,8 +145,13 @@ def push_speed(file):
     while at + 2 < len(raw):
         if raw[at] == 0x7E and raw[at + 1] & 0xF0 == 0xA0:
             n = (raw[at + 1] & 7) << 8 | raw[at + 2]
-            information = raw[at + 1:at + 1 + n][8:-2] if raw[at + 3] & 1 == 0 else raw[at + 1:at + 1 + n][7:-2]
-            apdu += information
+            inner, head = raw[at + 1:at + 1 + n], 2
+            for _ in ("destination", "source"):
+                while inner[head] & 1 == 0:
+                    head += 1
+                head += 1
+            # control, header check; frame check at the end
+            apdu += inner[head + 3:-2]
             at += n + 1
         else:
             at += 1

@@ -44,7 +44,15 @@ pub fn run() -> Result<(), String> {
     fs::write(&decoded_file, decoded).map_err(|why| why.to_string())?;
     let theirs = run::output(
         &python,
-        &["-c", COMPARE, &folder.display().to_string(), &decoded_file.display().to_string(), TIMED[0], TIMED[1], TIMED[2]],
+        &[
+            "-c",
+            COMPARE,
+            &folder.display().to_string(),
+            &decoded_file.display().to_string(),
+            TIMED[0],
+            TIMED[1],
+            TIMED[2],
+        ],
     )?;
     let theirs: Value = serde_json::from_str(theirs.trim()).map_err(|why| why.to_string())?;
     let timed: Vec<String> = TIMED.iter().map(|file| folder.join(file).display().to_string()).collect();
@@ -71,7 +79,14 @@ fn tables(theirs: &Value, ours: &Value) {
     println!("{:14} {:14} {:>6} {:>7} {:>7}", "peer", "kind", "files", "values", "equal");
     for row in theirs["table"].as_array().into_iter().flatten() {
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-        println!("{:14} {:14} {:>6} {:>7} {:>7}", text("peer"), text("kind"), row["files"], row["values"], row["equal"]);
+        println!(
+            "{:14} {:14} {:>6} {:>7} {:>7}",
+            text("peer"),
+            text("kind"),
+            row["files"],
+            row["values"],
+            row["equal"]
+        );
         for note in row["notes"].as_array().into_iter().flatten() {
             println!("    {}", note.as_str().unwrap_or_default());
         }
@@ -115,10 +130,16 @@ fn gurux(python: &str, gridtally: &str, work: &Path) -> Result<(), String> {
     let _meter = Meter(meter.map_err(|why| why.to_string())?);
     wait_for(port)?;
     println!("\ngurux-dlms client on our simulated meter");
-    for (number, (how, framing)) in
-        [("none", "wrapper"), ("lls", "wrapper"), ("hls", "wrapper"), ("none", "hdlc"), ("lls", "hdlc"), ("hls", "hdlc")]
-            .into_iter()
-            .enumerate()
+    for (number, (how, framing)) in [
+        ("none", "wrapper"),
+        ("lls", "wrapper"),
+        ("hls", "wrapper"),
+        ("none", "hdlc"),
+        ("lls", "hdlc"),
+        ("hls", "hdlc"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         // Its invocation counter must grow from one conversation to the next.
         let counter = (number * 1_000 + 1).to_string();

@@ -84,7 +84,7 @@ impl Kept {
     fn refill(&self, counter: &mut OwnCounter) -> Result<(), String> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut probe = *counter;
-        if probe.next().is_some() && probe.next().is_some() {
+        if probe.take().is_some() && probe.take().is_some() {
             return Ok(());
         }
         let limit = counter.reserve().ok_or("all invocation counters are used up: the keys must be changed")?;
