@@ -23,6 +23,7 @@ mod kernel;
 pub mod lost;
 mod lost_course;
 pub mod lost_study;
+pub mod private;
 pub mod profiles;
 pub mod quality;
 pub mod series;

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod custodian;
 pub mod data_directory;
 pub mod logging;
 pub mod pipeline;

@@ -138,6 +138,7 @@ pub(crate) struct TheftCase {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub(crate) meters: BTreeMap<MeterId, Role>,
+    public_keys: BTreeMap<MeterId, Hex<32>>,
     pub(crate) groups: BTreeMap<String, Vec<Membership>>,
     /// Cells that entered a released spatial sum: bits of counters by word.
     pub(crate) used: BTreeMap<(MeterId, Field), BTreeMap<u64, u64>>,
@@ -303,6 +304,11 @@ impl State {
         &self.erased
     }
 
+    /// Whether exactly this meter with this key was enrolled.
+    pub fn knows(&self, enrolment: &Enrolment) -> bool {
+        self.public_keys.get(&enrolment.meter) == Some(&enrolment.public_key)
+    }
+
     /// Members of a group on a day.
     pub(crate) fn members(&self, group: &str, day: i64) -> Option<&BTreeSet<MeterId>> {
         let versions = self.groups.get(group)?;
@@ -313,6 +319,7 @@ impl State {
         match event {
             Event::Enrolled { enrolment, .. } => {
                 self.meters.insert(enrolment.meter, enrolment.role);
+                self.public_keys.insert(enrolment.meter, enrolment.public_key);
             }
             Event::Grouped { group, from_day, members, .. } => {
                 let membership = Membership { from_day: *from_day, members: members.iter().copied().collect() };

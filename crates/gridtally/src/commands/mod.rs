@@ -6,11 +6,14 @@ pub mod admin;
 pub mod bench;
 pub mod bench_ingest;
 pub mod case_evidence;
+pub mod custodian;
 pub mod demo;
 pub mod grid;
+pub mod log;
 pub mod losses;
 pub mod meters;
 pub mod metrology;
+pub mod privacy;
 pub mod serve;
 pub mod simulate;
 
@@ -49,6 +52,16 @@ enum Command {
     /// The metrology core on files of waveforms
     #[command(subcommand)]
     Metrology(metrology::MetrologyCommand),
+    /// The role that holds mask keys and never a reading
+    Custodian(custodian::CustodianArguments),
+    /// Cosigns a log whose heads continue what it saw
+    Witness(log::WitnessArguments),
+    /// Tamper-evident logs: check, prove
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Masked meters and private releases
+    #[command(subcommand)]
+    Privacy(privacy::PrivacyCommand),
     /// Speed on this machine, end to end
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -74,6 +87,10 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
         Command::Losses(command) => losses::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
         Command::Meters(command) => meters::run(command),
         Command::Metrology(command) => metrology::run(command).map_err(told),
+        Command::Custodian(arguments) => runtime()?.block_on(custodian::run(arguments)),
+        Command::Witness(arguments) => runtime()?.block_on(log::witness(arguments)),
+        Command::Log(command) => log::run(command),
+        Command::Privacy(command) => privacy::run(command),
         Command::Bench(command) => runtime()?.block_on(bench::run(command)),
     }
 }

@@ -196,12 +196,7 @@ fn send(town: &mut Town, month: &Month, home: usize, t: usize) -> Result<(), Com
     town.send(meter, Field::Clipped, counter, 0, month.clipped(home, t))
 }
 
-fn send_day(
-    town: &mut Town,
-    month: &Month,
-    day: usize,
-    late: &mut [Vec<(usize, usize)>],
-) -> Result<(), CommandError> {
+fn send_day(town: &mut Town, month: &Month, day: usize, late: &mut [Vec<(usize, usize)>]) -> Result<(), CommandError> {
     for home in 0..month.used.len() {
         for t in day * DAY..(day + 1) * DAY {
             match arrives(town, home, t) {
@@ -479,7 +474,8 @@ fn finish(town: &Town, month: &Month, arguments: &DemoArguments, figures: &mut F
     let entries: Vec<Vec<u8>> = events.iter().map(privacy::journal::public).collect();
     let hashes: Vec<merkle::Hash> = entries.iter().map(|entry| merkle::leaf(entry)).collect();
     let key = &town.people.operator; // any key will do for a log that is made and checked here
-    let head = Checkpoint { origin: "gridtally.demo/log".into(), size: entries.len() as u64, root: merkle::root(&hashes) };
+    let head =
+        Checkpoint { origin: "gridtally.demo/log".into(), size: entries.len() as u64, root: merkle::root(&hashes) };
     let head = head.sign(key).to_text();
     let mut files: std::collections::BTreeMap<_, _> = tiles::files(&entries, 0).into_iter().collect();
     files.insert("checkpoint".to_owned(), head.clone().into_bytes());
@@ -505,9 +501,7 @@ fn print(arguments: &DemoArguments, told: &Value, figures: &Figures) {
     }
     println!("{} masked meters, {} days, {} custodian(s)\n", arguments.homes, arguments.days, arguments.custodians);
     println!("What each party saw");
-    println!(
-        "  a home       its own readings on its display. Nobody else saw one."
-    );
+    println!("  a home       its own readings on its display. Nobody else saw one.");
     println!(
         "  the operator {} bytes of masked numbers, in which {} runs of eight readings stand in clear (a planted one is found),",
         told["operator_bytes"], told["runs_in_clear"]
@@ -516,10 +510,15 @@ fn print(arguments: &DemoArguments, told: &Value, figures: &Figures) {
         "               {} sums of its transformer, {} registers of bills, {} lists of scores.",
         figures.sums, figures.bills, figures.t_cases
     );
-    println!("  a custodian  who was present when, which sums were asked for, the balance of the theft case. No reading, masked or not.");
+    println!(
+        "  a custodian  who was present when, which sums were asked for, the balance of the theft case. No reading, masked or not."
+    );
     println!("  a researcher one total with noise; the same question again gave the same answer.");
     println!("  the public   {} entries of the log: classes, hashes, approvers. No reading.\n", told["log_entries"]);
-    println!("Exact: {} of {} sums, {} of {} registers of bills.", figures.sums_exact, figures.sums, figures.bills_exact, figures.bills);
+    println!(
+        "Exact: {} of {} sums, {} of {} registers of bills.",
+        figures.sums_exact, figures.sums, figures.bills_exact, figures.bills
+    );
     println!("The thief's place: {:?} (first with noise on clipped readings, then exact).", figures.thief_ranks);
     println!("Privacy spent on any home: epsilon {}. Refused: {}.", told["epsilon_spent"], figures.refused);
     figures.notes.iter().for_each(|note| println!("  {note}"));

@@ -56,7 +56,10 @@ fn trial(arguments: &TheftArguments, number: u32, draws: &mut Draws) -> Trial {
             let household = Household::draw(arguments.seed, u64::from(number * arguments.homes + home));
             let of_day = |d: u32| household.day(Timestamp((first + i64::from(d)) * 86_400));
             let slots = |minutes: Vec<f32>| -> Vec<i64> {
-                minutes.chunks(15).map(|p| (p.iter().map(|w| f64::from(*w)).sum::<f64>() / 60.0).round() as i64).collect()
+                minutes
+                    .chunks(15)
+                    .map(|p| (p.iter().map(|w| f64::from(*w)).sum::<f64>() / 60.0).round() as i64)
+                    .collect()
             };
             (0..arguments.days).flat_map(|d| slots(of_day(d))).collect()
         })
@@ -156,12 +159,22 @@ pub(super) fn run(arguments: &TheftArguments) -> Result<ExitCode, CommandError> 
         .map(|(name, places)| json!({"method": name, "top1": share(places, 1), "top3": share(places, 3)}))
         .collect();
     if arguments.json {
-        println!("{}", json!({"trials": arguments.trials, "homes": arguments.homes, "days": arguments.days,
-            "percent": arguments.percent, "epsilon": arguments.epsilon, "methods": rows}));
+        println!(
+            "{}",
+            json!({"trials": arguments.trials, "homes": arguments.homes, "days": arguments.days,
+            "percent": arguments.percent, "epsilon": arguments.epsilon, "methods": rows})
+        );
     } else {
-        println!("{} trials, {} homes, {} days, {} % not registered", arguments.trials, arguments.homes, arguments.days, arguments.percent);
+        println!(
+            "{} trials, {} homes, {} days, {} % not registered",
+            arguments.trials, arguments.homes, arguments.days, arguments.percent
+        );
         for (name, places) in names.iter().zip(&places) {
-            println!("{name:<36} first {:>5.1} %, among three {:>5.1} %", 100.0 * share(places, 1), 100.0 * share(places, 3));
+            println!(
+                "{name:<36} first {:>5.1} %, among three {:>5.1} %",
+                100.0 * share(places, 1),
+                100.0 * share(places, 3)
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

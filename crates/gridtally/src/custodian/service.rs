@@ -1,0 +1,257 @@
+//! A custodian on its directory: every event is in the journal, synchronised, before anything is done about it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use ed25519_dalek::SigningKey;
+use metering::MeterId;
+use privacy::{
+    Custodian, Decision, Event,
+    custodian::Enrolment,
+    exchange,
+    hex::Hex,
+    journal,
+    log::{Checkpoint, Signed, tiles},
+    merkle,
+    policy::Policy,
+    query::{Answer, Request},
+};
+
+use super::files::{key_file, random, write_whole};
+use crate::commands::CommandError;
+
+/// Epochs of a meter's key that are derived in advance.
+const EPOCHS: u32 = 64;
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The policy says no; it is in the journal and in the log.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk or something else failed: nothing was released.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A custodian that runs.
+pub struct Service {
+    folder: PathBuf,
+    custodian: Custodian,
+    journal: File,
+    /// Bytes of the journal that are whole.
+    written: u64,
+    log_key: SigningKey,
+    origin: String,
+    entries: Vec<Vec<u8>>,
+    /// A write that failed half way: nothing more is done until the next start, which reads what the disk holds.
+    is_broken: bool,
+    _lock: File,
+}
+
+impl Service {
+    /// Opens a directory; the policy must lie in it.
+    ///
+    /// # Errors
+    /// A policy that cannot be read, a damaged journal, a directory in use.
+    pub fn open(folder: &Path) -> Result<Self, CommandError> {
+        fs::create_dir_all(folder.join("keys"))?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("lock"))?;
+        lock.try_lock().map_err(|_| format!("{} is in use by another custodian", folder.display()))?;
+        let path = folder.join("policy.toml");
+        let text = fs::read_to_string(&path).map_err(|e| {
+            format!("cannot read {}: {e}; docs/howto/custodian.md shows how a policy is written", path.display())
+        })?;
+        let policy: Policy = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let custodian = Custodian::new(policy, key_file(&folder.join("noise.key"))?)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        let journal_path = folder.join("journal");
+        let bytes = match fs::read(&journal_path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(format!("cannot read {}: {e}", journal_path.display()).into()),
+        };
+        let (events, whole) = journal::read(&bytes).map_err(|e| format!("{}: {e}", journal_path.display()))?;
+        let journal = OpenOptions::new().write(true).create(true).truncate(false).open(&journal_path)?;
+        journal.set_len(whole as u64)?;
+        journal.sync_all()?;
+        let log_key = SigningKey::from_bytes(&key_file(&folder.join("log.key"))?);
+        let origin = format!("gridtally.custodian/{}", &Hex(log_key.verifying_key().to_bytes()).to_string()[..16]);
+        let entries = events.iter().map(journal::public).collect();
+        let mut service = Self {
+            folder: folder.to_owned(),
+            custodian,
+            journal,
+            written: whole as u64,
+            log_key,
+            origin,
+            entries,
+            is_broken: false,
+            _lock: lock,
+        };
+        for event in &events {
+            service.custodian.apply(event);
+        }
+        service.bury_erased()?;
+        for event in &events {
+            if let Event::Enrolled { enrolment, .. } = event {
+                service.load_keys(enrolment)?;
+            }
+        }
+        service.publish()?;
+        Ok(service)
+    }
+
+    /// Files of erased meters that came back are removed again.
+    fn bury_erased(&self) -> Result<(), CommandError> {
+        for meter in self.custodian.state().erased() {
+            remove_key(&self.key_path(*meter))?;
+        }
+        Ok(())
+    }
+
+    fn key_path(&self, meter: MeterId) -> PathBuf {
+        self.folder.join("keys").join(meter.as_str())
+    }
+
+    fn load_keys(&mut self, enrolment: &Enrolment) -> Result<(), CommandError> {
+        let (meter, path) = (enrolment.meter, self.key_path(enrolment.meter));
+        if self.custodian.state().erased().contains(&meter) {
+            return Ok(());
+        }
+        if !path.exists() {
+            return Err(format!("the key of meter {meter} is missing: restore {} from its backup", path.display()).into());
+        }
+        let secret = key_file(&path)?;
+        for epoch in 0..EPOCHS {
+            let key = exchange::mask_key(&secret, &enrolment.public_key, meter, epoch);
+            let key = key.ok_or_else(|| format!("meter {meter} has a public key that gives no secret"))?;
+            self.custodian.insert_key(meter, epoch, key);
+        }
+        Ok(())
+    }
+
+    /// Writes an event down and takes it in; what follows from it may be done only afterwards.
+    fn commit(&mut self, event: &Event) -> Result<(), ServiceError> {
+        let failed = |e: std::io::Error| ServiceError::Failed(format!("the journal cannot be written: {e}"));
+        if self.is_broken {
+            return Err(ServiceError::Failed("the journal could not be written; start the custodian again".into()));
+        }
+        let line = journal::line(event);
+        self.is_broken = true;
+        std::io::Seek::seek(&mut self.journal, std::io::SeekFrom::Start(self.written)).map_err(failed)?;
+        self.journal.write_all(&line).and_then(|()| self.journal.sync_data()).map_err(failed)?;
+        self.is_broken = false;
+        self.written += line.len() as u64;
+        self.custodian.apply(event);
+        self.entries.push(journal::public(event));
+        Ok(())
+    }
+
+    /// Brings the log's files up to the journal and signs a head, if there is something new. Tiles come first, the head last.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn publish(&mut self) -> Result<(), CommandError> {
+        let log = self.folder.join("log");
+        let before = fs::read_to_string(log.join("checkpoint")).ok().and_then(|text| Signed::parse(&text).ok());
+        let size = self.entries.len() as u64;
+        if size == 0 || before.as_ref().is_some_and(|head| head.checkpoint.size == size) {
+            return Ok(());
+        }
+        let old = before.map_or(0, |head| usize::try_from(head.checkpoint.size).unwrap_or(0)).min(self.entries.len());
+        for (path, content) in tiles::files(&self.entries, old) {
+            write_whole(&log.join(path), &content)?;
+        }
+        let hashes: Vec<merkle::Hash> = self.entries.iter().map(|entry| merkle::leaf(entry)).collect();
+        let head = Checkpoint { origin: self.origin.clone(), size, root: merkle::root(&hashes) }.sign(&self.log_key);
+        write_whole(&log.join("heads").join(size.to_string()), head.to_text().as_bytes())?;
+        write_whole(&log.join("checkpoint"), head.to_text().as_bytes())?;
+        Ok(())
+    }
+
+    /// Decides and answers.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub fn ask(&mut self, request: &Request, now: i64) -> Result<Answer, ServiceError> {
+        if let Decision::Commit(event) = self.custodian.decide(request, now) {
+            self.commit(&event)?;
+            if let Event::Refused { reason, .. } = event {
+                return Err(ServiceError::Refused(reason));
+            }
+        }
+        self.custodian.answer(&request.query).map_err(|why| ServiceError::Refused(why.to_string()))
+    }
+
+    /// Enrols a meter and gives the public half that the meter needs. The same enrolment again gives the same half.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub fn enrol(&mut self, enrolment: &Enrolment, now: i64) -> Result<Hex<32>, ServiceError> {
+        let failed = |e: CommandError| ServiceError::Failed(e.to_string());
+        let path = self.key_path(enrolment.meter);
+        let event = match self.custodian.enrol(enrolment.clone(), now) {
+            Ok(event) => event,
+            Err(_) if path.exists() && self.custodian.state().knows(enrolment) => {
+                let secret = key_file(&path).map_err(failed)?;
+                return Ok(exchange::public_key(&secret));
+            }
+            Err(why) => return Err(ServiceError::Refused(why.to_string())),
+        };
+        // a file without its line in the journal is left from a crash: it was told to nobody
+        let secret = random().map_err(failed)?;
+        write_whole(&path, &secret).map_err(|e| ServiceError::Failed(format!("cannot write {}: {e}", path.display())))?;
+        self.commit(&event)?;
+        self.load_keys(enrolment).map_err(failed)?;
+        Ok(exchange::public_key(&secret))
+    }
+
+    /// Gives a group other members from the next day on.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub fn regroup(&mut self, group: &str, members: Vec<MeterId>, now: i64) -> Result<(), ServiceError> {
+        let event = self.custodian.regroup(group, members, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
+        self.commit(&event)
+    }
+
+    /// Erases a meter's keys for good.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub fn erase(&mut self, meter: MeterId, now: i64) -> Result<(), ServiceError> {
+        let event = self.custodian.erase(meter, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
+        self.commit(&event)?;
+        remove_key(&self.key_path(meter)).map_err(|e| ServiceError::Failed(e.to_string()))
+    }
+
+    /// The custodian, to look at.
+    pub fn custodian(&self) -> &Custodian {
+        &self.custodian
+    }
+
+    /// Verifies the log's heads.
+    pub fn log_public_key(&self) -> Hex<32> {
+        Hex(self.log_key.verifying_key().to_bytes())
+    }
+
+    /// Folder of the public log.
+    pub fn log_folder(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}
+
+/// Overwrites and removes a key's file.
+fn remove_key(path: &Path) -> Result<(), CommandError> {
+    if path.exists() {
+        write_whole(path, &[0; 32]).and_then(|()| fs::remove_file(path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

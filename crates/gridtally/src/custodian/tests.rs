@@ -1,0 +1,145 @@
+//! The service on a real directory: killed after any byte of its journal, its keys erased, its log altered.
+
+use std::fs;
+
+use ed25519_dalek::Signer;
+use metering::MeterId;
+use privacy::{
+    Field, MaskKey,
+    custodian::Role,
+    query::{Adjacency, Mechanism, Purpose, Query, Row, SpatialQuery, StatisticQuery},
+};
+
+use super::*;
+
+const FIRST: u64 = 20_000 * 96;
+const NOW: i64 = 20_040 * 86_400;
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn public(n: u8) -> Hex<32> {
+    Hex(key(n).verifying_key().to_bytes())
+}
+
+fn id(n: u8) -> MeterId {
+    MeterId::new(&format!("M-{n:02}")).expect("valid")
+}
+
+fn enrolment(n: u8) -> Enrolment {
+    let (meter, public_key, role) = (id(n), exchange::public_key(&[n + 1; 32]), Role::Home);
+    Enrolment {
+        meter,
+        public_key,
+        role,
+        manufacturer_signature: Hex(key(103).sign(&Enrolment::manufacturer_bytes(meter, &public_key)).to_bytes()),
+        installer_signature: Hex(key(104).sign(&Enrolment::installer_bytes(meter, role)).to_bytes()),
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let policy = format!(
+        "trust = \"split\"\noperator_key = \"{}\"\ntariff_key = \"{}\"\nmanufacturer_keys = [\"{}\"]\ninstaller_keys = [\"{}\"]\n",
+        public(101),
+        public(102),
+        public(103),
+        public(104)
+    );
+    fs::write(folder.path().join("policy.toml"), policy).expect("writes");
+    let mut service = Service::open(folder.path()).expect("opens");
+    for n in 0..15 {
+        service.enrol(&enrolment(n), 0).expect("enrols");
+    }
+    service.regroup("T1", (0..15).map(id).collect(), 0).expect("groups");
+    folder
+}
+
+fn rows(slots: usize) -> Vec<Row> {
+    (0..15).map(|n| Row::full(id(n), 1, FIRST, slots)).collect()
+}
+
+fn requests() -> Vec<Request> {
+    let sum = Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots: 96, rows: rows(96) });
+    let part = Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots: 40, rows: rows(40) });
+    let statistic = Query::Statistic(StatisticQuery {
+        group: "T1".into(),
+        day: 20_000,
+        band: 96,
+        bands: 1,
+        rows: rows(96),
+        adjacency: Adjacency::HomeDay,
+        mechanism: Mechanism::Laplace,
+        level_micro: 700_000,
+        purpose: Purpose::Research,
+    });
+    [sum, part, statistic].map(|query| Request::sign(query, &key(101))).into()
+}
+
+#[test]
+fn killed_anywhere_in_the_journal_it_gives_the_same_answers_once() {
+    let folder = folder();
+    let whole = |name: &str| fs::read(folder.path().join(name)).expect("reads");
+    let before = whole("journal").len();
+    let answers: Vec<_> = {
+        let mut service = Service::open(folder.path()).expect("opens");
+        requests().iter().map(|request| service.ask(request, NOW).ok()).collect()
+    };
+    assert!(answers[0].is_some() && answers[1].is_none() && answers[2].is_some());
+    let journal = whole("journal");
+    let step = (journal.len() - before) / 23 + 1;
+    for end in (before..=journal.len()).step_by(step) {
+        fs::write(folder.path().join("journal"), &journal[..end]).expect("writes");
+        let mut service = Service::open(folder.path()).expect("opens again");
+        let again: Vec<_> = requests().iter().map(|request| service.ask(request, NOW).ok()).collect();
+        assert_eq!(again, answers, "cut off after byte {end} of {}", journal.len());
+        assert_eq!(service.custodian().state().epsilon_micro(), 700_000);
+        service.publish().expect("publishes");
+        let log = service.log_folder();
+        let read = |path: &str| fs::read(log.join(path)).ok();
+        let report = privacy::log::verify(&read, &[], &service.log_public_key(), None).expect("readable");
+        assert!(report.is_good(), "cut off after byte {end}: {report:?}");
+    }
+}
+
+#[test]
+fn an_erased_meter_stays_erased_when_its_key_file_comes_back() {
+    let folder = folder();
+    let path = folder.path().join("keys/M-03");
+    let backup = fs::read(&path).expect("reads");
+    let mut service = Service::open(folder.path()).expect("opens");
+    service.erase(id(3), NOW).expect("erases");
+    assert!(!path.exists());
+    assert!(service.ask(&requests()[0], NOW).is_err(), "nothing is released about it");
+    drop(service);
+    fs::write(&path, backup).expect("a backup is restored");
+    let mut service = Service::open(folder.path()).expect("opens again");
+    assert!(!path.exists(), "and buried again");
+    let why = service.ask(&requests()[2], NOW).expect_err("still nothing");
+    assert!(why.to_string().contains("no key"), "{why}");
+}
+
+#[test]
+fn an_enrolment_that_is_repeated_gives_the_same_half() {
+    let folder = folder();
+    let mut service = Service::open(folder.path()).expect("opens");
+    let first = service.enrol(&enrolment(40), NOW).expect("enrols");
+    assert_eq!(service.enrol(&enrolment(40), NOW).expect("again"), first);
+    let at_meter = exchange::mask_key(&[41; 32], &first, id(40), 1);
+    let secret: [u8; 32] = fs::read(folder.path().join("keys/M-40")).expect("reads").try_into().expect("32 bytes");
+    let at_custodian: Option<MaskKey> = exchange::mask_key(&secret, &enrolment(40).public_key, id(40), 1);
+    assert_eq!(at_meter, at_custodian);
+    assert!(Service::open(folder.path()).is_err(), "two custodians on one directory");
+}
+
+#[test]
+fn a_damaged_journal_is_refused_with_what_to_do() {
+    let folder = folder();
+    let path = folder.path().join("journal");
+    let mut bytes = fs::read(&path).expect("reads");
+    bytes[30] ^= 1;
+    fs::write(&path, bytes).expect("writes");
+    let why = Service::open(folder.path()).err().expect("refused").to_string();
+    assert!(why.contains("line 1") && why.contains("backup"), "{why}");
+}
