@@ -22,6 +22,7 @@ pub mod golden;
 pub mod kept;
 pub mod load_limit;
 pub mod local;
+pub mod masking;
 pub mod measured;
 pub mod memory;
 pub mod modem;

@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     control::ControlMemory,
     event_log::{EventLog, LoggedEvent},
+    masking::MaskMemory,
     outages::Outages,
     profile::Profile,
     register::Registers,
@@ -39,6 +40,7 @@ pub struct Memory {
     pub(crate) settings: Settings,
     /// The calibration that was told last.
     pub(crate) calibration: Option<u32>,
+    pub(crate) masking: MaskMemory,
 }
 
 impl Memory {
@@ -59,6 +61,7 @@ impl Memory {
             texts: TextMemory::default(),
             settings,
             calibration: None,
+            masking: MaskMemory::default(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Memory {
             frames_dropped: self.ring.frames_dropped(),
             texts: self.texts,
             calibration: self.calibration,
+            masking: self.masking,
         }
     }
 }
@@ -151,6 +155,9 @@ pub(crate) struct Core {
     texts: TextMemory,
     #[n(16)]
     calibration: Option<u32>,
+    #[n(17)]
+    #[cbor(default)]
+    masking: MaskMemory,
 }
 
 impl Core {
@@ -176,6 +183,7 @@ impl Core {
             texts: self.texts,
             settings: self.settings,
             calibration: self.calibration,
+            masking: self.masking,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     event_log::EventLog,
     inputs::{Inputs, Uptime},
     load_limit::LoadLimit,
+    masking,
     memory::Memory,
     profile::Profile,
     register::Registers,
@@ -361,6 +362,10 @@ impl Meter {
 
     /// The last record of the load profile, for a text.
     pub(crate) fn last_register(&self) -> Option<TextBody> {
+        // a text would tell the register in clear
+        if self.config.masking.is_some() {
+            return None;
+        }
         let last = self.memory.profile.last()?;
         let is_tampered = self.memory.tamper.is_active();
         let flags = if is_tampered { RecordFlags::TAMPER } else { RecordFlags::default() };
@@ -464,9 +469,18 @@ impl Meter {
         }
         let begin = self.clock.milliseconds(Uptime(from.0.saturating_add(shapeless)));
         let end = self.clock.milliseconds(self.uptime);
+        if self.config.masking.is_some() {
+            self.memory.masking.begin(&self.memory.registers);
+        }
         let records = &mut self.memory.records;
         let before = records.len();
         self.memory.profile.add(&mut self.memory.registers, (begin, end), &inputs, |record| records.push(record));
+        if let Some(masking) = &self.config.masking {
+            let seconds = i64::from(self.memory.profile.length().minutes()) * 60;
+            for record in records.iter_mut().skip(before) {
+                masking.mask(&mut self.memory.masking, record, seconds);
+            }
+        }
         if records.len() > before {
             self.due.save = true;
             self.send_full_frames(flags);
@@ -682,7 +696,10 @@ impl Meter {
         self.due.save = true;
     }
 
-    fn send(&mut self, body: Body) {
+    fn send(&mut self, mut body: Body) {
+        if self.config.masking.is_some() {
+            masking::hide(&mut body);
+        }
         let kind = body.kind();
         let frame = Frame::new(self.config.meter, self.boot, self.seq, body);
         self.seq += 1;

@@ -7,7 +7,10 @@ use minicbor::{Decode, Encode};
 
 use metering::{IntervalLength, MeterId, frame::Config};
 
-use crate::{load_limit::LoadLimitRules, registration::RegistrationPolicy, relay::RelayRules, tamper::Thresholds};
+use crate::{
+    load_limit::LoadLimitRules, masking::Masking, registration::RegistrationPolicy, relay::RelayRules,
+    tamper::Thresholds,
+};
 
 /// What a meter's measuring parts are calibrated with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct MeterConfig {
     pub registration: RegistrationPolicy,
     /// What its measuring parts are calibrated with.
     pub calibration: Calibration,
+    /// When set, readings leave the meter masked only.
+    pub masking: Option<Masking>,
 }
 
 impl MeterConfig {
@@ -66,6 +71,7 @@ impl MeterConfig {
             tamper: Thresholds::default(),
             registration: RegistrationPolicy::default(),
             calibration: Calibration::Exact,
+            masking: None,
         }
     }
 }

@@ -159,6 +159,12 @@ impl Channel {
     pub const NEUTRAL_CURRENT: Self = Self(27);
     /// Mean frequency, mHz.
     pub const FREQUENCY: Self = Self(28);
+    /// Number of the masks of a masked record.
+    pub const MASK_COUNTER: Self = Self(40);
+    /// Clipped import of the interval plus mask, modulo 2^64.
+    pub const MASKED_CLIPPED: Self = Self(41);
+    /// Mean voltage of the interval, mV, plus mask, modulo 2^64.
+    pub const MASKED_VOLTAGE: Self = Self(42);
 }
 
 /// A value of a further channel.

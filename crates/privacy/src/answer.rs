@@ -157,20 +157,35 @@ fn add_rows<'k>(
     Ok(())
 }
 
+/// Masks that are made at once.
+const AT_ONCE: usize = 512;
+
 /// Calls with position and mask of every cell that is meant.
 fn each(row: &Row, field: Field, key: &MaskKey, mut call: impl FnMut(usize, u64)) -> Result<(), Refusal> {
     let beyond = || Refusal::Shape("a counter beyond its end");
-    let mut masks = vec![0; row.end()];
-    key.fill(field, 0, row.first, &mut masks).ok_or_else(beyond)?;
-    for (k, rev) in &row.revs {
-        let at = *k as usize;
-        let mask = key.mask(field, *rev, row.first + u64::from(*k)).ok_or_else(beyond)?;
-        *masks.get_mut(at).ok_or_else(beyond)? = mask;
-    }
-    for (i, (word, masks)) in row.present.iter().zip(masks.chunks(64)).enumerate() {
-        for (bit, mask) in masks.iter().enumerate() {
-            if word >> bit & 1 == 1 {
-                call(i * 64 + bit, *mask);
+    let mut masks = [0; AT_ONCE];
+    let end = row.end();
+    let mut revs = row.revs.iter().peekable();
+    for from in (0..end).step_by(AT_ONCE) {
+        let masks = &mut masks[..(end - from).min(AT_ONCE)];
+        key.fill(field, 0, row.first + from as u64, masks).ok_or_else(beyond)?;
+        while let Some((k, rev)) = revs.next_if(|(k, _)| (*k as usize) < from + AT_ONCE) {
+            let mask = key.mask(field, *rev, row.first + u64::from(*k)).ok_or_else(beyond)?;
+            *masks.get_mut(*k as usize - from).ok_or_else(beyond)? = mask;
+        }
+        for (word, (part, masks)) in row.present[from / 64..].iter().zip(masks.chunks(64).enumerate()) {
+            let at = from + part * 64;
+            if *word == u64::MAX {
+                masks.iter().enumerate().for_each(|(bit, mask)| call(at + bit, *mask));
+                continue;
+            }
+            let mut left = *word;
+            while left != 0 {
+                let bit = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if let Some(mask) = masks.get(bit) {
+                    call(at + bit, *mask);
+                }
             }
         }
     }

@@ -244,7 +244,7 @@ impl Custodian {
         if let Some(row) = missing {
             return refuse(&Refusal::NoKey { meter: row.meter, epoch: row.epoch });
         }
-        match rules::grant(&self.policy, &self.state, request, now) {
+        match rules::grant(&self.policy, &self.state, request, &hash, now) {
             Ok(Grant { approvers, costs }) => {
                 let costs = costs.into_iter().map(|cost| (cost.meter, cost.micro)).collect();
                 Decision::Commit(Event::Released { at: now, query: request.query.clone(), approvers, costs })

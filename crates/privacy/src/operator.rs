@@ -91,17 +91,45 @@ pub enum DecodeError {
     Missing(u64),
 }
 
+/// 64 neighbouring counters of one meter and field.
 #[derive(Clone, Debug)]
-struct Stored {
-    epoch: u32,
-    /// By revision.
-    values: Vec<u64>,
+struct Block {
+    present: u64,
+    epochs: [u32; 64],
+    /// As first sent.
+    values: [u64; 64],
+    /// Corrections by place, revision 1 first.
+    corrected: BTreeMap<u32, Vec<u64>>,
+}
+
+impl Block {
+    const EMPTY: Self = Self { present: 0, epochs: [0; 64], values: [0; 64], corrected: BTreeMap::new() };
+
+    /// The value of a revision, if it is there.
+    fn value(&self, place: usize, rev: u16) -> Option<u64> {
+        if self.present >> place & 1 == 0 {
+            return None;
+        }
+        match usize::from(rev).checked_sub(1) {
+            None => Some(self.values[place]),
+            Some(later) => self.corrected.get(&(place as u32))?.get(later).copied(),
+        }
+    }
+
+    /// The revision that would follow.
+    fn next_rev(&self, place: usize) -> u16 {
+        if self.present >> place & 1 == 0 {
+            return 0;
+        }
+        let corrections = self.corrected.get(&(place as u32)).map_or(0, Vec::len);
+        u16::try_from(corrections + 1).unwrap_or(u16::MAX)
+    }
 }
 
 /// The masked readings of an operator.
 #[derive(Clone, Debug, Default)]
 pub struct MaskedStore {
-    cells: BTreeMap<(MeterId, Field), BTreeMap<u64, Stored>>,
+    cells: BTreeMap<(MeterId, Field), BTreeMap<u64, Box<Block>>>,
 }
 
 impl MaskedStore {
@@ -111,24 +139,24 @@ impl MaskedStore {
     /// See [`Conflict`]; nothing has changed then.
     pub fn take(&mut self, reading: &MaskedReading) -> Result<Taken, Conflict> {
         let MaskedReading { meter, field, epoch, counter, rev, value } = *reading;
-        let cells = self.cells.entry((meter, field)).or_default();
-        let Some(stored) = cells.get_mut(&counter) else {
-            if rev != 0 {
-                return Err(Conflict::Revision { meter, counter, rev, expected: 0 });
-            }
-            cells.insert(counter, Stored { epoch, values: vec![value] });
-            return Ok(Taken::New);
-        };
-        match stored.values.get(usize::from(rev)) {
-            Some(before) if *before == value && stored.epoch == epoch => Ok(Taken::Again),
+        let place = (counter % 64) as usize;
+        let blocks = self.cells.entry((meter, field)).or_default();
+        let block = blocks.entry(counter / 64).or_insert_with(|| Box::new(Block::EMPTY));
+        let expected = block.next_rev(place);
+        match block.value(place, rev) {
+            Some(before) if before == value && block.epochs[place] == epoch => Ok(Taken::Again),
             Some(_) => Err(Conflict::Differs { meter, counter, rev }),
-            None if usize::from(rev) == stored.values.len() && stored.epoch == epoch => {
-                stored.values.push(value);
-                Ok(Taken::Corrected)
+            None if rev != expected => Err(Conflict::Revision { meter, counter, rev, expected }),
+            None if rev == 0 => {
+                block.present |= 1 << place;
+                (block.epochs[place], block.values[place]) = (epoch, value);
+                Ok(Taken::New)
             }
+            // a correction is masked under the key of its reading
+            None if block.epochs[place] != epoch => Err(Conflict::Differs { meter, counter, rev }),
             None => {
-                let expected = u16::try_from(stored.values.len()).unwrap_or(u16::MAX);
-                Err(Conflict::Revision { meter, counter, rev, expected })
+                block.corrected.entry(place as u32).or_default().push(value);
+                Ok(Taken::Corrected)
             }
         }
     }
@@ -136,26 +164,35 @@ impl MaskedStore {
     /// Readings of a meter within a range of counters, as rows of a query (one per key epoch), newest revisions.
     pub fn rows(&self, meter: MeterId, field: Field, first: u64, count: usize) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
-        let Some(cells) = self.cells.get(&(meter, field)) else { return rows };
-        for (counter, stored) in cells.range(first..first.saturating_add(count as u64)) {
-            if rows.last().is_none_or(|row| row.epoch != stored.epoch) {
-                let offset = (counter - first) as usize;
-                let words = (count - offset).div_ceil(64);
-                rows.push(Row {
-                    meter,
-                    epoch: stored.epoch,
-                    first: *counter,
-                    offset: u32::try_from(offset).unwrap_or(u32::MAX),
-                    present: vec![0; words],
-                    revs: Vec::new(),
-                });
-            }
-            if let Some(row) = rows.last_mut() {
-                let k = (counter - row.first) as usize;
-                row.mark(k);
-                if stored.values.len() > 1 {
-                    let rev = u16::try_from(stored.values.len() - 1).unwrap_or(u16::MAX);
-                    row.revs.push((u32::try_from(k).unwrap_or(u32::MAX), rev));
+        let Some(blocks) = self.cells.get(&(meter, field)) else { return rows };
+        let end = first.saturating_add(count as u64);
+        for (at, block) in blocks.range(first / 64..end.div_ceil(64)) {
+            let counters = (at * 64).max(first)..(at * 64 + 64).min(end);
+            for counter in counters {
+                let place = (counter % 64) as usize;
+                if block.present >> place & 1 == 0 {
+                    continue;
+                }
+                if rows.last().is_none_or(|row| row.epoch != block.epochs[place]) {
+                    let offset = (counter - first) as usize;
+                    let present = vec![0; (count - offset).div_ceil(64)];
+                    let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+                    rows.push(Row {
+                        meter,
+                        epoch: block.epochs[place],
+                        first: counter,
+                        offset,
+                        present,
+                        revs: Vec::new(),
+                    });
+                }
+                if let Some(row) = rows.last_mut() {
+                    let k = (counter - row.first) as usize;
+                    row.mark(k);
+                    let rev = block.next_rev(place) - 1;
+                    if rev > 0 {
+                        row.revs.push((u32::try_from(k).unwrap_or(u32::MAX), rev));
+                    }
                 }
             }
         }
@@ -164,16 +201,25 @@ impl MaskedStore {
 
     /// Calls with slot, counter and masked value of every cell a row means.
     fn each(&self, row: &Row, field: Field, mut call: impl FnMut(usize, u64, u64)) -> Result<(), DecodeError> {
-        let cells = self.cells.get(&(row.meter, field)).ok_or(DecodeError::Missing(row.first))?;
+        let blocks = self.cells.get(&(row.meter, field)).ok_or(DecodeError::Missing(row.first))?;
         let mut revs = row.revs.iter().peekable();
-        let mut stored = cells.range(row.first..).peekable();
-        for k in row.cells() {
-            let counter = row.first + k as u64;
-            let rev = revs.next_if(|(at, _)| *at as usize == k).map_or(0, |(_, rev)| usize::from(*rev));
-            while stored.next_if(|(at, _)| **at < counter).is_some() {}
-            let cell = stored.next_if(|(at, _)| **at == counter).map(|(_, cell)| cell);
-            let value = cell.and_then(|cell| cell.values.get(rev)).ok_or(DecodeError::Missing(counter))?;
-            call(row.offset as usize + k, counter, *value);
+        let mut held: Option<(u64, &Block)> = None;
+        for (i, word) in row.present.iter().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                let k = i * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let counter = row.first + k as u64;
+                let missing = DecodeError::Missing(counter);
+                let block = match held {
+                    Some((at, block)) if at == counter / 64 => block,
+                    _ => blocks.get(&(counter / 64)).ok_or(missing)?,
+                };
+                held = Some((counter / 64, block));
+                let rev = revs.next_if(|(at, _)| *at as usize == k).map_or(0, |(_, rev)| *rev);
+                let value = block.value((counter % 64) as usize, rev).ok_or(missing)?;
+                call(row.offset as usize + k, counter, value);
+            }
         }
         Ok(())
     }
@@ -250,8 +296,11 @@ impl MaskedStore {
 
     /// Every masked value, as it lies in the operator's files.
     pub fn values(&self) -> impl Iterator<Item = (MeterId, Field, u64, u64)> + '_ {
-        self.cells.iter().flat_map(|((meter, field), cells)| {
-            cells.iter().flat_map(|(counter, s)| s.values.iter().map(|v| (*meter, *field, *counter, *v)))
+        let blocks = self.cells.iter().flat_map(|(owner, blocks)| blocks.iter().map(move |(at, block)| (owner, *at, block)));
+        let places = blocks.flat_map(|(owner, at, block)| (0..64).map(move |place| (owner, at, block, place)));
+        places.flat_map(|(&(meter, field), at, block, place)| {
+            let values = (0..block.next_rev(place)).filter_map(move |rev| block.value(place, rev));
+            values.map(move |value| (meter, field, at * 64 + place as u64, value))
         })
     }
 }

@@ -77,10 +77,10 @@ pub struct Policy {
     /// Theft cases per home in 365 days.
     #[serde(default = "defaults::cases")]
     pub theft_cases_max: u32,
-    /// A theft case needs this share of the group's energy missing, thousandths …
+    /// A theft case needs this share of the group's energy missing, thousandths, …
     #[serde(default = "defaults::alarm_permille")]
     pub alarm_permille: u32,
-    /// … and this much a day, Wh.
+    /// … or this much a day, Wh, whichever is less.
     #[serde(default = "defaults::alarm_wh")]
     pub alarm_wh_day: u32,
     /// Allowance of the clipped field a day, Wh; set in the meters.

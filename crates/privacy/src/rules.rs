@@ -165,10 +165,16 @@ pub(crate) fn membership(
 }
 
 /// Everything about a query but its operator's signature.
-pub(crate) fn grant(policy: &Policy, state: &State, request: &Request, now: i64) -> Result<Grant, Refusal> {
+pub(crate) fn grant(
+    policy: &Policy,
+    state: &State,
+    request: &Request,
+    hash: &Hex<32>,
+    now: i64,
+) -> Result<Grant, Refusal> {
     let query = &request.query;
     shape(query)?;
-    let approvers = approvers(policy, request, now);
+    let approvers = approvers(policy, request, hash, now);
     let costs = costs(policy, query);
     state.costs_allowed(policy, &costs)?;
     match query {
@@ -208,8 +214,9 @@ fn shape(query: &Query) -> Result<(), Refusal> {
         if row.first.saturating_add(row.end() as u64) >= COUNTER_END {
             return Err(Refusal::Shape("a counter beyond its end"));
         }
-        if row.revs.iter().any(|(k, _)| !row.has(*k as usize)) {
-            return Err(Refusal::Shape("a revision of a cell that is not meant"));
+        let is_ascending = row.revs.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if !is_ascending || row.revs.iter().any(|(k, _)| !row.has(*k as usize)) {
+            return Err(Refusal::Shape("revisions that do not ascend, or of a cell that is not meant"));
         }
         let cells = seen.entry(row.meter).or_default();
         for (at, bits) in row.words() {
@@ -224,12 +231,11 @@ fn shape(query: &Query) -> Result<(), Refusal> {
 }
 
 /// Persons and organisations whose approval is good and holds now; each once.
-fn approvers<'p>(policy: &'p Policy, request: &Request, now: i64) -> Vec<(&'p str, &'p str)> {
-    let hash = request.query.hash();
+fn approvers<'p>(policy: &'p Policy, request: &Request, hash: &Hex<32>, now: i64) -> Vec<(&'p str, &'p str)> {
     let mut good = BTreeMap::new();
     for approval in request.approvals.iter().filter(|approval| approval.expires > now) {
         let person = policy.approvers.iter().find(|a| a.person == approval.person);
-        let bytes = approval_bytes(&hash, approval.expires);
+        let bytes = approval_bytes(hash, approval.expires);
         if let Some(person) = person.filter(|p| is_signed(&p.key, &bytes, &approval.signature)) {
             good.insert(person.person.as_str(), person.organisation.as_str());
         }
@@ -252,14 +258,23 @@ fn members<'s>(state: &'s State, group: &str, day: i64, rows: &[Row]) -> Result<
 }
 
 fn floor(policy: &Policy, state: &State, rows: &[Row], slots: usize) -> Result<(), Refusal> {
-    let mut homes = vec![0_u32; slots];
+    // a word's width beyond the end, so that whole words are added
+    let mut homes = vec![0_u32; slots + 64];
     for row in rows {
-        let counts = state.meters.get(&row.meter) == Some(&Role::Home);
-        for k in row.cells() {
-            let slot = homes.get_mut(row.offset as usize + k).ok_or(Refusal::Shape("a cell beyond the last slot"))?;
-            *slot += u32::from(counts);
+        if row.offset as usize + row.end() > slots {
+            return Err(Refusal::Shape("a cell beyond the last slot"));
+        }
+        if state.meters.get(&row.meter) != Some(&Role::Home) {
+            continue;
+        }
+        for (word, from) in row.present.iter().zip((row.offset as usize..).step_by(64)).filter(|(word, _)| **word != 0)
+        {
+            for (bit, home) in homes[from..from + 64].iter_mut().enumerate() {
+                *home += (word >> bit & 1) as u32;
+            }
         }
     }
+    homes.truncate(slots);
     match homes.iter().position(|homes| *homes < policy.floor) {
         Some(slot) => Err(Refusal::TooFew { slot, homes: homes[slot], floor: policy.floor }),
         None => Ok(()),

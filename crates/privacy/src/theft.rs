@@ -24,7 +24,7 @@ fn residual(series: &BalanceSeries) -> impl Iterator<Item = i64> {
     both.map(|((supplied, metered), loss)| supplied.saturating_sub(*metered).saturating_sub(*loss))
 }
 
-/// What is missing by the record, and what a case needs: a share of the group's energy or so much a day, whichever is more.
+/// What is missing by the record, and what a case needs: a share of the group's energy or so much a day, whichever is less.
 pub fn alarm(series: &BalanceSeries, policy: &Policy) -> Alarm {
     let slots = i64::try_from(series.supplied.len().max(1)).unwrap_or(i64::MAX);
     let per_day = |sum: i64| sum.saturating_mul(i64::from(policy.day_slots)) / slots;
@@ -32,7 +32,7 @@ pub fn alarm(series: &BalanceSeries, policy: &Policy) -> Alarm {
     let share = supplied / 1_000 * i64::from(policy.alarm_permille);
     Alarm {
         missing_wh_day: per_day(residual(series).fold(0, i64::saturating_add)),
-        needed_wh_day: share.max(i64::from(policy.alarm_wh_day)),
+        needed_wh_day: share.min(i64::from(policy.alarm_wh_day)),
     }
 }
 

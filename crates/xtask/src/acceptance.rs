@@ -8,6 +8,7 @@ mod grid;
 mod localisation;
 mod meter;
 mod metrology;
+mod privacy;
 mod properties;
 
 pub use properties::{PROPERTY_SEED, TESTS};
@@ -80,6 +81,11 @@ const LONG: &[Check] = &[
         name: "grid-speed",
         about: "time per bus from 100 to 10,000 buses, and what the second thread gives",
         run: grid::speed,
+    },
+    Check {
+        name: "privacy",
+        about: "masked meters with one to three custodians, theft without curves, vectors and trade-off",
+        run: privacy::run,
     },
     Check {
         name: "properties",

@@ -16,7 +16,10 @@ use privacy::{
 use serde_json::json;
 
 use super::CommandError;
-use crate::{clock::Clock, custodian::files::{key_file, write_whole}};
+use crate::{
+    clock::Clock,
+    custodian::files::{key_file, write_whole},
+};
 
 /// Tamper-evident logs.
 #[derive(Debug, Subcommand)]
@@ -171,11 +174,8 @@ fn look(arguments: &WitnessArguments, key: &ed25519_dalek::SigningKey) -> Result
     if let Ok(text) = fs::read_to_string(&seen_path) {
         let seen = Signed::parse(&text)?.checkpoint;
         let proof = merkle::consistency(&hashes, usize::try_from(seen.size)?);
-        let is_next = merkle::check_consistency(
-            (seen.size, &seen.root),
-            (head.checkpoint.size, &head.checkpoint.root),
-            &proof,
-        );
+        let is_next =
+            merkle::check_consistency((seen.size, &seen.root), (head.checkpoint.size, &head.checkpoint.root), &proof);
         if !is_next || seen.origin != head.checkpoint.origin {
             return Err(format!(
                 "the log was rewritten: its head of {} entries does not continue the head of {} that was cosigned",

@@ -17,10 +17,7 @@ use axum::{
     routing::{get, post},
 };
 use metering::MeterId;
-use privacy::{
-    custodian::Enrolment,
-    query::Request,
-};
+use privacy::{custodian::Enrolment, query::Request};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{

@@ -38,7 +38,8 @@ pub fn key_file(path: &Path) -> Result<[u8; 32], CommandError> {
     if path.exists() {
         let bytes = fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         return bytes.try_into().map_err(|_| {
-            format!("{} does not hold 32 bytes; restore it from a backup: nothing can take its place", path.display()).into()
+            format!("{} does not hold 32 bytes; restore it from a backup: nothing can take its place", path.display())
+                .into()
         });
     }
     let bytes = random()?;

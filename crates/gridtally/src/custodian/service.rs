@@ -123,7 +123,9 @@ impl Service {
             return Ok(());
         }
         if !path.exists() {
-            return Err(format!("the key of meter {meter} is missing: restore {} from its backup", path.display()).into());
+            return Err(
+                format!("the key of meter {meter} is missing: restore {} from its backup", path.display()).into()
+            );
         }
         let secret = key_file(&path)?;
         for epoch in 0..EPOCHS {
@@ -204,7 +206,8 @@ impl Service {
         };
         // a file without its line in the journal is left from a crash: it was told to nobody
         let secret = random().map_err(failed)?;
-        write_whole(&path, &secret).map_err(|e| ServiceError::Failed(format!("cannot write {}: {e}", path.display())))?;
+        write_whole(&path, &secret)
+            .map_err(|e| ServiceError::Failed(format!("cannot write {}: {e}", path.display())))?;
         self.commit(&event)?;
         self.load_keys(enrolment).map_err(failed)?;
         Ok(exchange::public_key(&secret))

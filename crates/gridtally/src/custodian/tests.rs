@@ -61,8 +61,20 @@ fn rows(slots: usize) -> Vec<Row> {
 }
 
 fn requests() -> Vec<Request> {
-    let sum = Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots: 96, rows: rows(96) });
-    let part = Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots: 40, rows: rows(40) });
+    let sum = Query::Spatial(SpatialQuery {
+        group: "T1".into(),
+        field: Field::Import,
+        day: 20_000,
+        slots: 96,
+        rows: rows(96),
+    });
+    let part = Query::Spatial(SpatialQuery {
+        group: "T1".into(),
+        field: Field::Import,
+        day: 20_000,
+        slots: 40,
+        rows: rows(40),
+    });
     let statistic = Query::Statistic(StatisticQuery {
         group: "T1".into(),
         day: 20_000,
@@ -142,4 +154,102 @@ fn a_damaged_journal_is_refused_with_what_to_do() {
     fs::write(&path, bytes).expect("writes");
     let why = Service::open(folder.path()).err().expect("refused").to_string();
     assert!(why.contains("line 1") && why.contains("backup"), "{why}");
+}
+
+/// Names the directory of the process that is killed; without it that "test" is one more check that an idle directory stays as it is.
+const KILLED_DIRECTORY: &str = "GRIDTALLY_KILLED_DIRECTORY";
+/// Kills in one run; `cargo xtask acceptance privacy` sets 200.
+const KILLS: &str = "GRIDTALLY_KILLS";
+
+/// Request number `n`: sums of two slots each, and every fourth a statistic.
+fn request(n: u64) -> Request {
+    let first = FIRST + 2 * n;
+    let rows: Vec<Row> = (0..15).map(|home| Row::full(id(home), 1, first, 2)).collect();
+    let query = if n % 4 == 3 {
+        Query::Statistic(StatisticQuery {
+            group: "T1".into(),
+            day: 20_000,
+            band: 2,
+            bands: 1,
+            rows,
+            adjacency: Adjacency::HomeDay,
+            mechanism: Mechanism::Laplace,
+            level_micro: 1_000,
+            purpose: Purpose::PublicMap,
+        })
+    } else {
+        Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots: 2, rows })
+    };
+    Request::sign(query, &key(101))
+}
+
+/// The process that is killed: asks one request after the other and says each answer once it has it.
+#[test]
+fn asks_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(KILLED_DIRECTORY) else {
+        let folder = folder();
+        let before = fs::read(folder.path().join("journal")).expect("reads");
+        drop(Service::open(folder.path()).expect("opens"));
+        assert_eq!(fs::read(folder.path().join("journal")).expect("reads"), before);
+        return;
+    };
+    let mut service = Service::open(Path::new(&directory)).expect("opens");
+    for n in service.custodian().state().released() as u64.. {
+        let answer = service.ask(&request(n), NOW).expect("is granted");
+        if n % 5 == 0 {
+            service.publish().expect("publishes");
+        }
+        eprintln!("\nanswered {n} {}", serde_json::to_string(&answer).expect("JSON"));
+    }
+}
+
+/// Killed with SIGKILL at random moments: what was answered stays the answer, every debit is there once, the log verifies.
+#[test]
+fn killed_at_random_moments_nothing_is_lost_or_given_twice() {
+    use std::io::{BufRead, BufReader};
+    let kills: u32 = std::env::var(KILLS).ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let folder = folder();
+    let program = std::env::current_exe().expect("this program");
+    let name = format!("{}::asks_until_it_is_killed", module_path!().split_once("::").map_or("", |(_, path)| path));
+    let mut draws = privacy::draws::Draws::new(&[7; 32]);
+    let mut answered: std::collections::BTreeMap<u64, String> = std::collections::BTreeMap::new();
+    for _ in 0..kills {
+        let mut child = std::process::Command::new(&program)
+            .args(["--exact", &name, "--nocapture", "--test-threads", "1"])
+            .env(KILLED_DIRECTORY, folder.path())
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut left = 1 + draws.below(6);
+        for line in lines.map_while(Result::ok) {
+            let Some((n, answer)) = line.strip_prefix("answered ").and_then(|rest| rest.split_once(' ')) else { continue };
+            answered.insert(n.parse().expect("a number"), answer.to_owned());
+            left = left.saturating_sub(1);
+            if left == 0 {
+                child.kill().expect("is killed");
+            }
+        }
+        child.wait().expect("has ended");
+        let mut service = Service::open(folder.path()).expect("opens after a kill");
+        let state = service.custodian().state();
+        let (granted, statistics) = (state.released() as u64, (state.released() as u64) / 4);
+        assert_eq!(state.epsilon_micro(), statistics * 1_000, "of {granted} granted");
+        for (n, answer) in answered.iter().rev().take(20) {
+            let again = service.ask(&request(*n), NOW).expect("was granted");
+            assert_eq!(&serde_json::to_string(&again).expect("JSON"), answer, "request {n}");
+        }
+        assert_eq!(service.custodian().state().released() as u64, granted, "nothing was granted again");
+        service.publish().expect("publishes");
+        let log = service.log_folder();
+        let heads: Vec<String> = fs::read_dir(log.join("heads"))
+            .expect("heads")
+            .map(|head| fs::read_to_string(head.expect("a file").path()).expect("reads"))
+            .collect();
+        let read = |path: &str| fs::read(log.join(path)).ok();
+        let report = privacy::log::verify(&read, &heads, &service.log_public_key(), None).expect("readable");
+        assert!(report.is_good(), "{report:?}");
+    }
+    assert!(answered.len() as u32 >= kills, "{} answers in {kills} lives", answered.len());
 }
