@@ -296,7 +296,8 @@ impl MaskedStore {
 
     /// Every masked value, as it lies in the operator's files.
     pub fn values(&self) -> impl Iterator<Item = (MeterId, Field, u64, u64)> + '_ {
-        let blocks = self.cells.iter().flat_map(|(owner, blocks)| blocks.iter().map(move |(at, block)| (owner, *at, block)));
+        let blocks =
+            self.cells.iter().flat_map(|(owner, blocks)| blocks.iter().map(move |(at, block)| (owner, *at, block)));
         let places = blocks.flat_map(|(owner, at, block)| (0..64).map(move |place| (owner, at, block, place)));
         places.flat_map(|(&(meter, field), at, block, place)| {
             let values = (0..block.next_rev(place)).filter_map(move |rev| block.value(place, rev));

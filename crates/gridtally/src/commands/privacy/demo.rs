@@ -152,6 +152,13 @@ fn now_after(day: usize) -> i64 {
 }
 
 pub(super) fn run(arguments: &DemoArguments) -> Result<ExitCode, CommandError> {
+    let (told, figures) = played(arguments)?;
+    print(arguments, &told, &figures);
+    Ok(if figures.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The month, and what came out.
+fn played(arguments: &DemoArguments) -> Result<(Value, Figures), CommandError> {
     let month = Month::new(arguments);
     let mut town = Town::new(usize::from(arguments.custodians), arguments.seed)?;
     let mut figures = Figures::default();
@@ -185,8 +192,7 @@ pub(super) fn run(arguments: &DemoArguments) -> Result<ExitCode, CommandError> {
     statistic(&mut town, &month, end, &mut figures)?;
     abuses(&mut town, &month, &series, end, &mut figures)?;
     let told = finish(&town, &month, arguments, &mut figures)?;
-    print(arguments, &told, &figures);
-    Ok(if figures.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((told, figures))
 }
 
 fn send(town: &mut Town, month: &Month, home: usize, t: usize) -> Result<(), CommandError> {
@@ -523,4 +529,18 @@ fn print(arguments: &DemoArguments, told: &Value, figures: &Figures) {
     println!("Privacy spent on any home: epsilon {}. Refused: {}.", told["epsilon_spent"], figures.refused);
     figures.notes.iter().for_each(|note| println!("  {note}"));
     println!("Wrong: {}", figures.wrong);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_with_two_custodians_is_exact_and_refuses_every_abuse() {
+        let arguments = DemoArguments { custodians: 2, homes: 60, days: 30, seed: 3, json: true };
+        let (told, figures) = played(&arguments).expect("plays");
+        assert_eq!((figures.wrong, figures.refused), (0, 7), "{told}");
+        assert_eq!((figures.sums, figures.bills), (figures.sums_exact, figures.bills_exact));
+        assert!(figures.sums >= 30 * 96 && figures.t_cases == 2, "{told}");
+    }
 }

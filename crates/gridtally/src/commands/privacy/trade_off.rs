@@ -49,12 +49,12 @@ pub struct EstimateArguments {
 }
 
 /// Millionths of ε of the table.
-const LEVELS: [u32; 9] = [10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000];
+const LEVELS: [u32; 7] = [10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
 /// Error of the operator's own meter at the head, kW of a standard deviation, and of its voltmeter, pu.
 const HEAD_KW: f64 = 1.0;
 const VOLTMETER_PU: f64 = 1e-4;
 /// Error of a home's meter besides the noise, kW.
-const METER_KW: f64 = 0.05;
+const METER_KW: f64 = 0.5;
 
 /// The loads of a network, and what is known of them.
 struct Study {
@@ -88,7 +88,7 @@ impl Study {
             if state.injection[bus].norm() < 1e-12 {
                 zero.push(bus);
             } else {
-                loads.push((bus, kw, kw.abs() * arguments.prior_percent / 100.0 + 1e-3));
+                loads.push((bus, kw, kw.abs() * arguments.prior_percent / 100.0 + 0.5));
             }
         }
         if loads.is_empty() {
@@ -135,7 +135,7 @@ impl Study {
             reading(quantity, *mean, *prior);
             reading(quantity, kw + noise, (noise_variance + METER_KW * METER_KW).sqrt());
             let kvar = power[*bus].im / per_unit;
-            reading(Quantity::ReactiveInjection { bus: *bus }, kvar, (0.1 * kvar.abs()).max(1e-3));
+            reading(Quantity::ReactiveInjection { bus: *bus }, kvar, (0.1 * kvar.abs()).max(1.0));
         }
         let slack = self.model.slack_index();
         let truth = solve_injections(&self.model, &power, base.v[slack])?;

@@ -224,7 +224,9 @@ fn killed_at_random_moments_nothing_is_lost_or_given_twice() {
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut left = 1 + draws.below(6);
         for line in lines.map_while(Result::ok) {
-            let Some((n, answer)) = line.strip_prefix("answered ").and_then(|rest| rest.split_once(' ')) else { continue };
+            let Some((n, answer)) = line.strip_prefix("answered ").and_then(|rest| rest.split_once(' ')) else {
+                continue;
+            };
             answered.insert(n.parse().expect("a number"), answer.to_owned());
             left = left.saturating_sub(1);
             if left == 0 {
