@@ -445,17 +445,30 @@ impl Network {
         Ok(network)
     }
 
-    /// Whether a row takes a brake off: another ratio for the meter that is there, or a protection lifted.
+    /// Whether a row takes a brake off: another ratio for a meter than it had, a protection lifted, or the meter taken from where it is
+    /// protected.
     fn loosens(&self, said: &Said) -> bool {
-        let (thing, meter) = match said.usage_point {
-            Some(point) => (Thing::UsagePoint(point), said.meter),
-            None => (Thing::Zone(said.zone), said.observer),
+        let meter = if said.usage_point.is_some() { said.meter } else { said.observer };
+        let ratio = meter.and_then(|meter| self.last_ratio(meter, said.valid_from));
+        if ratio.is_some_and(|ratio| ratio != said.ct_milli) {
+            return true;
+        }
+        let Some(point) = said.usage_point.filter(|point| self.never_disconnect.get(point) == Some(&true)) else {
+            return false;
         };
-        let held = self.things.get(&thing).and_then(|versions| versions.range(..=said.valid_from).next_back());
-        let other_ratio =
-            held.is_some_and(|(_, held)| held.meter.is_some() && held.meter == meter && held.ct_milli != said.ct_milli);
-        let is_protected = said.usage_point.is_some_and(|point| self.never_disconnect.get(&point) == Some(&true));
-        other_ratio || (is_protected && said.never_disconnect == Some(false))
+        let held = self.things.get(&Thing::UsagePoint(point));
+        let there = held.and_then(|held| held.range(..=said.valid_from).next_back()).and_then(|(_, held)| held.meter);
+        said.never_disconnect == Some(false) || (there.is_some() && there != said.meter)
+    }
+
+    /// The ratio with which a meter hung last before or at a time, wherever that was.
+    fn last_ratio(&self, meter: MeterId, at: Timestamp) -> Option<u32> {
+        let places = self.places.get(&meter).into_iter().flatten();
+        let versions = places.flat_map(|thing| self.things[thing].range(..=at));
+        versions
+            .filter(|(_, held)| held.meter == Some(meter))
+            .max_by_key(|(from, _)| **from)
+            .map(|(_, held)| held.ct_milli)
     }
 
     /// Takes a row, or says why not and changes nothing.

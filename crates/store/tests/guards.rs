@@ -185,6 +185,29 @@ fn what_takes_a_brake_off_waits_for_another_operator() {
 }
 
 #[test]
+fn a_brake_is_not_taken_off_in_two_steps() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = with_network(dir.path(), 4).await;
+        people(&store).await;
+        store
+            .set_never_disconnect(metering::UsagePointId::new("UP-1").expect("id"), true, "asha", T0)
+            .await
+            .expect("set");
+        let waits = async |row: &str| {
+            let report = store.import_topology(&format!("{HEAD}{row}\n"), "asha", T0).await.expect("imported");
+            assert!(report.rejected.is_empty(), "{:?}", report.rejected);
+            (report.accepted, report.waiting)
+        };
+        assert_eq!(waits("T-1,,,UP-1,,1,A,2026-01-02,").await, (0, 1), "the meter leaves its protected place");
+        assert_eq!(waits("T-1,,,UP-2,,1,A,2026-01-02,").await, (1, 0));
+        assert_eq!(waits("T-1,,,UP-9,M-2,5,A,2026-01-03,").await, (0, 1), "it comes back with another ratio");
+        assert_eq!(waits("T-1,,,UP-9,M-2,1,A,2026-01-03,").await, (1, 0));
+        assert_eq!(waits("T-1,,,UP-8,M-80,5,A,2026-01-03,").await, (1, 0), "a new meter has any ratio");
+    });
+}
+
+#[test]
 fn a_single_operator_is_not_locked_out() {
     runtime().block_on(async {
         let dir = tempfile::tempdir().expect("directory");

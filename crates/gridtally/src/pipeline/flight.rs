@@ -369,6 +369,20 @@ mod tests {
         assert_eq!(step, Step::WaitUntil(EXPIRES.plus(1)));
     }
 
+    #[test]
+    fn what_was_kept_before_identifiers_were_drawn_is_read() {
+        let kept = r#"{"7":{"before":{"meter":null,"inflow":900},"asked_before":{"at":5,"round":1},"sent_at":6,
+            "answer":[7,"done"],"after":{"meter":null,"inflow":null},"asked_after":{"at":8,"round":2}}}"#;
+        let mut flights: Flights = serde_json::from_str(kept).expect("parses");
+        let old_id = (1 << 62) | (7 << 9) | (2 << 1);
+        assert_eq!(flights.values(id("M-7"), old_id, &open(0), 1.0), Heard::Nothing, "its number could be computed");
+        let flight = &flights.0[&7];
+        assert_eq!(flight.answer, Some((Timestamp(7), ReplyOutcome::Done)));
+        let step =
+            flight.next(&ControlKind::Disconnect, &ControlState::Acknowledged, EXPIRES, true, Timestamp(90), TIMING);
+        assert_eq!(step, Step::Read(3), "it is asked again");
+    }
+
     fn frame(kind: u8, control: u64, outcome: ReplyOutcome, load_mv: u32) -> (Option<Reply>, Option<Now>) {
         let now = Now { control: Some(control), ..open(load_mv) };
         match kind {
