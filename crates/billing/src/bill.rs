@@ -24,6 +24,8 @@ pub struct Line {
     pub unit: String,
     /// Price of a unit; `None`: by interval.
     pub unit_price: Option<Exact>,
+    /// Amount before rounding and before the sign of a credit, currency units.
+    pub exact: Exact,
     /// Amount, minor units.
     pub amount: i64,
     /// How the amount was rounded; `None`: not at all.

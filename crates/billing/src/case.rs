@@ -228,7 +228,12 @@ impl Case {
                 Wanted::Bill(order) => {
                     let before = account.clone();
                     let bill = supply.bill(order, &mut account, &mut made)?;
-                    made.push(Made { order: order.clone(), before, stands_at: bill.own_total });
+                    made.push(Made {
+                        order: order.clone(),
+                        before,
+                        stands_at: bill.own_total,
+                        parts: bill.parts.clone(),
+                    });
                     report::bill(&bill)
                 }
                 Wanted::Token(id, at_s, payment) => report::token(id, &self.sell(&supply, id, *at_s, payment)?),
@@ -241,6 +246,23 @@ impl Case {
             minor_digits: last.map_or(0, |tariff| tariff.minor_digits),
             bills: results,
         })
+    }
+
+    /// Makes the bills (no token sales, no prepaid days) with the account before each.
+    pub fn bills(&self) -> Result<Vec<(Made, crate::bill::Bill)>, Fault> {
+        let supply = self.supply();
+        let mut account = self.opening.clone();
+        let mut made: Vec<Made> = Vec::new();
+        let mut bills = Vec::new();
+        for wanted in &self.wanted {
+            let Wanted::Bill(order) = wanted else { continue };
+            let before = account.clone();
+            let bill = supply.bill(order, &mut account, &mut made)?;
+            let parts = bill.parts.clone();
+            made.push(Made { order: order.clone(), before, stands_at: bill.own_total, parts });
+            bills.push(bill);
+        }
+        Ok(made.into_iter().zip(bills).collect())
     }
 
     fn sell(&self, supply: &Supply<'_>, id: &str, at_s: i64, payment: &Payment) -> Result<vend::Token, Fault> {

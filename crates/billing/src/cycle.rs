@@ -63,6 +63,8 @@ pub struct Made {
     pub before: Account,
     /// Its total as billed or last corrected, minor units.
     pub stands_at: i64,
+    /// Its parts as billed.
+    pub parts: Vec<Part>,
 }
 
 /// A stretch of days under one tariff.
@@ -270,6 +272,7 @@ fn round_line(tariff: &Tariff, sum: i64) -> Result<Option<Line>, RatingError> {
         quantity: Exact::ONE,
         unit: String::new(),
         unit_price: Some(from_minor(amount, tariff.minor_digits)),
+        exact: from_minor(amount, tariff.minor_digits),
         amount,
         rounding: Some(rule.clone()),
         description: "Rounding of the total".into(),
@@ -285,6 +288,7 @@ fn correction_line(bill: &str, amount: i64, digits: u32) -> Line {
         quantity: Exact::ONE,
         unit: String::new(),
         unit_price: Some(from_minor(amount, digits)),
+        exact: from_minor(amount, digits),
         amount,
         rounding: None,
         description: format!("Correction of bill {bill}"),

@@ -147,6 +147,28 @@ impl DemandSource<'_> {
         Ok(held.map(|(_, amount)| amount).max().map(|most| self.mean(&windows, most)))
     }
 
+    /// When demand was largest: the beginning of the window, or the reading of the register. `None` where it cannot be told.
+    pub fn moment_of_maximum(&self, unit: LoadUnit, period: Option<(Option<usize>, &str)>) -> Option<i64> {
+        let quantity = match unit {
+            LoadUnit::KilovoltAmperes => Quantity::DemandApparent,
+            _ => Quantity::DemandActive,
+        };
+        let registers = self.usage.demand.iter().filter(|reading| reading.quantity == quantity);
+        if let Some(most) = registers.max_by(|a, b| a.value.cmp(&b.value).then(b.at_s.cmp(&a.at_s))) {
+            return Some(most.at_s);
+        }
+        let windows = self.windows(unit).ok()?;
+        let held = |at_s: i64| match period {
+            Some((Some(index), name)) => self.plan.calendars[index]
+                .at(at_s)
+                .0
+                .is_some_and(|number| self.plan.tariff.calendars[index].periods[usize::from(number)].name == name),
+            _ => true,
+        };
+        let inside = windows.each(self.plan.from_s).filter(|(at_s, _)| held(*at_s));
+        inside.max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|(at_s, _)| at_s)
+    }
+
     /// The largest demand at the given times of the bill; `None` if none lies in it.
     pub fn coincident(
         &self,

@@ -29,9 +29,14 @@ pub mod plan;
 pub mod bill;
 pub mod rate;
 
+pub mod bulk;
 pub mod cycle;
 pub mod prepaid;
 pub mod vend;
 
 pub mod case;
+pub mod compare;
+pub mod explain;
+pub mod forecast;
 pub mod report;
+pub mod urdb;

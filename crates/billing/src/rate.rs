@@ -268,6 +268,7 @@ impl<'a> Rater<'a> {
             quantity: line.quantity,
             unit: line.unit,
             unit_price: line.unit_price,
+            exact: amount.clone(),
             amount: if charge.credit { -rounded } else { rounded },
             rounding: Some(rule.clone()),
             description: line.description,

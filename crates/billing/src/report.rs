@@ -172,6 +172,24 @@ struct EventView {
     balance: i64,
 }
 
+impl BillView {
+    /// Its name and days.
+    pub fn heading(&self) -> String {
+        let estimated = if self.readings.estimated { ", estimated" } else { "" };
+        format!("{} {} to {}{estimated}", self.id, self.from, self.to)
+    }
+}
+
+impl LineView {
+    /// As a row of a bill on paper.
+    pub fn words(&self, digits: u32) -> String {
+        let price = self.unit_price.as_ref().map(|price| format!(" × {price}")).unwrap_or_default();
+        let what = format!("{} – {}", self.code, self.description);
+        let quantity = format!("{} {}{price}", self.quantity, self.unit);
+        format!("{what:<60} {:>14}  {quantity}", crate::bill::from_minor(self.amount, digits).to_string())
+    }
+}
+
 /// A line; `span` of its part if the bill is split.
 pub fn line(line: &Line, span: Option<&Part>) -> LineView {
     LineView {

@@ -88,6 +88,7 @@ fn plain_line(code: &str, description: &str, amount: i64, digits: u32) -> Line {
         quantity: Exact::ONE,
         unit: String::new(),
         unit_price: Some(from_minor(amount, digits)),
+        exact: from_minor(amount, digits),
         amount,
         rounding: None,
         description: description.into(),

@@ -142,6 +142,7 @@ impl<'a> Rater<'a> {
             quantity: Exact::ONE,
             unit: String::new(),
             unit_price: Some(from_minor(amount, self.digits())),
+            exact: from_minor(amount, self.digits()),
             amount,
             rounding: None,
             description: format!("{} {words}", charge.name),

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod bench;
 pub mod bench_ingest;
+pub mod bill;
 pub mod case_evidence;
 pub mod custodian;
 pub mod demo;
@@ -16,6 +17,7 @@ pub mod metrology;
 pub mod privacy;
 pub mod serve;
 pub mod simulate;
+pub mod tariff;
 
 use std::process::ExitCode;
 
@@ -62,6 +64,12 @@ enum Command {
     /// Masked meters and private releases
     #[command(subcommand)]
     Privacy(privacy::PrivacyCommand),
+    /// Price lists: what they mean, whether they can be
+    #[command(subcommand)]
+    Tariff(tariff::TariffCommand),
+    /// Bills: what they are, why, and what they would be
+    #[command(subcommand)]
+    Bill(bill::BillCommand),
     /// Speed on this machine, end to end
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -91,6 +99,8 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
         Command::Witness(arguments) => runtime()?.block_on(log::witness(arguments)),
         Command::Log(command) => log::run(command),
         Command::Privacy(command) => privacy::run(command),
+        Command::Tariff(command) => tariff::run(command),
+        Command::Bill(command) => bill::run(command),
         Command::Bench(command) => runtime()?.block_on(bench::run(command)),
     }
 }
