@@ -1,16 +1,18 @@
 //! The running bill: what it will be if use goes on as so far, and between what bounds.
 //!
-//! Let k days be known and r lie ahead, μ and σ mean and standard deviation of the known days' energy. The rest is rμ; the bounds are
-//! rμ ± 1.2816 · σ · √(r + r²/k): four of five running bills end inside if days are alike and independent (σ√r: the days ahead; σr/√k: the
-//! mean is itself an estimate). What is known is stretched to the whole in its own shape by period, so blocks and hours of use are those of
-//! the whole bill; demand is the largest so far. Square roots are of integers, cut down.
+//! Working days and free days (weekends and the tariff's holidays) are told apart. Let k days be known and r lie ahead, and σ the standard
+//! deviation of the known days' energy about the mean of their kind. The rest is Σ days ahead × mean of their kind; the bounds are
+//! rest ± 1.2816 · σ · √(r + r²/k): four of five running bills end inside if days of a kind are alike and independent (σ√r: the days
+//! ahead; σr/√k: the mean is itself an estimate). What is known is stretched to the whole in its own shape by kind of day and period, so
+//! blocks and hours of use are those of the whole bill; demand is the largest so far. Square roots are of integers, cut down.
 
 use std::cell::OnceCell;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, Weekday};
 
 use crate::{
     bill::{Account, from_minor, sum_minor, to_minor},
+    calendar::local_date,
     cycle::{Order, Supply},
     demand::DemandSource,
     error::{Fault, RatingError},
@@ -70,10 +72,11 @@ fn forecast(supply: &Supply<'_>, order: &Order, account: &Account, today: Date) 
     let usage = supply.usage(&known, &tracks)?;
     let days = daily(supply, &known, &tracks)?;
     let read_daily = usage.quality.interpolated_at_s.is_empty() && has_daily_readings(supply, &known, &tracks);
-    let (low, mean, high) = rest(&days, i128::from(days_ahead), read_daily);
-    let sum: i128 = days.iter().fold(0, |sum, day| sum.saturating_add(*day));
+    let ahead = ahead(&whole, today)?;
+    let outlook = Outlook::new(&days, ahead, read_daily);
+    let sum: i128 = days.iter().fold(0, |sum, day| sum.saturating_add(day.amount));
     let total_of = |rest: i128| -> Result<(i64, Exact), RatingError> {
-        let stretched = stretched(&usage, sum, rest);
+        let stretched = stretched(&usage, &known, &outlook, rest);
         let inputs = Inputs {
             plan: &whole,
             files: &listed.files,
@@ -89,8 +92,9 @@ fn forecast(supply: &Supply<'_>, order: &Order, account: &Account, today: Date) 
         let kwh = rate::energy_of_part(&inputs, &part.netting)?;
         Ok((to_minor(&total, tariff.minor_digits)?, kwh))
     };
-    let [(low, low_kwh), (expected, expected_kwh), (high, high_kwh)] =
-        [total_of(low)?, total_of(mean)?, total_of(high)?];
+    let (low, low_kwh) = total_of(outlook.rest.saturating_sub(outlook.spread).max(0))?;
+    let (expected, expected_kwh) = total_of(outlook.rest)?;
+    let (high, high_kwh) = total_of(outlook.rest.saturating_add(outlook.spread))?;
     let so_far = {
         let inputs = Inputs {
             plan: &known,
@@ -114,18 +118,46 @@ fn forecast(supply: &Supply<'_>, order: &Order, account: &Account, today: Date) 
     })
 }
 
+/// A known day.
+struct KnownDay {
+    /// Whether people work.
+    working: bool,
+    /// Imported, scaled units.
+    amount: i128,
+}
+
+fn is_working(plan: &Plan<'_>, day: Date) -> bool {
+    let weekend = matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
+    !weekend && plan.tariff.holidays.dates.binary_search(&day).is_err()
+}
+
+fn next_day(day: Date) -> Result<Date, RatingError> {
+    day.tomorrow().map_err(|_| RatingError::Case(format!("{day} is the last day of time")))
+}
+
 /// Imported amounts of the known days.
-fn daily(supply: &Supply<'_>, known: &Plan<'_>, tracks: &[Track]) -> Result<Vec<i128>, RatingError> {
+fn daily(supply: &Supply<'_>, known: &Plan<'_>, tracks: &[Track]) -> Result<Vec<KnownDay>, RatingError> {
     let mut days = Vec::new();
     let mut day = known.from;
     while day < known.to {
-        let next = day.tomorrow().map_err(|_| RatingError::Case(format!("{day} is the last day of time")))?;
+        let next = next_day(day)?;
         let plan = Plan::new(known.tariff, day, next, (day, next))?;
         let usage = supply.usage(&plan, tracks)?;
-        days.push(usage.import.as_ref().map_or(0, Energy::total));
+        days.push(KnownDay { working: is_working(known, day), amount: usage.import.as_ref().map_or(0, Energy::total) });
         day = next;
     }
     Ok(days)
+}
+
+/// Free and working days that lie ahead.
+fn ahead(whole: &Plan<'_>, today: Date) -> Result<[i128; 2], RatingError> {
+    let mut count = [0, 0];
+    let mut day = today;
+    while day < whole.to {
+        count[usize::from(is_working(whole, day))] += 1;
+        day = next_day(day)?;
+    }
+    Ok(count)
 }
 
 fn has_daily_readings(supply: &Supply<'_>, known: &Plan<'_>, tracks: &[Track]) -> bool {
@@ -137,26 +169,51 @@ fn has_daily_readings(supply: &Supply<'_>, known: &Plan<'_>, tracks: &[Track]) -
     i32::try_from(most).is_ok_and(|most| most > days_between(known.from, known.to))
 }
 
-/// Energy of the days ahead: lower bound, expected, upper bound.
-fn rest(days: &[i128], ahead: i128, read_daily: bool) -> (i128, i128, i128) {
+/// What is expected of the days ahead. Pairs are of free and of working days.
+struct Outlook {
+    /// Known energy.
+    known: [i128; 2],
+    /// Expected energy of the days ahead.
+    ahead: [i128; 2],
+    /// Their sum.
+    rest: i128,
+    /// Half of the range.
+    spread: i128,
+}
+
+impl Outlook {
+    fn new(days: &[KnownDay], days_ahead: [i128; 2], read_daily: bool) -> Outlook {
+        let (mut known, mut count) = ([0i128; 2], [0i128; 2]);
+        for day in days {
+            let kind = usize::from(day.working);
+            known[kind] = known[kind].saturating_add(day.amount);
+            count[kind] += 1;
+        }
+        let all = known[0].saturating_add(known[1]);
+        // A kind of which no day is known yet is taken as the mean of all.
+        let of = |kind: usize| match count[kind] {
+            0 => share_of(all, days_ahead[kind], count[0] + count[1]),
+            days => share_of(known[kind], days_ahead[kind], days),
+        };
+        let ahead = [of(0), of(1)];
+        let rest = ahead[0].saturating_add(ahead[1]);
+        let mean = |kind: usize| share_of(known[kind], 1, count[kind]);
+        let spread =
+            if read_daily { spread(days, [mean(0), mean(1)], days_ahead[0] + days_ahead[1]) } else { rest / 4 };
+        Outlook { known, ahead, rest, spread }
+    }
+}
+
+/// 1.2816 · σ · √(r + r²/k), in integers: deviations keep 36 bits, so that squares and their sum fit.
+fn spread(days: &[KnownDay], mean: [i128; 2], ahead: i128) -> i128 {
     let known = i128::try_from(days.len()).unwrap_or(1).max(1);
-    let sum: i128 = days.iter().fold(0, |sum, day| sum.saturating_add(*day));
-    let mean = share_of(sum, ahead, known);
-    let spread = if read_daily {
-        // Squares of k·x − Σx, so that nothing is divided before the root. Days are counted in units that leave 36 bits.
-        let largest = days.iter().map(|day| day.unsigned_abs()).max().and_then(u128::checked_ilog2).unwrap_or(0);
-        let unit = largest.saturating_sub(35);
-        let small: Vec<i128> = days.iter().map(|day| day >> unit).collect();
-        let small_sum: i128 = small.iter().sum();
-        let squares: i128 = small.iter().map(|day| (known * day - small_sum).pow(2)).sum();
-        // σ² = squares / (k²(k−1)); spread² = σ² · (r + r²/k) = squares · r(k + r) / (k³(k−1)).
-        let divisor = (known.pow(3) * (known - 1)).max(1);
-        let root = (squares / divisor * (ahead * (known + ahead))).isqrt();
-        (root * QUANTILE / 10_000) << unit
-    } else {
-        mean / 4
-    };
-    ((mean.saturating_sub(spread)).max(0), mean, mean.saturating_add(spread))
+    let kinds = 1 + i128::from(days.iter().any(|day| day.working) && days.iter().any(|day| !day.working));
+    let deviation = |day: &KnownDay| day.amount.saturating_sub(mean[usize::from(day.working)]);
+    let largest = days.iter().map(|day| deviation(day).unsigned_abs()).max().and_then(u128::checked_ilog2).unwrap_or(0);
+    let unit = largest.saturating_sub(35);
+    let squares: i128 = days.iter().map(|day| (deviation(day) >> unit).pow(2)).sum();
+    let root = (squares * ahead * (known + ahead) / ((known - kinds).max(1) * known)).isqrt();
+    (root * QUANTILE / 10_000) << unit
 }
 
 /// `amount` × `part` / `whole`, cut down.
@@ -165,17 +222,27 @@ fn share_of(amount: i128, part: i128, whole: i128) -> i128 {
     (&Exact::whole(amount) * &share).floor().to_i128().unwrap_or(i128::MAX / 4)
 }
 
-/// Known intervals, each enlarged by the share that the rest adds; the sum of what is added is cut down once.
-fn stretched(usage: &Usage<'_>, known: i128, rest: i128) -> Usage<'static> {
+/// Known intervals, each enlarged by what the days ahead of its kind add; of a kind that is not known yet, the other takes it.
+fn stretched(usage: &Usage<'_>, known: &Plan<'_>, outlook: &Outlook, rest: i128) -> Usage<'static> {
+    let scaled = |kind: usize| share_of(outlook.ahead[kind], rest, outlook.rest);
+    let mut add = [scaled(0), scaled(1)];
+    for kind in [0, 1] {
+        if outlook.known[kind] == 0 {
+            add[1 - kind] = add[1 - kind].saturating_add(add[kind]);
+            add[kind] = 0;
+        }
+    }
     let grow = |energy: &Option<Energy<'_>>| {
         energy.as_ref().map(|energy| {
             let mut list = Vec::new();
-            let (mut passed, mut added) = (0i128, 0i128);
+            let (mut passed, mut added) = ([0i128; 2], [0i128; 2]);
             energy.each(|start_s, end_s, amount, period| {
-                passed = passed.saturating_add(amount);
-                let due = share_of(passed, rest, known);
-                let amount = amount.saturating_add(due.saturating_sub(added));
-                added = due;
+                let day = local_date(&known.tariff.zone, start_s).unwrap_or(known.from);
+                let kind = usize::from(is_working(known, day));
+                passed[kind] = passed[kind].saturating_add(amount);
+                let due = share_of(passed[kind], add[kind], outlook.known[kind]);
+                let amount = amount.saturating_add(due.saturating_sub(added[kind]));
+                added[kind] = due;
                 list.push(Interval { start_s, end_s, amount, period: period.map(str::to_owned) });
             });
             Energy::Intervals(list)

@@ -312,7 +312,7 @@ impl Import<'_> {
             }
             charges.push(charge);
         };
-        if let Some(mut structure) = self.rows("flatdemandstructure", "f")? {
+        if let Some(mut structure) = self.rows("flatdemandstructure", "f")?.filter(|structure| !structure.is_free()) {
             let mut charge = json!({ "code": "DEMAND", "name": "Demand charge", "basis": "demand" });
             if structure.periods > 1 {
                 let months = months_calendar(self.record.get("flatdemandmonths"), structure.periods)?;
@@ -328,7 +328,7 @@ impl Import<'_> {
             let unit = self.text("flatdemandunit");
             push(&mut self.charges, charge, unit);
         }
-        if let Some(mut structure) = self.rows("demandratestructure", "d")? {
+        if let Some(mut structure) = self.rows("demandratestructure", "d")?.filter(|structure| !structure.is_free()) {
             let weekday = self.record.get("demandweekdayschedule");
             let weekend = self.record.get("demandweekendschedule");
             let periods = calendar("demand", "d", weekday, weekend, structure.periods)?;
@@ -384,7 +384,8 @@ impl Import<'_> {
             Some("Net Metering") => {
                 self.open.push("dgrules: net metering; the price of a surplus at the year's end is not in the record: add a `settle` charge".into());
                 self.charges.retain(|charge| charge["code"] != "EXPORT");
-                Some(json!({ "rule": "net-metering", "calendar": "energy" }))
+                let several = self.periods.get("energy").and_then(Value::as_array).is_some_and(|list| list.len() > 1);
+                Some(json!({ "rule": "net-metering", "calendar": "energy", "by_period": several }))
             }
             Some("Net Billing Hourly") => Some(json!({ "rule": "net-billing", "net_window_min": 60 })),
             Some("Net Billing Instantaneous" | "Buy All Sell All") => Some(json!({ "rule": "net-billing" })),
@@ -421,6 +422,11 @@ struct Structure {
 }
 
 impl Structure {
+    /// Whether every price is zero: the database writes such rows where there is no charge.
+    fn is_free(&self) -> bool {
+        self.rows.iter().all(|row| row["rate"] == "0" && row.get("adj").is_none())
+    }
+
     /// Leaves out the rows of periods that no schedule runs.
     fn keep_running(&mut self, calendar: &Value) {
         let runs =

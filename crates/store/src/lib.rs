@@ -12,6 +12,7 @@ mod audit;
 mod balance;
 mod baseline;
 mod basis;
+pub mod bill;
 mod block;
 mod case;
 mod change;

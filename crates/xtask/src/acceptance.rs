@@ -1,5 +1,6 @@
 //! Proofs that drive the built product as a user would. Short ones run in `ci`, long ones by name.
 
+mod billing;
 mod clients;
 mod demo;
 mod devices;
@@ -36,6 +37,7 @@ pub const IN_CI: &[Check] = &[
         about: "all metrology vectors and flicker points of the shared data",
         run: metrology::vectors,
     },
+    Check { name: "billing", about: "all shared billing cases, line by line to the minor unit", run: billing::cases },
     Check { name: "grid", about: "power flow and estimation against every shared reference", run: grid::references },
 ];
 

@@ -1,5 +1,6 @@
 //! Comparisons with programs of others on the same data, the same machine, in one run. Not part of `ci`: they measure, they do not judge.
 
+mod billing;
 mod devices;
 mod grid;
 mod losses;
@@ -7,9 +8,10 @@ mod losses;
 /// One comparison by its name.
 pub fn run(name: &str) -> Result<(), String> {
     match name {
+        "billing" => billing::run(),
         "devices" => devices::run(),
         "grid" => grid::run(),
         "losses" => losses::run(),
-        other => Err(format!("no such comparison: {other}; there are devices, grid and losses")),
+        other => Err(format!("no such comparison: {other}; there are billing, devices, grid and losses")),
     }
 }

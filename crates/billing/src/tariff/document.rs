@@ -1,4 +1,4 @@
-//! The tariff file as it is written: field by field what `schema/gridtally-tariff-1.schema.json` says. Unknown fields are refused.
+//! The tariff file as it is written: field by field what `schema/tariff.schema.json` says. Unknown fields are refused.
 
 use std::collections::BTreeMap;
 

@@ -23,6 +23,8 @@ use crate::{clock::Clock, data_directory::DataDirectory};
 pub enum BenchCommand {
     /// Meters connect and report a quarter-hour burst; rate, acknowledgement time, bytes on disk
     Ingest(IngestArguments),
+    /// Bills of a month of quarter-hours: from packed blocks to written bills
+    Bill(super::bench_bill::BillArguments),
 }
 
 /// Arguments of `bench ingest`.
@@ -46,6 +48,7 @@ pub struct IngestArguments {
 pub async fn run(command: BenchCommand) -> Result<ExitCode, CommandError> {
     match command {
         BenchCommand::Ingest(arguments) => ingest(arguments).await,
+        BenchCommand::Bill(arguments) => super::bench_bill::run(arguments).await,
     }
 }
 
@@ -157,7 +160,7 @@ async fn on_disk(data: &Path) -> Result<(u64, u64, u64), CommandError> {
 }
 
 /// Resident memory of a process; 0 where the system does not tell.
-fn resident_mb(id: Option<u32>) -> u64 {
+pub(super) fn resident_mb(id: Option<u32>) -> u64 {
     let Some(id) = id else { return 0 };
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

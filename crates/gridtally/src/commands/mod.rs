@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod bench;
+pub mod bench_bill;
 pub mod bench_ingest;
 pub mod bill;
 pub mod case_evidence;
