@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     Reading, Zone,
-    dlms::push::{Layout, Notification, Position, Scale},
+    dlms::push::{Form, Layout, Notification, Position, Scale},
     modbus::map::Register,
     sml::Quirk,
 };
@@ -98,6 +98,9 @@ pub struct Match {
     /// Three letters of the maker (FLAG id), in the system title or the number.
     #[serde(default)]
     pub flag: Option<String>,
+    /// How codes and values stand: `object-list` or `untagged`.
+    #[serde(default)]
+    pub form: Option<FormFile>,
     /// Number of elements, for telegrams without codes.
     #[serde(default)]
     pub elements: Option<usize>,
@@ -119,6 +122,16 @@ pub struct Match {
     /// Beginning of the topic.
     #[serde(default)]
     pub topic: Option<String>,
+}
+
+/// A form by its name in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FormFile {
+    /// A list of objects first, then their values.
+    ObjectList,
+    /// Descriptors of attributes without tags.
+    Untagged,
 }
 
 /// Powers of ten by kind of unit.
@@ -238,7 +251,11 @@ impl Models {
             let elements = m.elements.is_none_or(|count| count == notification.items.len());
             let text = m.text.as_deref().is_none_or(|text| notification.mentions(text));
             let codes = model.positions.is_empty() == notification.has_codes();
-            elements && text && codes && m.flag.as_deref().is_none_or(|wanted| flag.as_deref() == Some(wanted))
+            let form = m.form.is_none_or(|form| match form {
+                FormFile::ObjectList => notification.form == Form::ObjectList,
+                FormFile::Untagged => notification.form == Form::Untagged,
+            });
+            elements && text && codes && form && m.flag.as_deref().is_none_or(|wanted| flag.as_deref() == Some(wanted))
         })
     }
 

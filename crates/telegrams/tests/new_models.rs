@@ -62,6 +62,30 @@ fn a_user_s_script_by_a_file_of_his_own() {
 }
 
 #[test]
+fn a_push_that_names_its_objects_first() {
+    use telegrams::dlms::{axdr::Value, push::Notification};
+    let listed = |class, obis: &'static [u8; 6]| {
+        let fields = vec![Value::Unsigned(class, 2), Value::Octets(obis), Value::Signed(2, 1), Value::Unsigned(0, 2)];
+        Value::Structure(fields)
+    };
+    let list = Value::Array(vec![
+        listed(1, &[0, 0, 96, 1, 0, 255]),
+        listed(3, &[1, 0, 1, 8, 0, 255]),
+        listed(3, &[1, 0, 1, 7, 0, 255]),
+    ]);
+    let body =
+        Value::Structure(vec![list, Value::Octets(b"LGZ4711"), Value::Unsigned(12_345, 4), Value::Unsigned(351, 4)]);
+    let apdu = [&[0x0F, 0, 0, 0, 1, 0][..], &body.encoded()].concat();
+    let notification = Notification::parse(&apdu).expect("a notification");
+    let models = Models::builtin().expect("descriptions");
+    let layout = models.push(&notification, None).expect("a model").layout().expect("a layout");
+    let readings = notification.readings(&layout, None);
+    let shown: Vec<_> =
+        readings.iter().map(|r| format!("{:?} {} {} {}", r.meter, r.quantity, r.value, r.unit)).collect();
+    assert_eq!(shown, ["Some(\"LGZ4711\") 1-0:1.8.0*255 12345 Wh", "Some(\"LGZ4711\") 1-0:1.7.0*255 351 W"]);
+}
+
+#[test]
 fn what_no_file_describes_is_named_and_shown() {
     let models = Models::builtin().expect("descriptions");
     let entry = folder::Entry { file: "csv/unknown.csv".into(), ..folder::Entry::default() };

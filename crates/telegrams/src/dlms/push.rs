@@ -24,6 +24,19 @@ pub struct Notification<'a> {
     pub items: Vec<Item<'a>>,
     /// Elements of the outermost structure.
     pub body: Value<'a>,
+    /// How codes and values stand.
+    pub form: Form,
+}
+
+/// How values and their codes stand in a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Code and value beside each other, or values alone.
+    Plain,
+    /// A list of objects first, then their values.
+    ObjectList,
+    /// Descriptors of attributes without tags.
+    Untagged,
 }
 
 /// One value of a notification.
@@ -121,15 +134,16 @@ impl<'a> Notification<'a> {
             12 => DateTime::parse(cursor.take(12)?),
             _ => return None,
         };
-        let (body, items) = match Value::whole(cursor.rest()) {
+        let (body, items, form) = match Value::whole(cursor.rest()) {
             Some(body) => {
                 let mut items = Vec::new();
                 collect(&body, &mut items);
-                (body, items)
+                let listed = body.items().is_some_and(|items| object_list(items).is_some());
+                (body, items, if listed { Form::ObjectList } else { Form::Plain })
             }
-            None => (Value::Null, untagged_descriptors(cursor.rest())?),
+            None => (Value::Null, untagged_descriptors(cursor.rest())?, Form::Untagged),
         };
-        Some(Self { time, items, body })
+        Some(Self { time, items, body, form })
     }
 
     /// A text in the telegram that contains `wanted`, by which models are told apart.
