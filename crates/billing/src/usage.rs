@@ -204,11 +204,8 @@ fn period_of<'p>(
             write_instant(until_s),
         )));
     }
-    let missing = || {
-        let message = format!("no period of the calendar \"{}\" holds at {}", calendar.name, write_instant(start_s));
-        RatingError::Tariff(message)
-    };
-    period.map(|period| calendar.periods[usize::from(period)].name.as_str()).ok_or_else(missing)
+    // Where no period holds, no rate of the charge names what is used.
+    Ok(period.map_or("", |period| calendar.periods[usize::from(period)].name.as_str()))
 }
 
 /// Sums of equal steps by the segments of a calendar: long runs, added as integers.
@@ -231,13 +228,8 @@ fn steps_by_period(
             .and_then(|(from, to)| values.get(from..to))
             .ok_or_else(|| RatingError::Readings(format!("the steps do not cover {}", write_instant(to_s))))?;
         let sum: u64 = run.iter().map(|value| u64::from(*value)).sum();
-        match period {
-            Some(period) => sums[usize::from(period)] += sum,
-            None if sum == 0 => {}
-            None => {
-                let message = format!("no period holds at {}", write_instant(from_s));
-                return Err(RatingError::Tariff(message));
-            }
+        if let Some(period) = period {
+            sums[usize::from(period)] += sum;
         }
     }
     let names = plan.tariff.calendars[calendar].periods.iter().map(|period| period.name.clone());

@@ -204,7 +204,8 @@ fn report_calendar(
     let name = &calendar.name;
     if let Some(moment) = missing {
         let remedy = "add a period for these hours, or a last one with \"when\": [{}]";
-        findings.add(Weight::Refused, &format!("periods.{name}"), format!("no period holds on {moment}"), remedy);
+        let problem = format!("no period holds on {moment}: charges by period do not bill what is used then");
+        findings.add(Weight::Questioned, &format!("periods.{name}"), problem, remedy);
     }
     for (first, second, moment) in overlaps {
         let (a, b) = (&calendar.periods[*first].name, &calendar.periods[*second].name);
@@ -262,13 +263,42 @@ fn check_base(tariff: &Tariff, index: usize, of: &Of, findings: &mut Findings) {
         let above = tariff.charges[..index].iter().any(|charge| charge.code == *code);
         let here_or_below = tariff.charges[index..].iter().any(|charge| charge.code == *code);
         if !above && here_or_below {
-            let problem = format!("\"{code}\" stands not above this charge: the percentage would be of itself");
-            findings.add(Weight::Refused, &field, problem, "move the charge below all it looks back at");
+            let circular = refers_to(tariff, code, &tariff.charges[index].code);
+            let (weight, problem) = if circular {
+                (Weight::Refused, format!("\"{code}\" rests on this charge: the percentage would be of itself"))
+            } else {
+                (Weight::Questioned, format!("\"{code}\" stands below this charge and does not count"))
+            };
+            findings.add(weight, &field, problem, "move the charge below all it looks back at");
         } else if !above && !known_base(tariff, index, code) {
             let problem = format!("no charge above has the code \"{code}\"");
             findings.add(Weight::Note, &field, problem, "remove it, or mend the code, if it was meant to count");
         }
     }
+}
+
+/// Whether charges of a code are the charge with the code `target`, or look back at it over any number of others.
+fn refers_to(tariff: &Tariff, code: &str, target: &str) -> bool {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut waiting: Vec<&str> = tariff.charges.iter().map(|c| c.code.as_str()).filter(|c| *c == code).collect();
+    while let Some(next) = waiting.pop() {
+        if next == target {
+            return true;
+        }
+        if !seen.insert(next) {
+            continue;
+        }
+        for charge in tariff.charges.iter().filter(|charge| charge.code == next) {
+            match &charge.basis {
+                Basis::Amount { of, .. } | Basis::Minimum { of, .. } | Basis::Carry { of, .. } => match of {
+                    Of::All => return true,
+                    Of::Codes(codes) => waiting.extend(codes.iter().map(String::as_str)),
+                },
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 fn known_base(tariff: &Tariff, index: usize, code: &str) -> bool {
