@@ -246,10 +246,11 @@ impl Models {
     /// What fits a notification of DLMS; `title` is the sender's system title.
     pub fn push(&self, notification: &Notification<'_>, title: Option<[u8; 8]>) -> Option<&Model> {
         let flag = title.and_then(|title| core::str::from_utf8(&title[..3]).map(String::from).ok());
+        let texts = notification.texts();
         self.of(Kind::DlmsPush).find(|model| {
             let m = &model.matches;
             let elements = m.elements.is_none_or(|count| count == notification.items.len());
-            let text = m.text.as_deref().is_none_or(|text| notification.mentions(text));
+            let text = m.text.as_deref().is_none_or(|wanted| texts.iter().any(|text| text.contains(wanted)));
             let codes = model.positions.is_empty() == notification.has_codes();
             let form = m.form.is_none_or(|form| match form {
                 FormFile::ObjectList => notification.form == Form::ObjectList,

@@ -153,14 +153,21 @@ impl Identity {
         ]);
         let ident = text.lines().next().and_then(|line| line.strip_prefix('/')).map(str::trim);
         let main = main.or_else(|| ident.filter(|ident| !ident.is_empty()).map(Arc::from));
-        let channels = core::array::from_fn(|channel| {
-            number(&[
-                format!("0-{channel}:96.1.0").as_str(),
-                format!("0-{channel}:96.1.1").as_str(),
-                format!("0-{channel}:96.1.2").as_str(),
-            ])
-            .filter(|_| channel > 0)
-        });
+        let mut channels: [Option<Arc<str>>; 8] = Default::default();
+        let mut ranks = [usize::MAX; 8];
+        for object in objects {
+            let Some((channel, name)) = object.id.strip_prefix("0-").and_then(|rest| rest.split_once(':')) else {
+                continue;
+            };
+            let channel = channel.parse::<usize>().ok().filter(|channel| (1..8).contains(channel));
+            let rank = ["96.1.0", "96.1.1", "96.1.2"].iter().position(|known| *known == name);
+            let sent = object.groups().next().filter(|text| !text.is_empty());
+            if let (Some(channel), Some(rank), Some(sent)) = (channel, rank, sent)
+                && rank < ranks[channel]
+            {
+                (ranks[channel], channels[channel]) = (rank, Some(number_text(sent)));
+            }
+        }
         Self { main, channels }
     }
 

@@ -264,7 +264,7 @@ pub fn readings(list: &List<'_>, quirk: Quirk) -> Vec<Reading> {
 }
 
 fn reading(entry: &Entry<'_>, quirk: Quirk) -> Option<Reading> {
-    let &[a, b, c, d, e, f] = entry.name else { return None };
+    let &[_, _, c, d, e, _] = entry.name else { return None };
     let unit = crate::dlms::units::name(entry.unit?)?;
     let unsigned = quirk.unsigned == Some([c, d, e]);
     let digits = match entry.value {
@@ -275,7 +275,7 @@ fn reading(entry: &Entry<'_>, quirk: Quirk) -> Option<Reading> {
         Item::Unsigned(bytes) => i64::try_from(unsigned_be(bytes)?).ok()?,
         _ => return None,
     };
-    let mut reading = Reading::new(format!("{a}-{b}:{c}.{d}.{e}*{f}"), Decimal::new(digits, entry.scaler), unit);
+    let mut reading = Reading::new(crate::dlms::axdr::obis_text(entry.name), Decimal::new(digits, entry.scaler), unit);
     reading.time = entry.time;
     // A locked meter (no PIN entered) counts in whole kWh.
     if d == 8 && entry.scaler >= 3 {

@@ -314,10 +314,21 @@ impl<'a> Value<'a> {
 
 /// `A-B:C.D.E*F` of six bytes.
 pub fn obis_text(bytes: &[u8]) -> String {
-    match bytes {
-        [a, b, c, d, e, f] => format!("{a}-{b}:{c}.{d}.{e}*{f}"),
-        other => hex(other),
+    let [_, _, _, _, _, _] = bytes else { return hex(bytes) };
+    let mut out = String::with_capacity(24);
+    for (byte, mark) in bytes.iter().zip(["-", ":", ".", ".", "*", ""]) {
+        // By hand: this runs once a value, and formatting takes longer than decoding.
+        let (hundreds, tens) = (byte / 100, byte / 10 % 10);
+        if hundreds > 0 {
+            out.push(char::from(b'0' + hundreds));
+        }
+        if hundreds > 0 || tens > 0 {
+            out.push(char::from(b'0' + tens));
+        }
+        out.push(char::from(b'0' + byte % 10));
+        out.push_str(mark);
     }
+    out
 }
 
 /// The type of a compact array's elements.
@@ -405,6 +416,12 @@ mod tests {
         ];
         assert_eq!(Value::whole(&bytes), Some(Value::CompactArray(rows)));
         assert_eq!(Value::whole(&[19, 0, 2, 0, 0]), None, "a type without bytes");
+    }
+
+    #[test]
+    fn codes_are_written_in_decimal() {
+        assert_eq!(obis_text(&[1, 0, 21, 7, 105, 255]), "1-0:21.7.105*255");
+        assert_eq!(obis_text(&[0, 10, 100, 200, 9, 0]), "0-10:100.200.9*0");
     }
 
     #[test]

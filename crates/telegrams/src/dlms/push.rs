@@ -146,9 +146,9 @@ impl<'a> Notification<'a> {
         Some(Self { time, items, body, form })
     }
 
-    /// A text in the telegram that contains `wanted`, by which models are told apart.
-    pub fn mentions(&self, wanted: &str) -> bool {
-        self.items.iter().any(|item| item.value.text_value().is_some_and(|text| text.contains(wanted)))
+    /// The texts in the telegram, by which models are told apart.
+    pub fn texts(&self) -> Vec<&'a str> {
+        self.items.iter().filter_map(|item| item.value.text_value()).collect()
     }
 
     /// Whether every value comes with scaler and unit, so that no description is needed.
