@@ -4,6 +4,8 @@
 //! of two, four and eight bytes, little-endian floating point, zigzag differences (one byte each while they fit, else LEB128),
 //! and decimal text with any separator of up to three characters that are no digits.
 
+use std::collections::HashMap;
+
 /// Slots of a run.
 pub const RUN: usize = 8;
 
@@ -56,25 +58,63 @@ fn patterns(run: &[i64]) -> Vec<(&'static str, Vec<u8>)> {
     all
 }
 
-/// Finds the first runs of a home's readings; at most `most`.
+/// Finds runs of one home's readings; at most `most`.
 pub fn find(bytes: &[u8], readings: &[i64], most: usize) -> Vec<Found> {
-    let mut found = Vec::new();
-    let numbers = decimal_numbers(bytes);
-    for (slot, run) in readings.windows(RUN).enumerate().filter(|(_, run)| is_telling(run)) {
-        for (form, pattern) in patterns(run) {
-            found.extend(position(bytes, &pattern).map(|at| Found { at, slot, form }));
+    find_any(bytes, &[readings], most).into_iter().map(|(_, found)| found).collect()
+}
+
+/// Finds runs of any of these homes' readings with the home's place, in the order of the bytes, text last; at most `most`. One pass over
+/// the bytes, however many homes.
+pub fn find_any(bytes: &[u8], homes: &[&[i64]], most: usize) -> Vec<(usize, Found)> {
+    let mut patterns_by_start: HashMap<[u8; START], Vec<Wanted>> = HashMap::new();
+    let mut texts: HashMap<(u64, u64), Vec<(usize, usize)>> = HashMap::new();
+    // most places are told by their first two bytes
+    let mut may_start = vec![false; 1 << 16];
+    for (home, readings) in homes.iter().enumerate() {
+        for (slot, run) in readings.windows(RUN).enumerate().filter(|(_, run)| is_telling(run)) {
+            for (form, pattern) in patterns(run) {
+                let Some(start) = pattern.first_chunk::<START>() else { continue };
+                may_start[usize::from(u16::from_le_bytes([start[0], start[1]]))] = true;
+                patterns_by_start.entry(*start).or_default().push(Wanted { home, slot, form, pattern });
+            }
+            texts.entry((run[0].unsigned_abs(), run[1].unsigned_abs())).or_default().push((home, slot));
         }
-        let text = numbers.windows(RUN).find(|w| {
-            w.iter().zip(run).all(|(n, v)| n.value == v.unsigned_abs())
-                && w.windows(2).all(|p| p[1].from - p[0].to <= 3)
-        });
-        found.extend(text.map(|w| Found { at: w[0].from, slot, form: "decimal text" }));
-        if found.len() >= most {
-            found.truncate(most);
-            return found;
+    }
+    let mut found = Vec::new();
+    for (at, start) in bytes.windows(START).enumerate() {
+        if !may_start[usize::from(u16::from_le_bytes([start[0], start[1]]))] {
+            continue;
+        }
+        let wanted = start.first_chunk::<START>().and_then(|start| patterns_by_start.get(start));
+        for w in wanted.into_iter().flatten().filter(|w| bytes[at..].starts_with(&w.pattern)) {
+            found.push((w.home, Found { at, slot: w.slot, form: w.form }));
+            if found.len() == most {
+                return found;
+            }
+        }
+    }
+    for w in decimal_numbers(bytes).windows(RUN).filter(|w| w.windows(2).all(|p| p[1].from - p[0].to <= 3)) {
+        for (home, slot) in texts.get(&(w[0].value, w[1].value)).into_iter().flatten() {
+            let run = &homes[*home][*slot..*slot + RUN];
+            if w.iter().zip(run).all(|(n, v)| n.value == v.unsigned_abs()) {
+                found.push((*home, Found { at: w[0].from, slot: *slot, form: "decimal text" }));
+            }
+            if found.len() == most {
+                return found;
+            }
         }
     }
     found
+}
+
+/// Bytes by which patterns are looked up; none is shorter.
+const START: usize = 6;
+
+struct Wanted {
+    home: usize,
+    slot: usize,
+    form: &'static str,
+    pattern: Vec<u8>,
 }
 
 struct Number {
@@ -100,20 +140,4 @@ fn decimal_numbers(bytes: &[u8]) -> Vec<Number> {
         numbers.push(Number { from, to: at, value });
     }
     numbers
-}
-
-/// First place of a pattern: the rarest byte decides where to look closely.
-fn position(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
-    let anchor = pattern.iter().position(|b| !matches!(b, 0 | 0xFF))?;
-    let (wanted, last) = (pattern[anchor], bytes.len().checked_sub(pattern.len())?);
-    let region = &bytes[anchor..=anchor + last];
-    let mut from = 0;
-    while let Some(step) = region[from..].iter().position(|b| *b == wanted) {
-        let at = from + step;
-        if &bytes[at..at + pattern.len()] == pattern {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-    None
 }

@@ -33,6 +33,7 @@ pub fn run(_: &[&str]) -> Result<(), String> {
     let path = |name: &str| root.join(name).to_string_lossy().into_owned();
     let script = path("docs/privacy/check_masks.py");
     println!("   {}", run::output("python3", &[&script, &path("crates/privacy/tests/vectors/protocol.json")])?.trim());
+    evidence(&path("docs/privacy/check_evidence.py"))?;
     let Some(data) = run::shared_data() else {
         println!("   the trade-off is left out: no acceptance data beside the repository");
         return Ok(());
@@ -40,4 +41,21 @@ pub fn run(_: &[&str]) -> Result<(), String> {
     let network = data.join("networks/ukgds95").to_string_lossy().into_owned();
     println!("{}", run::output(&program, &["privacy", "estimate", &network])?);
     Ok(())
+}
+
+/// A bundle is good for the independent program, and an altered one is not.
+fn evidence(script: &str) -> Result<(), String> {
+    let bundle = run::output("cargo", &["run", "--release", "--quiet", "--package", "privacy", "--example", "bundle"])?;
+    let file = std::env::temp_dir().join(format!("gridtally-bundle-{}.json", std::process::id()));
+    let name = file.to_string_lossy().into_owned();
+    let write = |text: &str| std::fs::write(&file, text).map_err(|e| format!("{name}: {e}"));
+    write(&bundle)?;
+    println!("   {}", run::output("python3", &[script, &name])?.trim());
+    write(&bundle.replace("\\\"at\\\":33", "\\\"at\\\":34"))?;
+    let altered = run::output("python3", &[script, &name]);
+    let _ = std::fs::remove_file(&file);
+    match altered {
+        Err(why) if why.contains("not in the tree") => Ok(()),
+        other => Err(format!("an altered bundle is not refused: {other:?}")),
+    }
 }

@@ -184,6 +184,9 @@ impl Town {
     }
 }
 
+/// Runs told of one file.
+const RUNS_TOLD_MAX: usize = 100;
+
 /// Runs of eight readings of any home that stand in clear in the files of a folder.
 pub fn runs_in_clear(folder: &Path, homes: &[Vec<i64>]) -> Result<Vec<String>, CommandError> {
     let mut found = Vec::new();
@@ -194,13 +197,11 @@ pub fn runs_in_clear(folder: &Path, homes: &[Vec<i64>]) -> Result<Vec<String>, C
             continue;
         }
         let bytes = std::fs::read(&path)?;
-        for (home, readings) in homes.iter().enumerate() {
-            let runs = search::find(&bytes, readings, 1);
-            let told = |f: &search::Found| {
-                format!("{}: home {home}, slot {} on, as {}, at byte {}", path.display(), f.slot, f.form, f.at)
-            };
-            found.extend(runs.iter().map(told));
-        }
+        let readings: Vec<&[i64]> = homes.iter().map(Vec::as_slice).collect();
+        let runs = search::find_any(&bytes, &readings, RUNS_TOLD_MAX);
+        found.extend(runs.iter().map(|(home, run)| {
+            format!("{}: home {home}, slot {} on, as {}, at byte {}", path.display(), run.slot, run.form, run.at)
+        }));
     }
     Ok(found)
 }
