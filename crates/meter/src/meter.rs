@@ -427,6 +427,7 @@ impl Meter {
             export_wh: self.memory.registers.export_wh(),
             relay: self.relay_state(),
             waiting: u32::try_from(self.memory.ring.len()).unwrap_or(u32::MAX),
+            senses_load: None,
         };
         self.send(Body::Hello(hello));
         self.raise(EventKind::Boot);

@@ -211,12 +211,14 @@ pub enum ControlState {
     Expired,
     /// Carried out or tried, and reading back says otherwise.
     Failed(String),
+    /// Carried out, as the meter says; it declared that it has no sense by which that could be read back.
+    Unseen(String),
 }
 
 impl ControlState {
     /// Whether nothing further will happen.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::Verified | Self::Refused(_) | Self::Expired | Self::Failed(_))
+        matches!(self, Self::Verified | Self::Refused(_) | Self::Expired | Self::Failed(_) | Self::Unseen(_))
     }
 
     /// The word in storage and reports.
@@ -230,13 +232,14 @@ impl ControlState {
             Self::Refused(_) => "Refused",
             Self::Expired => "Expired",
             Self::Failed(_) => "Failed",
+            Self::Unseen(_) => "Unseen",
         }
     }
 
-    /// The reason of a refusal or failure, empty otherwise.
+    /// The reason of a refusal or failure, or why nothing could be seen; empty otherwise.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Refused(reason) | Self::Failed(reason) => reason,
+            Self::Refused(reason) | Self::Failed(reason) | Self::Unseen(reason) => reason,
             _ => "",
         }
     }
@@ -252,6 +255,7 @@ impl ControlState {
             "Refused" => Self::Refused(reason.into()),
             "Expired" => Self::Expired,
             "Failed" => Self::Failed(reason.into()),
+            "Unseen" => Self::Unseen(reason.into()),
             _ => return None,
         })
     }

@@ -173,6 +173,9 @@ pub struct Hello {
     #[serde(default, deserialize_with = "absent::in_json")]
     #[cbor(default, decode_with = "absent::in_cbor")]
     pub waiting: u32,
+    /// Whether it senses voltage behind its relay. `Some(false)`: what a disconnection did cannot be read back from it.
+    #[n(8)]
+    pub senses_load: Option<bool>,
 }
 
 /// Profile records, oldest first, at most [`RECORDS_MAX`].

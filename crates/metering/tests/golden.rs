@@ -75,6 +75,7 @@ fn hello() {
         export_wh: WattHours(0),
         relay: Some(RelayState::Closed),
         waiting: 3,
+        senses_load: None,
     };
     check_frame(
         Body::Hello(body),
@@ -93,6 +94,7 @@ fn hello() {
         export_wh: WattHours(0),
         relay: None,
         waiting: 0,
+        senses_load: None,
     };
     check_frame(
         Body::Hello(least),

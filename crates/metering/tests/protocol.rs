@@ -135,8 +135,10 @@ fn optional_fields_of_what_a_meter_sends_may_be_null_or_absent() {
         export_wh: WattHours(7),
         relay: Some(RelayState::Closed),
         waiting: 3,
+        senses_load: Some(false),
     };
-    let names = ["at", "firmware", "model", "profile_minutes", "import_wh", "export_wh", "relay", "waiting"];
+    let names =
+        ["at", "firmware", "model", "profile_minutes", "import_wh", "export_wh", "relay", "waiting", "senses_load"];
     walk("hello", &names, &hello);
     let profile = Profile { minutes: 15, records: vec![record()] };
     walk("profile", &["minutes", "records"], &profile);

@@ -515,13 +515,13 @@ async fn insert(
 
 /// Whether a control may go from one state to another (approval apart).
 fn is_legal(from: &ControlState, to: &ControlState) -> bool {
-    use ControlState::{Acknowledged, Approved, Expired, Failed, Refused, Requested, Sent, Verified};
+    use ControlState::{Acknowledged, Approved, Expired, Failed, Refused, Requested, Sent, Unseen, Verified};
     match from {
         Requested => matches!(to, Refused(_) | Expired),
         Approved => matches!(to, Sent | Refused(_) | Expired | Failed(_)),
         Sent => matches!(to, Acknowledged | Verified | Refused(_) | Expired | Failed(_)),
-        Acknowledged => matches!(to, Verified | Expired | Failed(_)),
-        Verified | Refused(_) | Expired | Failed(_) => false,
+        Acknowledged => matches!(to, Verified | Expired | Failed(_) | Unseen(_)),
+        Verified | Refused(_) | Expired | Failed(_) | Unseen(_) => false,
     }
 }
 

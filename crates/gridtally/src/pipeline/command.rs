@@ -178,7 +178,9 @@ impl Commander {
             }
         }
         let timing = self.timing;
+        let hello = self.store.latest(control.meter).and_then(|latest| latest.hello);
         let flight = self.flight(control);
+        flight.after.is_blind = hello.is_some_and(|hello| hello.senses_load == Some(false));
         match flight.next(&control.kind, &control.state, control.expires, reachable, now, timing) {
             Step::WaitUntil(at) => return Ok(Some(at)),
             Step::Enter(state, note) => self.enter(control, state, note, topology, now).await?,

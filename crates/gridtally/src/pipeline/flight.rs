@@ -172,9 +172,11 @@ impl Flight {
             ControlState::Approved => self.before_sending(kind, expires, reachable, now, timing),
             ControlState::Sent => self.after_sending(expires, reachable, now),
             ControlState::Acknowledged => self.reading_back(kind, expires, now, timing),
-            ControlState::Verified | ControlState::Refused(_) | ControlState::Expired | ControlState::Failed(_) => {
-                Step::WaitUntil(Timestamp(i64::MAX))
-            }
+            ControlState::Verified
+            | ControlState::Refused(_)
+            | ControlState::Expired
+            | ControlState::Failed(_)
+            | ControlState::Unseen(_) => Step::WaitUntil(Timestamp(i64::MAX)),
         }
     }
 
@@ -230,6 +232,7 @@ impl Flight {
         match verdict {
             Verdict::Verified(words) => return Step::Enter(ControlState::Verified, words),
             Verdict::Failed(words) => return Step::Enter(ControlState::Failed(words.clone()), words),
+            Verdict::Unseen(words) => return Step::Enter(ControlState::Unseen(words.clone()), words),
             Verdict::Wait => {}
         }
         let (deadline, pause, too_late) = match kind {

@@ -21,6 +21,9 @@ const MEASURABLE_SHARE_PERCENT: i64 = 15;
 /// … and at least this much.
 const MEASURABLE_W: i64 = 1_500;
 
+/// Why a command of a meter without a sense behind its relay cannot be verified.
+const BLIND: &str = "acknowledged; the meter senses nothing behind its contact, so its effect cannot be read back";
+
 /// What was read from the meter and from its zone's observer at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadBack {
@@ -28,6 +31,9 @@ pub struct ReadBack {
     pub meter: Option<Now>,
     /// Inflow of the zone.
     pub inflow: Option<Watts>,
+    /// The meter declared in its hello that it senses nothing behind its relay.
+    #[serde(default)]
+    pub is_blind: bool,
 }
 
 /// The judgement.
@@ -37,6 +43,8 @@ pub enum Verdict {
     Verified(String),
     /// It did not.
     Failed(String),
+    /// The meter says that it did, and had declared that it could not show it.
+    Unseen(String),
     /// Not enough is known yet.
     Wait,
 }
@@ -52,6 +60,9 @@ pub fn disconnect(before: &ReadBack, after: &ReadBack) -> Verdict {
     }
     if now.load_voltage_mv.is_some_and(|v| v > LOAD_VOLTAGE_ZERO) {
         return Verdict::Failed("supply still present: voltage on the load side of the open contact".into());
+    }
+    if after.is_blind && now.load_voltage_mv.is_none() && now.current_ma.is_none_or(|i| i <= CURRENT_ZERO) {
+        return Verdict::Unseen(BLIND.into());
     }
     let Some(load_voltage) = now.load_voltage_mv else {
         return Verdict::Failed("the meter reports no load-side voltage, so the cut cannot be verified".into());
@@ -81,6 +92,7 @@ pub fn reconnect(after: &ReadBack) -> Verdict {
             Verdict::Verified(format!("contact closed, load side {} V", v.0 / 1_000))
         }
         (Some(RelayState::Fault), _) => Verdict::Failed("contact does not follow".into()),
+        (Some(RelayState::Closed), None) if after.is_blind => Verdict::Unseen(BLIND.into()),
         _ => Verdict::Wait,
     }
 }
@@ -124,7 +136,30 @@ mod tests {
                 ..Now::default()
             }),
             inflow: Some(Watts(inflow_w)),
+            is_blind: false,
         }
+    }
+
+    #[test]
+    fn a_meter_that_declared_itself_blind_ends_unseen_unless_something_contradicts() {
+        let before = read_back(RelayState::Closed, 230_000, 9_000, 2_000, 9_000);
+        let mut after = read_back(RelayState::Open, 0, 0, 0, 7_000);
+        after.is_blind = true;
+        assert!(matches!(disconnect(&before, &after), Verdict::Verified(_)), "what it senses counts all the same");
+        let blind = |after: &mut ReadBack| {
+            if let Some(now) = &mut after.meter {
+                now.load_voltage_mv = None;
+            }
+        };
+        blind(&mut after);
+        assert!(matches!(disconnect(&before, &after), Verdict::Unseen(why) if why.contains("cannot be read back")));
+        let mut flows = ReadBack { is_blind: true, ..read_back(RelayState::Open, 0, 900, 200, 7_000) };
+        blind(&mut flows);
+        assert!(matches!(disconnect(&before, &flows), Verdict::Failed(_)), "current flows");
+        let mut closed = ReadBack { is_blind: true, ..read_back(RelayState::Closed, 0, 900, 200, 7_000) };
+        assert!(matches!(disconnect(&before, &closed), Verdict::Failed(_)), "it did not open");
+        blind(&mut closed);
+        assert!(matches!(reconnect(&closed), Verdict::Unseen(_)));
     }
 
     #[test]
@@ -143,6 +178,7 @@ mod tests {
             let got = match disconnect(&before, &after) {
                 Verdict::Verified(_) => "verified",
                 Verdict::Failed(_) => "failed",
+                Verdict::Unseen(_) => "unseen",
                 Verdict::Wait => "wait",
             };
             assert_eq!(got, expected, "{after:?}");
