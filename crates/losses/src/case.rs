@@ -437,6 +437,25 @@ impl Case {
         Ok(())
     }
 
+    /// Replaces evidence of an open case by the same kinds computed anew. The numbers change, the case does not: only a piece that was
+    /// not there before is worth a line of the history.
+    ///
+    /// # Errors
+    /// [`CaseError::Closed`] when the case has ended.
+    pub fn refresh_evidence(&mut self, evidence: Vec<Evidence>, by: &str, now: Timestamp) -> Result<(), CaseError> {
+        self.check_open()?;
+        let known =
+            |new: &Evidence| self.evidence.iter().any(|old| old.kind == new.kind && old.direction == new.direction);
+        if evidence.iter().all(known) {
+            self.evidence
+                .retain(|old| !evidence.iter().any(|new| new.kind == old.kind && new.direction == old.direction));
+            self.evidence.extend(evidence);
+            self.sort_evidence();
+            return Ok(());
+        }
+        self.add_evidence(evidence, by, now)
+    }
+
     /// Changes kind and usage point of an open case because the evidence changed.
     ///
     /// # Errors

@@ -30,6 +30,11 @@ const PRIOR_DEVIATION: f64 = 0.7;
 const WEIGHT_DEVIATION: f64 = 0.33;
 /// Standard deviations of a 90 % interval.
 const NINETY: f64 = 1.645;
+/// Share of a difference of evidence that tells the explanations of one loss apart: all of it rests on the readings of one zone, so
+/// the ratios are less sure than they look (judgement).
+const TELLING_APART: f64 = 0.5;
+/// Least share of a loss that is told apart by: an estimate of energy may be wrong by a factor of ten.
+const ENERGY_SHARE_MIN: f64 = 0.1;
 /// Rivals named in the words.
 const RIVALS_SHOWN: usize = 3;
 
@@ -150,6 +155,51 @@ pub struct Fused {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+    /// Logarithm of the odds without the bound on each group, nats: tells the explanations of one loss apart, and nothing else.
+    #[serde(default)]
+    pub unbounded: f64,
+}
+
+impl Fused {
+    /// With its probability and both ends reduced to a share, 0 to 1.
+    fn times(self, share: f64) -> Self {
+        Self { probability: self.probability * share, low: self.low * share, high: self.high * share, ..self }
+    }
+}
+
+/// One explanation of a loss that several usage points may explain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Claim {
+    /// The chance of the usage point by itself, fused without [`Group::Rivals`].
+    pub fused: Fused,
+    /// Energy it may have caused to be missing, Wh; zero when not known.
+    pub energy_wh: f64,
+}
+
+/// The chances of usage points that explain one and the same loss: together they have no more than the strongest has by itself, so
+/// they sum to at most one. It is divided by the evidence of each and by how much of the loss each explains, energy first: a
+/// point that explains a tenth of it needs ten times the odds. The order is kept.
+pub fn divided(claims: &[Claim]) -> Vec<Fused> {
+    let most_wh = claims.iter().map(|claim| claim.energy_wh).fold(0.0, f64::max);
+    let whole = claims.iter().map(|claim| claim.fused.probability).fold(0.0, f64::max);
+    let strongest = claims.iter().map(|claim| claim.fused.unbounded).fold(f64::NEG_INFINITY, f64::max);
+    let parts: Vec<f64> = claims
+        .iter()
+        .map(|claim| {
+            let energy = if most_wh > 0.0 { (claim.energy_wh / most_wh).max(ENERGY_SHARE_MIN) } else { 1.0 };
+            energy * (TELLING_APART * (claim.fused.unbounded - strongest)).exp()
+        })
+        .collect();
+    let sum: f64 = parts.iter().sum();
+    claims
+        .iter()
+        .zip(parts)
+        .map(|(claim, part)| {
+            let alone = claim.fused.probability;
+            let share = if alone > 0.0 && sum > 0.0 { (whole * part / sum / alone).min(1.0) } else { 1.0 };
+            claim.fused.times(share)
+        })
+        .collect()
 }
 
 /// Fuses the evidence of one usage point in a zone of `members` usage points (zero when not known).
@@ -161,6 +211,7 @@ pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize
     }
     let zone_most = (logit(1.0 / members.max(2) as f64) - logit(PRIOR)).max(0.0);
     let (mut log_odds, mut variance) = (logit(PRIOR), PRIOR_DEVIATION * PRIOR_DEVIATION);
+    let mut unbounded = log_odds;
     for ((group, is_for), mut weights) in groups {
         weights.sort_by(|a, b| b.total_cmp(a));
         let (mut sum, mut share) = (0.0, 1.0);
@@ -171,6 +222,7 @@ pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize
         let most = if group == Group::Zone && is_for { zone_most } else { GROUP_NATS_MAX };
         let weight = sum.min(most);
         log_odds += if is_for { weight } else { -weight };
+        unbounded += if is_for { sum } else { -sum };
         variance += (WEIGHT_DEVIATION * weight).powi(2);
     }
     let deviation = variance.sqrt();
@@ -181,6 +233,7 @@ pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize
         probability: at(log_odds),
         low: at(log_odds - NINETY * deviation),
         high: at(log_odds + NINETY * deviation),
+        unbounded,
     }
 }
 
@@ -310,6 +363,38 @@ mod tests {
         assert!(before > 0.94 && (0.4..0.65).contains(&after), "{before} {after} {learnt:?}");
         let one = Calibration::fit(&[(3.0, false)]);
         assert!(one.slope > 0.7, "one visit swings little: {one:?}");
+    }
+
+    fn claim(weight: f64, energy_wh: f64) -> Claim {
+        let load = [piece(EvidenceKind::ProportionalLoss, Direction::For, weight)];
+        Claim { fused: fuse(&load, 40, &Calibration::default()), energy_wh }
+    }
+
+    fn chances(claims: &[Claim]) -> Vec<f64> {
+        divided(claims).iter().map(|fused| fused.probability).collect()
+    }
+
+    #[test]
+    fn chances_that_share_one_loss_sum_to_at_most_one() {
+        for claims in [
+            vec![claim(20.0, 9_000.0), claim(9.0, 9_000.0)],
+            vec![claim(9.0, 9_000.0); 10],
+            vec![claim(0.0, 0.0); 3],
+            vec![claim(50.0, 0.0), claim(50.0, 0.0)],
+        ] {
+            let sum: f64 = chances(&claims).iter().sum();
+            assert!(sum <= 1.0 && sum.is_finite(), "{sum} of {claims:?}");
+            assert!(divided(&claims).iter().all(|f| f.low <= f.probability && f.probability <= f.high));
+        }
+    }
+
+    #[test]
+    fn overwhelming_evidence_is_not_halved_by_a_rival_and_energy_counts() {
+        let alone = chances(&[claim(20.0, 9_000.0)])[0];
+        let beside = chances(&[claim(20.0, 9_000.0), claim(9.0, 9_000.0)]);
+        assert!(beside[0] > 0.95 * alone && beside[1] < 0.05, "{alone} {beside:?}");
+        let equal = chances(&[claim(9.0, 9_000.0), claim(9.0, 900.0)]);
+        assert!((equal[0] / equal[1] - 10.0).abs() < 1e-9, "a tenth of the loss, a tenth of the chance: {equal:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod findings;
 pub mod fusion;
 pub mod hotspots;
 pub mod localise;
+pub mod observer_fault;
 pub mod pattern;
 pub mod ranking;
 pub mod study;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     case::{Case, CaseKind, CaseState, Verdict},
     evidence::{Direction, Evidence},
-    fusion::{self, Calibration, Fused, Group},
+    fusion::{self, Calibration, Claim, Fused, Group},
     hotspots::{self, Candidate},
     pattern::canary::Dice,
 };
@@ -113,8 +113,11 @@ pub struct Listed {
     pub since: Timestamp,
     /// Everything for and against it, strongest first.
     pub evidence: Vec<Evidence>,
-    /// Its probability.
+    /// Its probability; those of one case sum to at most one.
     pub fused: Fused,
+    /// Why the probability is not higher, in sentences without their ends.
+    #[serde(default)]
+    pub held_back: Vec<String>,
     /// What may be recovered.
     pub recoverable: Recoverable,
     /// Expected value of a visit, hundredths of the currency.
@@ -152,7 +155,7 @@ pub fn calibration(ended: &[Case], members: &BTreeMap<ZoneId, usize>) -> Calibra
         .filter_map(|case| {
             let found = case.outcome.as_ref()?.verdict == Verdict::Confirmed;
             let n = members.get(&case.zone).copied().unwrap_or(0);
-            Some((fusion::fuse(&merged(case, case.usage_point?).0, n, &identity).log_odds, found))
+            Some((fusion::fuse(by_itself(&merged(case, case.usage_point?).0), n, &identity).log_odds, found))
         })
         .collect();
     Calibration::fit(&outcomes)
@@ -175,8 +178,13 @@ pub fn list(
     let mut listed: Vec<Listed> = by_point
         .into_iter()
         .filter_map(|(point, cases)| one(point, &cases, settings, calibration, around, now))
-        .filter(|listed| listed.fused.probability >= LISTED_MIN || listed.named)
         .collect();
+    divide(&mut listed);
+    for one in &mut listed {
+        one.value_minor = one.fused.probability * one.recoverable.kwh * f64::from(settings.tariff_minor_per_kwh)
+            - f64::from(settings.visit_cost_minor);
+    }
+    listed.retain(|listed| listed.fused.probability >= LISTED_MIN || listed.named);
     listed.sort_by(|a, b| b.value_minor.total_cmp(&a.value_minor).then(a.usage_point.cmp(&b.usage_point)));
     listed
 }
@@ -203,14 +211,13 @@ fn one(
     }
     evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     let members = around.members.get(&leading.zone).copied().unwrap_or(0);
-    let fused = fusion::fuse(&evidence, members, calibration);
+    let fused = fusion::fuse(by_itself(&evidence), members, calibration);
+    let held_back = held_back(&evidence, calibration);
     let since = cases.iter().map(|case| case.onset.unwrap_or(case.opened_at)).min()?;
     let ended = cases.iter().all(|case| case.imbalance_ended.is_some());
     let until = cases.iter().filter_map(|case| case.imbalance_ended).max().filter(|_| ended).unwrap_or(now);
     let used = around.use_wh_per_day.get(&point).copied().unwrap_or(0.0);
     let recoverable = recoverable(measured, used, until.seconds_since(since), ended, settings);
-    let value_minor = fused.probability * recoverable.kwh * f64::from(settings.tariff_minor_per_kwh)
-        - f64::from(settings.visit_cost_minor);
     Some(Listed {
         usage_point: point,
         zone: leading.zone,
@@ -220,9 +227,80 @@ fn one(
         since,
         evidence,
         fused,
+        held_back,
         recoverable,
-        value_minor,
+        // Known when its case's chances are divided.
+        value_minor: 0.0,
     })
+}
+
+/// The evidence of a usage point without what others do to it: rivals are weighed when the chances of one loss are divided.
+fn by_itself(evidence: &[Evidence]) -> impl Iterator<Item = &Evidence> {
+    evidence.iter().filter(|piece| Group::of(piece.kind) != Group::Rivals)
+}
+
+/// Divides the chances of those who may explain the loss of one case.
+fn divide(listed: &mut [Listed]) {
+    let mut by_case: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (index, one) in listed.iter().enumerate() {
+        by_case.entry(one.case).or_default().push(index);
+    }
+    for indices in by_case.into_values().filter(|indices| indices.len() > 1) {
+        let claims: Vec<Claim> = indices
+            .iter()
+            .map(|&index| Claim {
+                fused: listed[index].fused,
+                energy_wh: if listed[index].recoverable.measured {
+                    listed[index].recoverable.kwh_per_day * 1_000.0
+                } else {
+                    0.0
+                },
+            })
+            .collect();
+        let divided = fusion::divided(&claims);
+        let names: Vec<UsagePointId> = indices.iter().map(|&index| listed[index].usage_point).collect();
+        for (place, &index) in indices.iter().enumerate() {
+            let others = (0..divided.len()).filter(|&other| other != place);
+            let rival = others.max_by(|&a, &b| divided[a].probability.total_cmp(&divided[b].probability));
+            if divided[place].probability < 0.9 * claims[place].fused.probability
+                && let Some(rival) = rival
+            {
+                let percent = 100.0 * divided[rival].probability;
+                let words = format!(
+                    "{} may have caused the same missing energy: {percent:.0} % of the chance lies there",
+                    names[rival]
+                );
+                listed[index].held_back.insert(0, words);
+            }
+            listed[index].fused = divided[place];
+        }
+    }
+}
+
+/// Why the evidence by itself does not give more.
+fn held_back(evidence: &[Evidence], calibration: &Calibration) -> Vec<String> {
+    let mut words = Vec::new();
+    let own = |group: Group| by_itself(evidence).any(|e| e.direction == Direction::For && Group::of(e.kind) == group);
+    let bounded = by_itself(evidence)
+        .filter(|e| e.direction == Direction::For && Group::of(e.kind) == Group::Load)
+        .any(|e| e.weight > fusion::GROUP_NATS_MAX);
+    if bounded && !own(Group::Tamper) && !own(Group::ReadBack) {
+        words.push(
+            "the readings of one zone alone never count for more than 400 to 1: a sign of tampering or a visit would decide".to_owned(),
+        );
+    }
+    if own(Group::Tamper) && !own(Group::Load) && !own(Group::ReadBack) {
+        words.push("the meter reported it, but no missing energy has been traced to it yet".to_owned());
+    }
+    let doubt =
+        by_itself(evidence).filter(|e| e.direction == Direction::Against).max_by(|a, b| a.weight.total_cmp(&b.weight));
+    if let Some(doubt) = doubt.filter(|doubt| doubt.weight >= 0.3) {
+        words.push(format!("against it speaks: {}", doubt.kind.word()));
+    }
+    if calibration.outcomes == 0 {
+        words.push("no visit has shown yet how often such evidence is right here".to_owned());
+    }
+    words
 }
 
 /// Everything a case says of a usage point: one list, and the loss measured (Wh, its standard deviation, hours).
@@ -401,6 +479,25 @@ mod tests {
         assert!(first.fused.probability > alone[0].fused.probability && first.recoverable.measured);
         assert_eq!(first.evidence.len(), 3, "cover, load, zone");
         assert_eq!(first.main_reason().map(|e| e.kind), Some(EvidenceKind::ProportionalLoss));
+    }
+
+    #[test]
+    fn chances_of_one_case_sum_to_one_at_most_and_say_what_holds_them_back() {
+        let suspects = vec![suspect(1, 20.0, 12_000.0), suspect(2, 9.0, 11_000.0), suspect(3, 8.0, 4_000.0)];
+        let listed = list_of(&[case(1, CaseKind::SuspectedTheft, Some(point(1)), suspects)]);
+        let sum: f64 = listed.iter().map(|l| l.fused.probability).sum();
+        assert!(sum <= 1.0, "{sum}");
+        let named = listed.iter().find(|l| l.named).expect("listed");
+        assert!(named.fused.probability > 0.85, "nothing contradicts it: {:?}", named.fused);
+        assert!(named.held_back.iter().any(|words| words.contains("400 to 1")), "{:?}", named.held_back);
+        let twins = vec![suspect(1, 9.0, 12_000.0), suspect(2, 9.0, 12_000.0)];
+        let listed = list_of(&[case(1, CaseKind::MissingEnergy, None, twins)]);
+        assert!(listed.iter().all(|l| l.fused.probability <= 0.5), "one loss, two equal explanations");
+        assert!(
+            listed[0].held_back[0].contains("may have caused the same missing energy"),
+            "{:?}",
+            listed[0].held_back
+        );
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub struct CaseFilter {
     pub usage_point: Option<UsagePointId>,
     /// In one state.
     pub state: Option<CaseState>,
+    /// Of one kind.
+    pub kind: Option<CaseKind>,
+    /// Looked at by one person.
+    pub owner: Option<String>,
     /// Only those that have not ended.
     pub open_only: bool,
     /// Only those that have ended.
@@ -58,6 +62,8 @@ pub enum CaseStep {
     Act(CaseAction),
     /// See [`Case::add_evidence`].
     AddEvidence(Vec<Evidence>),
+    /// See [`Case::refresh_evidence`].
+    RefreshEvidence(Vec<Evidence>),
     /// See [`Case::reclassify`].
     Reclassify(CaseKind, Option<UsagePointId>),
     /// Sets the estimated onset.
@@ -82,6 +88,7 @@ impl Store {
             "SELECT id, body FROM case_file
              WHERE ($1 IS NULL OR zone = $1) AND ($2 IS NULL OR usage_point = $2)
                AND ($3 IS NULL OR state = $3) AND is_open >= $4 AND is_open <= $6
+               AND ($7 IS NULL OR kind = $7) AND ($8 IS NULL OR owner = $8)
              ORDER BY id DESC LIMIT $5",
         )
         .bind(filter.zone.as_ref().map(ZoneId::as_str))
@@ -90,9 +97,34 @@ impl Store {
         .bind(i64::from(filter.open_only))
         .bind(if filter.limit == 0 { -1 } else { i64::from(filter.limit) })
         .bind(i64::from(!filter.ended_only))
+        .bind(filter.kind.map(CaseKind::word))
+        .bind(&filter.owner)
         .fetch_all(&self.inner.main_read)
         .await?;
         rows.iter().map(|row| case_out(row.get(0), row.get(1))).collect()
+    }
+
+    /// How many cases pass a filter, whatever its limit.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_cases(&self, filter: &CaseFilter) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM case_file
+             WHERE ($1 IS NULL OR zone = $1) AND ($2 IS NULL OR usage_point = $2)
+               AND ($3 IS NULL OR state = $3) AND is_open >= $4 AND is_open <= $5
+               AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR owner = $7)",
+        )
+        .bind(filter.zone.as_ref().map(ZoneId::as_str))
+        .bind(filter.usage_point.as_ref().map(UsagePointId::as_str))
+        .bind(filter.state.map(CaseState::word))
+        .bind(i64::from(filter.open_only))
+        .bind(i64::from(!filter.ended_only))
+        .bind(filter.kind.map(CaseKind::word))
+        .bind(&filter.owner)
+        .fetch_one(&self.inner.main_read)
+        .await?;
+        Ok(id_out(count))
     }
 
     /// One case.
@@ -193,6 +225,7 @@ fn take(case: &mut Case, step: CaseStep, by: &str, at: Timestamp) -> Result<(), 
     match step {
         CaseStep::Act(action) => case.apply(action, by, at)?,
         CaseStep::AddEvidence(evidence) => case.add_evidence(evidence, by, at)?,
+        CaseStep::RefreshEvidence(evidence) => case.refresh_evidence(evidence, by, at)?,
         CaseStep::Reclassify(kind, usage_point) => case.reclassify(kind, usage_point, by, at)?,
         CaseStep::Onset(onset) => case.onset = onset,
         CaseStep::Suspects(ranking) => case.suspects = ranking,

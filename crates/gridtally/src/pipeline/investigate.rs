@@ -12,7 +12,7 @@ use losses::{
     evidence::Evidence,
     explain::{self, Explanation, Localisation, ZoneHistory, ZoneInstants},
     findings::Finding,
-    fusion,
+    fusion, observer_fault,
 };
 use metering::{Approver, ControlKind, EventKind, MeterId, Timestamp, UsagePointId, ZoneId, supply::SupplyPolicy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -39,8 +39,10 @@ const BY: &str = "pipeline";
 const POLICY_CONTROL_SECONDS: i64 = 3_600;
 /// A standing alarm is explained again this often, seconds …
 const EXPLAIN_AGAIN_SECONDS: i64 = 6 * 3_600;
-/// … and so many times at most.
+/// … and so many times to name somebody; later only to keep the evidence of its case up to date.
 const EXPLAIN_AGAIN_MAX: u32 = 40;
+/// The evidence of an open case is computed again this often, seconds.
+const REFRESH_SECONDS: i64 = 86_400;
 
 /// What was decided; to be written in one transaction.
 #[derive(Default)]
@@ -69,6 +71,16 @@ struct Standing {
     /// What the meters said at the same seconds has been taken in.
     #[serde(default)]
     heard: bool,
+    /// When the evidence of its case was computed last.
+    #[serde(default)]
+    refreshed: Option<Timestamp>,
+}
+
+impl Standing {
+    /// Whether the evidence of its case is a day old.
+    fn is_stale(&self, end: Timestamp) -> bool {
+        end.seconds_since(self.refreshed.unwrap_or(self.raised)) >= REFRESH_SECONDS
+    }
 }
 
 /// Why a zone is explained.
@@ -80,6 +92,8 @@ enum Reason {
     Instants,
     /// Time has passed.
     Time,
+    /// A day has passed since it was last looked at to name somebody: worth up-to-date numbers.
+    Upkeep,
 }
 
 /// Everything remembered between slots.
@@ -137,8 +151,16 @@ impl Investigator {
             match verdict.change {
                 Some(AlarmChange::Raised { kind, onset, by, .. }) => {
                     alarm_log::raise(&mut self.alarms, zone, kind, end);
-                    let standing =
-                        Standing { kind, raised: end, onset, by, explained_at: end, explained: 1, heard: false };
+                    let standing = Standing {
+                        kind,
+                        raised: end,
+                        onset,
+                        by,
+                        explained_at: end,
+                        explained: 1,
+                        heard: false,
+                        refreshed: None,
+                    };
                     self.memory.standing.insert(zone, standing);
                     self.explain(topology, zone, snapshots, end, Reason::Alarm, &mut decided).await?;
                 }
@@ -191,7 +213,15 @@ impl Investigator {
         if !standing.heard && snapshots.read(zone, standing.raised, end).is_some() {
             return self.explain(topology, zone, snapshots, end, Reason::Instants, decided).await;
         }
-        if standing.explained >= EXPLAIN_AGAIN_MAX || end.seconds_since(standing.explained_at) < EXPLAIN_AGAIN_SECONDS {
+        let since = end.seconds_since(standing.explained_at);
+        if standing.explained >= EXPLAIN_AGAIN_MAX {
+            if since < REFRESH_SECONDS {
+                return Ok(());
+            }
+            standing.explained_at = end;
+            return self.explain(topology, zone, snapshots, end, Reason::Upkeep, decided).await;
+        }
+        if since < EXPLAIN_AGAIN_SECONDS {
             return Ok(());
         }
         standing.explained += 1;
@@ -212,6 +242,10 @@ impl Investigator {
         let Some(standing) = self.memory.standing.get_mut(&zone) else { return Ok(()) };
         let times = snapshots.read(zone, standing.raised, end).unwrap_or_default();
         standing.heard = !times.is_empty();
+        let is_stale = standing.is_stale(end);
+        if reason != Reason::Time || is_stale {
+            standing.refreshed = Some(end);
+        }
         let standing = *standing;
         let cause = Cause { kind: standing.kind, onset: standing.onset, by: standing.by };
         let Some((history, mut basis)) = history::read(&self.store, topology, zone, cause, end).await? else {
@@ -221,28 +255,35 @@ impl Investigator {
         let (read, instants) = instants::read(&self.store, topology, &history, &times).await?;
         basis.instants = instants;
         let (explanation, suspects) = explained(&history, read.as_ref(), &basis.withheld);
+        let ratio = topology.zone(zone).and_then(|zone| zone.observer.as_ref()).map_or(1.0, |o| o.ct_ratio);
+        decided.findings.extend(observer_fault::finding(&history, &explanation, ratio));
         let kind = explanation.kind;
         let usage_point = explanation.named_usage_point();
         let same = self.open.values().find(|case| case.zone == zone && belongs(case, kind, usage_point, standing));
         match same {
             Some(case) => {
                 let mut steps = Vec::new();
-                let better = case.kind == CaseKind::MissingEnergy && usage_point.is_some();
+                let better = case.kind == CaseKind::MissingEnergy && usage_point.is_some() && reason != Reason::Upkeep;
                 if better {
                     steps.push(CaseStep::Reclassify(kind, usage_point));
                 }
                 if case.imbalance_ended.is_some() {
                     steps.push(CaseStep::ImbalanceReturned);
                 }
-                let carries_evidence = reason != Reason::Time || better;
-                if carries_evidence {
+                let is_upkeep = matches!(reason, Reason::Time | Reason::Upkeep) && !better;
+                // The same pieces with newer numbers, only where they are about what the case is about.
+                let refreshes = is_upkeep && is_stale && case.usage_point == usage_point;
+                let carries_evidence = !is_upkeep || refreshes;
+                if refreshes {
+                    steps.push(CaseStep::RefreshEvidence(explanation.case_evidence()));
+                } else if carries_evidence {
                     steps.push(CaseStep::AddEvidence(explanation.case_evidence()));
                 }
                 steps.push(CaseStep::Suspects(suspects));
                 decided.cases.push(edit(case.id, end, steps));
                 decided.bases.push(NewBasis { case: Some(case.id), opened_case: None, carries_evidence, basis });
             }
-            None if reason == Reason::Alarm || usage_point.is_some() => {
+            None if reason == Reason::Alarm || (usage_point.is_some() && reason != Reason::Upkeep) => {
                 let mut case = open_case(kind, zone, usage_point, end, explanation.case_evidence())?;
                 case.onset = Some(standing.onset);
                 case.suspects = suspects;
@@ -361,7 +402,7 @@ impl Investigator {
             .find(|c| matches!(c.kind, ControlKind::Disconnect | ControlKind::Reconnect));
         Ok(last.is_some_and(|c| {
             c.kind == ControlKind::Disconnect
-                && (!c.state.is_final() || c.state.word() == "Verified" || c.state.word() == "Failed")
+                && (!c.state.is_final() || matches!(c.state.word(), "Verified" | "Failed" | "Unseen"))
         }))
     }
 }
