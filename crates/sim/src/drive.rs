@@ -4,7 +4,7 @@
 //! time, what it sends is handed to the meters and their answers go back at once: virtual time stands still meanwhile. Thus the
 //! outcome depends on the seed only, not on how fast anything runs, nor on a server that was killed and started again.
 
-use std::{future::Future, time::Duration};
+use std::{collections::VecDeque, future::Future, time::Duration};
 
 use meter::FrameId;
 use metering::{Down, Timestamp};
@@ -29,6 +29,8 @@ const HISTORY_SLOTS: u16 = 96;
 const ROUNDS_MAX: usize = 200;
 /// How often a server that is not idle is asked again.
 const IDLE_POLL: Duration = Duration::from_millis(5);
+/// Speed up to which the server is told every step of the physics, times real time.
+const FASTEST_STEPS: f64 = 600.0;
 /// Events of connections waiting to be taken.
 const EVENTS_MAX: usize = 8_192;
 
@@ -46,12 +48,52 @@ pub struct Target {
 }
 
 /// How fast virtual time goes after the history.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Pace {
     /// As fast as the server follows: a slot ends only when every frame is acknowledged and the server has come to rest.
     Lockstep,
     /// This many times faster than real time; the server is told the time at every step.
     Times(f64),
+    /// Every stretch at its own speed, in order of time; before the first one as in the first one.
+    Scenes(Vec<Scene>),
+}
+
+/// A stretch of virtual time that is played at its own speed, until the next one begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scene {
+    /// Virtual time at which it begins.
+    pub from: Timestamp,
+    /// Times real time.
+    pub times: f64,
+    /// Real time that a control needs to its meter; virtual time stands still meanwhile, so that the outcome stays the same.
+    pub on_the_way: Duration,
+}
+
+impl Pace {
+    /// Virtual seconds between two times that the server is told. At one speed throughout it is a step of the physics; a scene faster
+    /// than [`FASTEST_STEPS`] takes longer ones, up to a slot, so that the server keeps up.
+    fn step_seconds(&self, times: f64) -> i64 {
+        if !matches!(self, Self::Scenes(_)) {
+            return STEP_SECONDS;
+        }
+        let keeps_up = |steps: &i64| times <= FASTEST_STEPS * i32::try_from(*steps).map_or(f64::INFINITY, f64::from);
+        (1..SLOT_SECONDS / STEP_SECONDS).find(keeps_up).map_or(SLOT_SECONDS, |steps| steps * STEP_SECONDS)
+    }
+
+    /// When the next scene begins; the end of time when none does.
+    fn next_after(&self, now: Timestamp) -> Timestamp {
+        let Self::Scenes(scenes) = self else { return Timestamp(i64::MAX) };
+        scenes.iter().map(|scene| scene.from).find(|from| *from > now).unwrap_or(Timestamp(i64::MAX))
+    }
+
+    /// The scene at a virtual time; `None` in lockstep.
+    fn scene(&self, now: Timestamp) -> Option<Scene> {
+        match self {
+            Self::Lockstep => None,
+            Self::Times(times) => Some(Scene { from: now, times: *times, on_the_way: Duration::ZERO }),
+            Self::Scenes(scenes) => scenes.iter().rfind(|scene| scene.from <= now).or(scenes.first()).copied(),
+        }
+    }
 }
 
 /// Enrols the neighbourhood's meters, imports its topology and drives it until `until`.
@@ -87,6 +129,8 @@ pub async fn drive(
         events,
         world,
         delivered: 0,
+        on_the_way: Duration::ZERO,
+        under_way: VecDeque::new(),
         resent: 0,
         broken: 0,
         last_reason: String::new(),
@@ -130,6 +174,10 @@ struct Field<P> {
     events: mpsc::Receiver<(usize, LinkEvent)>,
     told: Told<P>,
     delivered: u64,
+    /// Real time that a control needs to its meter.
+    on_the_way: Duration,
+    /// Controls on their way: when they arrive, and where. As many as the server has sent and not got answered.
+    under_way: VecDeque<(Instant, usize, Down)>,
     resent: u64,
     broken: u64,
     last_reason: String,
@@ -151,15 +199,19 @@ impl<P: FnMut(SimEvent) + Send> Field<P> {
         }
         self.world.gather_records(1);
         self.told.tell(SimEvent::HistoryDone { at: self.world.now() });
-        let mut clock = WallClock::start(pace);
+        let mut clock = WallClock::start();
         while self.world.now() < until {
             let now = self.world.now();
-            let next = match pace {
-                Pace::Lockstep => now.floor_to(SLOT_SECONDS).plus(SLOT_SECONDS),
-                Pace::Times(_) => now.plus(STEP_SECONDS),
+            let scene = pace.scene(now);
+            let next = match scene {
+                None => now.floor_to(SLOT_SECONDS).plus(SLOT_SECONDS),
+                Some(scene) => now.plus(pace.step_seconds(scene.times)).min(pace.next_after(now)),
             };
+            self.on_the_way = scene.map_or(Duration::ZERO, |scene| scene.on_the_way);
             self.step_until(wake(status, next.min(until), now)).await;
-            clock.wait(self.world.now().seconds_since(now)).await;
+            if let Some(scene) = scene {
+                clock.wait(self.world.now().seconds_since(now), scene.times).await;
+            }
             status = self.synchronise(rest).await?;
         }
         self.restore_links().await;
@@ -222,6 +274,12 @@ impl<P: FnMut(SimEvent) + Send> Field<P> {
                 status = self.meanwhile(rest.health()).await?;
             }
             self.take_waiting();
+            if let Some((due, ..)) = self.under_way.front() {
+                let due = *due;
+                self.meanwhile(async { Ok(time::sleep_until(due).await) }).await?;
+                self.arrive();
+                continue;
+            }
             let quiet = before == self.delivered && self.is_flushed();
             if quiet {
                 if self.told.reached != Some(at) {
@@ -325,11 +383,23 @@ impl<P: FnMut(SimEvent) + Send> Field<P> {
                     self.world.acknowledge(place, FrameId(tag));
                 }
             }
-            LinkEvent::Received(Ok(down)) => {
+            LinkEvent::Received(Ok(down)) if self.on_the_way.is_zero() || !matches!(down, Down::Control(_)) => {
                 self.delivered += 1;
                 self.deliver(place, &down);
             }
+            LinkEvent::Received(Ok(down)) => {
+                self.under_way.push_back((Instant::now() + self.on_the_way, place, down));
+            }
             LinkEvent::Received(Err(error)) => tracing::warn!(place, %error, "the server sent what is not a frame"),
+        }
+    }
+
+    /// Hands over the controls that have reached their meters.
+    fn arrive(&mut self) {
+        while self.under_way.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
+            let Some((_, place, down)) = self.under_way.pop_front() else { return };
+            self.delivered += 1;
+            self.deliver(place, &down);
         }
     }
 
@@ -357,18 +427,16 @@ fn wake(status: PipelineStatus, planned: Timestamp, now: Timestamp) -> Timestamp
 
 /// Keeps virtual time from running ahead of real time.
 struct WallClock {
-    pace: Pace,
     due: Instant,
 }
 
 impl WallClock {
-    fn start(pace: Pace) -> Self {
-        Self { pace, due: Instant::now() }
+    fn start() -> Self {
+        Self { due: Instant::now() }
     }
 
-    async fn wait(&mut self, virtual_seconds: i64) {
-        let Pace::Times(speed) = self.pace else { return };
-        let seconds = i32::try_from(virtual_seconds).map_or(0.0, f64::from) / speed.clamp(0.001, 1e9);
+    async fn wait(&mut self, virtual_seconds: i64, times: f64) {
+        let seconds = i32::try_from(virtual_seconds).map_or(0.0, f64::from) / times.clamp(0.001, 1e9);
         self.due += Duration::from_secs_f64(seconds);
         let now = Instant::now();
         if self.due < now {
@@ -377,5 +445,29 @@ impl WallClock {
         } else {
             time::sleep_until(self.due).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scene_holds_until_the_next_one_begins() {
+        let scene = |from, times| Scene { from: Timestamp(from), times, on_the_way: Duration::ZERO };
+        let pace = Pace::Scenes(vec![scene(100, 600.0), scene(200, 20.0)]);
+        let times = |at| pace.scene(Timestamp(at)).map(|scene| scene.times);
+        assert_eq!([0, 100, 199, 200, 9_999].map(times), [600.0, 600.0, 600.0, 20.0, 20.0].map(Some));
+        assert_eq!(pace.next_after(Timestamp(100)), Timestamp(200));
+        assert_eq!(pace.next_after(Timestamp(200)), Timestamp(i64::MAX));
+        assert_eq!(Pace::Lockstep.scene(Timestamp(0)), None);
+    }
+
+    #[test]
+    fn steps_grow_with_the_speed_up_to_a_slot() {
+        let scenes = Pace::Scenes(vec![]);
+        let steps = [1.0, 600.0, 601.0, 1_200.0, 1e9].map(|times| scenes.step_seconds(times));
+        assert_eq!(steps, [60, 60, 120, 120, 900]);
+        assert_eq!(Pace::Times(1e9).step_seconds(1e9), 60);
     }
 }
