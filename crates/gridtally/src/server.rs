@@ -117,6 +117,7 @@ impl Server {
                 nominal_voltage: options.config.supply.nominal(),
                 metrics: metrics(headend.clone(), counters.clone(), store.clone()),
                 verifying_key: directory.key.verifying_key().to_bytes(),
+                mqtt: Some(mqtt),
                 enrolled: {
                     let credentials = credentials.clone();
                     Arc::new(move |meter, secret| credentials.insert(meter, Credentials::hash(secret)))

@@ -43,7 +43,53 @@
       width: Math.max(280, el.clientWidth), height: Number(el.dataset.height || 240),
       tzDate: ts => uPlot.tzDate(new Date(ts * 1000), "Etc/UTC"),
       cursor: { sync: { key: sync.key }, drag: { x: true, y: false } },
-      scales: { x: { time: true } }, axes: axes(unit, digits), legend: { live: true }
+      scales: { x: { time: true } }, axes: axes(unit, digits), legend: { live: true },
+      hooks: { setScale: [zoomed], draw: [marks(el)] }
+    };
+  }
+  // A power is drawn from zero, and a flat zero on a tenth of a kilowatt.
+  const fromZero = (u, low, high) => {
+    if (low == null) return [0, 0.1];
+    const top = Math.max(high, 0), bottom = Math.min(low, 0), pad = (top - bottom) * 0.06;
+    return [bottom < 0 ? bottom - pad : 0, Math.max(top + pad, 0.1)];
+  };
+  const power = { x: { time: true }, y: { range: fromZero } };
+  // Zooming one chart zooms all of the page; double-click brings all back.
+  let joining = false;
+  function zoomed(u, key) {
+    if (key !== "x" || joining || !u.zoomedByHand) return;
+    joining = true;
+    const { min, max } = u.scales.x;
+    for (const el of all()) if (el.chart && el.chart !== u && min != null) { el.zoomed = true; el.chart.setScale("x", { min, max }); }
+    joining = false;
+  }
+  function unzoom() {
+    joining = true;
+    for (const el of all()) if (el.chart) { el.zoomed = false; el.chart.zoomedByHand = false; el.chart.setData(el.chart.data, true); }
+    joining = false;
+  }
+  // What happened at a time: data-marks is [[seconds, "word"], …].
+  function marks(el) {
+    return u => {
+      if (!el.dataset.marks) return;
+      const { ctx, bbox } = u, r = devicePixelRatio || 1;
+      ctx.save();
+      ctx.strokeStyle = ctx.fillStyle = colour("ink");
+      ctx.lineWidth = r;
+      ctx.font = `600 ${11 * r}px system-ui`;
+      let before = -1e9, row = 0;
+      for (const [at, word] of JSON.parse(el.dataset.marks)) {
+        if (at < u.scales.x.min || at > u.scales.x.max) continue;
+        const x = Math.round(u.valToPos(at, "x", true));
+        row = x - before < 90 * r ? row + 1 : 0;
+        before = x;
+        ctx.setLineDash([4 * r, 3 * r]);
+        ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+        const right = x + 90 * r > bbox.left + bbox.width;
+        ctx.textAlign = right ? "right" : "left";
+        ctx.fillText(word, x + (right ? -4 : 4) * r, bbox.top + (12 + 13 * row) * r);
+      }
+      ctx.restore();
     };
   }
   const time = { label: "interval end (UTC)", value: (u, v) => v == null ? "–" : utc(v) };
@@ -59,6 +105,7 @@
       },
       options: el => ({
         ...base(el, "kW"),
+        scales: power,
         series: [time, line("supplied", "ink", { width: 2 }), line("metered + technical", "technical"), line("metered", "metered", { fill: alpha("metered", 45) })],
         bands: [{ series: [1, 2], fill: hatch("gap") }, { series: [2, 3], fill: alpha("technical", 55) }]
       })
@@ -76,14 +123,14 @@
         scales: { x: { time: true }, y: { range: (u, low, high) => { const pad = (Math.max(high, 0) - Math.min(low, 0)) * 0.08 || 0.1; return [Math.min(low, 0) - pad, Math.max(high, 0) + pad]; } } },
         series: [time, line("+2σ", "technical", { width: 0 }), line("−2σ", "technical", { width: 0 }), line("unaccounted", "gap", { width: 2 })],
         bands: [{ series: [1, 2], fill: alpha("technical", 40) }],
-        hooks: { draw: [zeroLine] }
+        hooks: { setScale: [zoomed], draw: [zeroLine, marks(el)] }
       })
     },
     // A meter's mean power by interval, from its registers.
     power: {
       url: el => el.dataset.url,
       columns: rows => [rows.map(r => r.end), rows.map(r => r.import_w == null ? null : r.import_w / 1000), rows.map(r => r.export_w ? -r.export_w / 1000 : null)],
-      options: el => ({ ...base(el, "kW"), series: [time, line("import", "metered", { fill: alpha("metered", 35) }), line("export", "good", { fill: alpha("good", 35) })], hooks: { draw: [zeroLine] } })
+      options: el => ({ ...base(el, "kW"), scales: power, series: [time, line("import", "metered", { fill: alpha("metered", 35) }), line("export", "good", { fill: alpha("good", 35) })], hooks: { setScale: [zoomed], draw: [zeroLine, marks(el)] } })
     },
     voltage: {
       url: el => el.dataset.url,
@@ -119,8 +166,9 @@
     el.textContent = "";
     const options = kind.options(el);
     el.chart = new uPlot(options, columns, el);
+    el.chart.over.addEventListener("mousedown", () => { el.chart.zoomedByHand = true; });
     el.chart.over.addEventListener("mouseup", () => { el.zoomed = true; });
-    el.chart.over.addEventListener("dblclick", () => { el.zoomed = false; });
+    el.chart.over.addEventListener("dblclick", unzoom);
     el.dataset.drawn = "";
   }
   const all = () => [...doc.querySelectorAll(".chart[data-chart]")];

@@ -14,9 +14,11 @@ use losses::{
 use metering::MeterId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use store::{Attachment, ControlFilter, Store, StoreError, StoredControl, StoredRecord};
+use store::{Attachment, CaseFilter, ControlFilter, Store, StoreError, StoredControl, StoredRecord};
 
 pub use pdf::pdf;
+
+use crate::ranking;
 
 /// Most readings in a bundle; the case page and the CSV of a meter have the others.
 const READINGS_MAX: usize = 20_000;
@@ -90,9 +92,7 @@ pub async fn gather(store: &Store, id: u64) -> Result<Option<Bundle>, StoreError
         left -= records.len();
         readings.push(RangeReadings { range, import_wh, records, cut });
     }
-    let topology = store.topology(case.opened_at).await?;
-    let members = topology.usage_points.iter().filter(|point| point.zone == case.zone).count();
-    let probability = fusion::fuse(&case.evidence, members, &Calibration::default());
+    let probability = probability(store, &case).await?;
     let filter = ControlFilter { case: Some(id), ..ControlFilter::default() };
     let content = Content {
         format: "gridtally evidence 1",
@@ -106,6 +106,18 @@ pub async fn gather(store: &Store, id: u64) -> Result<Option<Bundle>, StoreError
     let json = serde_json::to_vec_pretty(&content)?;
     let sha256 = crate::assets::hex(&Sha256::digest(&json));
     Ok(Some(Bundle { content, json, sha256 }))
+}
+
+/// The chance that the pages show for the usage point that a case names; of a case that names nobody, or has ended, its evidence fused.
+async fn probability(store: &Store, case: &Case) -> Result<Fused, StoreError> {
+    let topology = store.topology(case.opened_at).await?;
+    let filter = CaseFilter { zone: Some(case.zone), open_only: true, ..CaseFilter::default() };
+    let (listed, _) = ranking::of_cases(store, &topology, &store.cases(filter).await?, case.opened_at).await?;
+    if let Some(own) = listed.iter().find(|one| one.case == case.id && Some(one.usage_point) == case.usage_point) {
+        return Ok(own.fused);
+    }
+    let members = topology.usage_points.iter().filter(|point| point.zone == case.zone).count();
+    Ok(fusion::fuse(&case.evidence, members, &Calibration::default()))
 }
 
 impl Content {

@@ -83,6 +83,15 @@ pub fn date_minute(at: Timestamp) -> String {
     text.get(..text.len().saturating_sub(3)).unwrap_or(&text).to_owned()
 }
 
+/// `14 Jan 08:15`, for sentences about the recent past.
+pub fn day_minute(at: Timestamp) -> String {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, month, day) = at.civil();
+    let name = usize::try_from(month).ok().and_then(|month| MONTHS.get(month.wrapping_sub(1))).unwrap_or(&UNKNOWN);
+    let s = at.second_of_day();
+    format!("{day} {name} {:02}:{:02}", s / 3_600, s / 60 % 60)
+}
+
 /// `2026-01-14`.
 pub fn date(at: Timestamp) -> String {
     let (year, month, day) = at.civil();
@@ -131,6 +140,7 @@ mod tests {
         assert_eq!(register_kwh(1_234_567), "1,234.567");
         assert_eq!(count(1_000), "1,000");
         assert_eq!(date_minute(Timestamp(1_795_239_000)), "2026-11-21 05:30");
+        assert_eq!(day_minute(Timestamp(1_795_239_000)), "21 Nov 05:30");
         assert_eq!(ago(Timestamp(0), Timestamp(3_600)), "60 min ago");
     }
 }

@@ -38,6 +38,24 @@ pub enum Section {
     Other,
 }
 
+impl Section {
+    /// The entry's word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Meters => "Meters",
+            Self::Suspects => "Suspects",
+            Self::Cases => "Cases",
+            Self::Controls => "Commands",
+            Self::Enrolment => "Enrolment",
+            Self::People => "People",
+            Self::Policy => "Policy",
+            Self::Audit => "Audit",
+            Self::Other => "Menu",
+        }
+    }
+}
+
 /// What a page is made of.
 #[derive(Debug)]
 pub struct Page<'a> {
@@ -109,48 +127,73 @@ impl Frame {
     }
 
     fn top(&self, section: Section) -> Markup {
-        let entry = |which: Section, href: &str, text: &str| {
-            html! { a href=(href) aria-current=[(section == which).then_some("page")] { (text) } }
-        };
+        let here = section.word();
         html! {
             a.skip href="#main" { "To the content" }
             header.top {
-                a.brand href="/" { (mark()) "Gridtally" }
+                a.brand href="/" { (mark()) span.brand-word { "Gridtally" } }
                 @if self.caller.is_staff() {
-                    nav aria-label="Main" {
-                        (entry(Section::Overview, "/", "Overview"))
-                        (entry(Section::Suspects, "/suspects", "Suspects"))
-                        a href="/cases" aria-current=[(section == Section::Cases).then_some("page")] {
-                            "Cases" span.count data-k="open-cases" data-zero=[(self.open_cases == 0).then_some("")] { (self.open_cases) }
+                    nav.wide aria-label="Main" { (self.entries(section)) }
+                    // The same entries where there is no room for a row of them; never both are shown.
+                    details.menu {
+                        summary { span { (here) } " ▾" }
+                        div.sheet {
+                            nav aria-label="Sections" { (self.entries(section)) }
                         }
-                        (entry(Section::Meters, "/meters", "Meters"))
-                        (entry(Section::Controls, "/controls", "Commands"))
-                        @if self.caller.is_operator() {
-                            (entry(Section::Enrolment, "/enrolment", "Enrolment"))
-                            (entry(Section::Policy, "/policy", "Policy"))
-                            (entry(Section::People, "/people", "People"))
-                        }
-                        (entry(Section::Audit, "/audit", "Audit"))
                     }
                 }
                 div.right {
-                    @if self.simulation { span.sim title="All meters, loads and thieves on this server are simulated" { "Simulation" } }
+                    @if self.simulation { span.sim title="All meters, loads and thieves on this server are simulated" { "Sim" span.wide-word { "ulation" } } }
                     @if self.caller.is_staff() {
                         form.search role="search" action="/find" {
                             label.visually-hidden for="q" { "Find a meter, usage point, zone or case" }
                             input #q type="search" name="q" placeholder="Find …  /" maxlength="64";
                         }
+                        a.find-link href="/find" { span aria-hidden="true" { "⌕" } span.visually-hidden { "Find" } }
                     }
                     span.clock.live {
                         span.dot aria-hidden="true" {}
-                        span { span.on-word { "live" } span.off-word { "not live" } " · last data " time data-k="last-data" { (self.processed_through.map_or_else(|| "none yet".to_owned(), format::clock)) } " UTC" }
+                        span { span.on-word { "live" } span.off-word { "not live" span data-stale {} } span.wide-word { " · last data " } " " time data-k="last-data" { (self.processed_through.map_or_else(|| "none yet".to_owned(), format::clock)) } span.wide-word { " UTC" } }
+                        span.visually-hidden data-k="now" { (format::date_time(self.now)) }
                     }
-                    button.plain data-theme-next type="button" title="Change the colours" aria-label="Change the colours" { "◐ " span { (self.theme) } }
-                    form.who method="post" action="/sign-out" {
-                        span.name { (self.caller.name) " · " (self.caller.role.word()) }
-                        button.plain { "sign out" }
+                    details.menu.me {
+                        summary { span aria-hidden="true" { "☰" } span.visually-hidden { "You and this device" } }
+                        div.sheet { (self.me()) }
                     }
+                    div.who-wide { (self.me()) }
                 }
+            }
+        }
+    }
+
+    fn entries(&self, section: Section) -> Markup {
+        let entry = |which: Section, href: &str| {
+            html! { a href=(href) aria-current=[(section == which).then_some("page")] { (which.word()) } }
+        };
+        html! {
+            (entry(Section::Overview, "/"))
+            (entry(Section::Suspects, "/suspects"))
+            a href="/cases" aria-current=[(section == Section::Cases).then_some("page")] {
+                (Section::Cases.word()) span.count data-k="open-cases" data-zero=[(self.open_cases == 0).then_some("")] { (self.open_cases) }
+            }
+            (entry(Section::Meters, "/meters"))
+            (entry(Section::Controls, "/controls"))
+            @if self.caller.is_operator() {
+                (entry(Section::Enrolment, "/enrolment"))
+                (entry(Section::Policy, "/policy"))
+                (entry(Section::People, "/people"))
+            }
+            (entry(Section::Audit, "/audit"))
+        }
+    }
+
+    /// Who looks, the colours, and the way out.
+    fn me(&self) -> Markup {
+        html! {
+            button.plain data-theme-next type="button" { "◐ " span { (self.theme) } span.visually-hidden { " colours: change" } }
+            form.who method="post" action="/sign-out" {
+                span.name { (self.caller.name) " · " (self.caller.role.word()) }
+                button.plain { "sign out" }
             }
         }
     }
@@ -204,9 +247,11 @@ fn keys() -> Markup {
                 dt { kbd { "/" } } dd { "find a meter, usage point, zone or case" }
                 dt { kbd { "j" } " " kbd { "k" } } dd { "next, previous row of a list" }
                 dt { kbd { "Enter" } } dd { "open the row" }
+                dt { kbd { "r" } " " kbd { "v" } " " kbd { "d" } } dd { "on a case: review, send a visit, dismiss" }
+                dt { kbd { "Esc" } } dd { "leave the search" }
                 dt { kbd { "?" } } dd { "this help" }
             }
-            p.dim.small { "In charts: drag to zoom, double-click to go back." }
+            p.dim.small { "In charts: drag to zoom all charts of the page, double-click to go back." }
             button type="button" data-close { "Close" }
         }
     }
@@ -215,6 +260,11 @@ fn keys() -> Markup {
 /// A time, in full for machines and as wished for people.
 pub fn time(at: Timestamp, text: &str) -> Markup {
     html! { time datetime=(at.to_string()) { (text) } }
+}
+
+/// How long ago a time is; scripts let it go on with the server's time.
+pub fn age(at: Timestamp, now: Timestamp) -> Markup {
+    html! { time datetime=(at.to_string()) data-age { (format::ago(at, now)) } }
 }
 
 /// A part of a page that reads itself again when one of the topics changes. `id` must be unique in the page at `path`.

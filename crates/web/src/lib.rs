@@ -7,6 +7,7 @@
 //! It is not: a head-end (it never speaks to meters: it writes controls into the store), or a place for decisions (the cores and the
 //! store's rules decide). It binds no socket: the program does.
 
+mod account;
 pub mod api;
 pub mod assets;
 pub mod auth;
@@ -20,7 +21,8 @@ mod layout;
 mod live;
 mod multipart;
 pub mod pages;
-mod password;
+pub mod password;
+pub mod programme;
 pub mod ranking;
 pub mod routes;
 mod security;

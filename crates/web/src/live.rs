@@ -129,6 +129,11 @@ impl Values {
         self.text.get(key).map_or(format::UNKNOWN, String::as_str)
     }
 
+    /// The text of a key, if there is one.
+    pub fn known(&self, key: &str) -> Option<&str> {
+        self.text.get(key).map(String::as_str)
+    }
+
     /// An attribute of a key; `0` when there is none.
     pub fn attr_of(&self, key: &str, name: &str) -> &str {
         self.attr.get(key).and_then(|attributes| attributes.get(name)).map_or("0", String::as_str)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use losses::{
     canary_log::{self, CanaryLog, CanaryTotals},
-    case::Verdict,
+    case::{Case, Verdict},
     fusion::Calibration,
     ranking::{self, Listed, PlannedVisit, RecoverySettings, Surroundings},
 };
@@ -51,13 +51,8 @@ pub async fn read(store: &Store, now: Timestamp) -> Result<Ranking, StoreError> 
     let settings: RecoverySettings = store.setting(SETTING).await?.unwrap_or_default();
     let topology = store.topology(now).await?;
     let open = store.cases(CaseFilter { open_only: true, limit: CASES_MAX, ..CaseFilter::default() }).await?;
-    let ended = store.cases(CaseFilter { ended_only: true, limit: OUTCOMES_MAX, ..CaseFilter::default() }).await?;
-    let mut around = Surroundings { members: members(&topology), ..Surroundings::default() };
-    for point in open.iter().filter_map(|case| case.usage_point) {
-        if let Some(used) = use_wh_per_day(store, &topology, point, now).await? {
-            around.use_wh_per_day.insert(point, used);
-        }
-    }
+    let ended = ended(store).await?;
+    let around = surroundings(store, &topology, &open, now).await?;
     let calibration = ranking::calibration(&ended, &around.members);
     let listed = ranking::list(&open, &settings, &calibration, &around, now);
     let visited = ended.iter().filter_map(|case| case.outcome.as_ref()).take(VISITS);
@@ -69,6 +64,41 @@ pub async fn read(store: &Store, now: Timestamp) -> Result<Ranking, StoreError> 
     let waiting = FindingFilter { state: Some(FindingState::Open), ..FindingFilter::default() };
     let findings_open = store.findings(waiting).await?.len();
     Ok(Ranking { listed, plan, settings, calibration, hits, canaries: log.totals(), findings_open })
+}
+
+/// The suspects of some open cases: those of one zone are ranked as on the whole list, since nobody else shares their losses.
+///
+/// # Errors
+/// When the store fails.
+pub async fn of_cases(
+    store: &Store,
+    topology: &Topology,
+    cases: &[Case],
+    now: Timestamp,
+) -> Result<(Vec<Listed>, RecoverySettings), StoreError> {
+    let settings: RecoverySettings = store.setting(SETTING).await?.unwrap_or_default();
+    let around = surroundings(store, topology, cases, now).await?;
+    let calibration = ranking::calibration(&ended(store).await?, &around.members);
+    Ok((ranking::list(cases, &settings, &calibration, &around, now), settings))
+}
+
+async fn ended(store: &Store) -> Result<Vec<Case>, StoreError> {
+    store.cases(CaseFilter { ended_only: true, limit: OUTCOMES_MAX, ..CaseFilter::default() }).await
+}
+
+async fn surroundings(
+    store: &Store,
+    topology: &Topology,
+    open: &[Case],
+    now: Timestamp,
+) -> Result<Surroundings, StoreError> {
+    let mut around = Surroundings { members: members(topology), ..Surroundings::default() };
+    for point in open.iter().filter_map(|case| case.usage_point) {
+        if let Some(used) = use_wh_per_day(store, topology, point, now).await? {
+            around.use_wh_per_day.insert(point, used);
+        }
+    }
+    Ok(around)
 }
 
 fn members(topology: &Topology) -> BTreeMap<metering::ZoneId, usize> {

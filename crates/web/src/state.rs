@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
@@ -61,6 +62,8 @@ pub struct WebConfig {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Public half of the key that signs controls (Ed25519); meters are told it when they are enrolled.
     pub verifying_key: [u8; 32],
+    /// Where plain MQTT is taken, to be told to who enrols meters; `None` when it is not.
+    pub mqtt: Option<SocketAddr>,
     /// Told a meter's new secret before anybody is shown it, so that the meter may connect at once.
     pub enrolled: LetIn,
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Rows shown unless asked for more.
-const ROWS: u32 = 200;
+const ROWS: u32 = 50;
 /// Most rows shown.
 const ROWS_MAX: u32 = 5_000;
 
@@ -46,7 +46,7 @@ pub async fn page(
     let body = html! {
         div.head {
             div { h1 { "Audit" } div.sub { "Who did what to what, when. Each row's hash covers the row before: a changed or removed row shows." } }
-            div.actions { a.button href="/audit?verify=1" { "Verify the chain" } a.button href="/audit?rows=2000" { "More rows" } }
+            div.actions { a.button href="/audit?verify=1" { "Verify the chain" } a.button href="/audit?rows=500" { "500 rows" } }
         }
         @match &verified {
             Some(Ok(n)) => { div.banner.good role="status" { p { "The chain is whole: " (format::count(*n)) " rows. To notice a removed end, keep the newest hash elsewhere from time to time." } } },
@@ -55,13 +55,13 @@ pub async fn page(
         }
         section.card aria-label="Audit" {
             @if rows.is_empty() { (layout::empty("Nothing yet", "The first change will be the first row.")) }
-            @else { div.scroll tabindex="0" role="region" aria-label="Audit" { table {
+            @else { div.scroll tabindex="0" role="group" aria-label="Audit" { table.cards {
                 thead { tr { th.num scope="col" { "Row" } th scope="col" { "When (UTC)" } th scope="col" { "Who" } th scope="col" { "What" } th scope="col" { "To what" } th scope="col" { "Particulars" } th scope="col" { "Hash" } } }
                 tbody { @for row in &rows { tr {
-                    td.num { (row.id) }
-                    td.nowrap { (layout::time(row.at, &format::date_time(row.at))) }
-                    td { (row.by) } td { (row.action) } td { (row.subject) } td { (row.detail) }
-                    td { code title=(row.hash) { (row.hash.get(..12).unwrap_or(&row.hash)) } }
+                    td.num data-label="Row" { (format::count(row.id)) }
+                    td.nowrap data-label="When" { (layout::time(row.at, &format::date_time(row.at))) }
+                    td data-label="Who" { (row.by) } td data-label="What" { (row.action) } td data-label="To what" { (row.subject) } td data-label="Particulars" { (row.detail) }
+                    td data-label="Hash" { code title=(row.hash) { (row.hash.get(..12).unwrap_or(&row.hash)) } }
                 } } }
             } } }
         }

@@ -1,4 +1,5 @@
-//! `GET /cases/{id}`: evidence for and against, history, what may be done next.
+//! `GET /cases/{id}`: who, how sure, how much, since when, in plain words and as a curve; evidence for and against, what may be done
+//! next, history.
 
 use axum::{
     Form,
@@ -15,8 +16,9 @@ use metering::{ControlKind, MeterId, Timestamp, frame::RelayState};
 use serde::Deserialize;
 use store::{ControlFilter, StoredControl, Topology};
 
-use super::{case_files, cases, controls, meter};
+use super::{case_chart::CaseCurve, case_files, cases, controls, meter};
 use crate::{
+    account::{self, Account, Sources},
     auth::Staff,
     drawing,
     error::{WebError, sentence},
@@ -51,6 +53,9 @@ pub async fn page(
     let relay = meter.and_then(|meter| state.store.latest(meter)).and_then(|latest| latest.relay);
     let supply_topics = meter.map_or_else(|| "controls".to_owned(), |meter| format!("controls cases meter:{meter}"));
     let topics = meter.map_or_else(|| "cases,controls".to_owned(), |meter| format!("cases,controls,meter:{meter}"));
+    let account = Account::read(&Sources { store: &state.store, topology: &topology, now }, &case).await?;
+    let curve = CaseCurve::read(&state.store, &case, &account, now).await?;
+    let topics = format!("{topics},zone:{}", case.zone);
     let body = html! {
         div.crumbs { a href="/cases" { "Cases" } " › C-" (id) }
         div.head {
@@ -61,29 +66,152 @@ pub async fn page(
             }
         }
         div.cols.two {
-            (layout::refreshed("case-facts", "cases controls", &path, html! {
-                (facts(&case, now))
-                @if let Some(outcome) = &case.outcome { (outcome_card(outcome)) }
-                (evidence_card(&case, Direction::For))
-                (evidence_card(&case, Direction::Against))
-                (controls_card(&controls, now))
-                (timeline(&case))
-            }))
             div.stack {
-                (layout::refreshed("case-supply", &supply_topics, &path, supply_card(&case, &topology, relay, operator)))
+                (layout::refreshed("case-short", &format!("cases controls zone:{}", case.zone), &path, html! {
+                    (in_short(&case, &account))
+                    section.card aria-labelledby="curve" {
+                        header { h2 #curve { "The curve" } span.small.dim { "a hole is a missing reading; both axes begin at zero" } }
+                        (curve.draw())
+                    }
+                }))
+                (layout::refreshed("case-facts", "cases controls", &path, html! {
+                    @if let Some(outcome) = &case.outcome { (outcome_card(outcome)) }
+                    (evidence_card(&case, Direction::For))
+                    (evidence_card(&case, Direction::Against))
+                    (controls_card(&controls, now))
+                    (timeline(&case))
+                }))
+            }
+            div.stack {
+                (layout::refreshed("case-actions", "cases", &path, action_bar(&case)))
+                (layout::refreshed("case-supply", &supply_topics, &path, html! {
+                    (supply_card(&case, &topology, relay, operator))
+                    (facts(&case, now))
+                }))
                 @if case.state.is_closed() {
                     section.card { h2 { "Closed" } p.dim { "Nothing more can be done with this case. A new reason opens a new one." } }
                 } @else {
-                    (assign_form(&case, &staff))
-                    (move_form(&case))
-                    (conclude_form(&case))
                     (comment_form(&case))
+                    (assign_form(&case, &staff))
+                    (conclude_form(&case))
                 }
                 (case_files::card(id, &files))
             }
         }
     };
     Ok(frame.page(Page { title: &title, section: Section::Cases, topics: &topics, charts: false, body }))
+}
+
+/// Who, how sure, how much, since when, and what was done: the first screen of the page.
+fn in_short(case: &Case, account: &Account) -> Markup {
+    let figure = |label: &str, value: Markup, note: Markup| {
+        html! { div.kpi { div.label { (label) } div.value { (value) } div.note { (note) } } }
+    };
+    let kwh = account.kwh.map_or_else(
+        || html! { (format::UNKNOWN) },
+        |kwh| html! { (format::number(kwh, kwh_decimals(kwh))) " " span.unit { "kWh" } },
+    );
+    html! {
+        section.card.short aria-labelledby="short" {
+            h2.visually-hidden #short { "In short" }
+            p.lead { (account.sentence) }
+            div.kpis {
+                (who(case, account))
+                (chance(account))
+                (figure("Since", html! { (format::day_minute(account.since)) }, html! {
+                    @match account.until { Some(until) => { "until " (format::day_minute(until)) }, None => { "about; it goes on" } }
+                }))
+                (figure("Energy to date", kwh, html! {
+                    @match account.kwh_per_day { Some(per_day) => { (format::number(per_day, 1)) " kWh a day" }, None => { "not measured yet" } }
+                }))
+                @if let Some(money) = &account.money { (figure("Worth", html! { (money) }, html! { "at the price on " a href="/suspects" { "Suspects" } })) }
+            }
+            @if !account.held_back.is_empty() {
+                p.small { strong { "Why not more: " } @for (i, words) in account.held_back.iter().enumerate() { @if i > 0 { "; " } (words) } "." }
+            }
+            @if let Some((pair, _)) = &account.observer {
+                div.banner { p { strong { "One cause, two cases: " }
+                    a href={ "/cases/" (pair.missing) } { "C-" (pair.missing) ", missing in " (pair.parent) } " and "
+                    a href={ "/cases/" (pair.surplus) } { "C-" (pair.surplus) ", too much in " (pair.zone) } ". "
+                    a href="/findings" { "Correct or dismiss it among the findings." }
+                } }
+            }
+            @if let Some(done) = &account.done {
+                div class=(done_class(&done.control)) { p { strong { "What was done: " } (done.words) " " a href={ "/controls/" (done.control.id) } { "Command " (done.control.id) } } }
+            }
+        }
+    }
+}
+
+fn kwh_decimals(kwh: f64) -> usize {
+    usize::from(kwh < 100.0)
+}
+
+fn done_class(control: &StoredControl) -> &'static str {
+    match control.state.word() {
+        "Verified" => "banner good",
+        "Failed" | "Refused" => "banner bad",
+        "Expired" => "banner warn",
+        _ => "banner",
+    }
+}
+
+fn who(case: &Case, account: &Account) -> Markup {
+    html! { div.kpi {
+        div.label { "Who" }
+        @match (&account.point, case.usage_point) {
+            (Some(point), _) => {
+                div.value { (point.usage_point) }
+                div.note {
+                    "in " a href={ "/zones/" (point.zone) } { (point.zone) }
+                    @if let Some(installed) = &point.installation { " · meter " a href={ "/meters/" (installed.meter) } { (installed.meter) } " · phase " (installed.phase.word()) }
+                }
+            },
+            (None, Some(point)) => { div.value { (point) } div.note { "no longer in the topology" } },
+            (None, None) => {
+                div.value { "nobody named" }
+                div.note { "somewhere in " a href={ "/zones/" (case.zone) } { (case.zone) }
+                    @if let Some(one) = &account.foremost { " · nearest " (one.usage_point) ", " (account::percent(one.fused.probability)) " %" }
+                }
+            },
+        }
+    } }
+}
+
+fn chance(account: &Account) -> Markup {
+    html! { div.kpi {
+        div.label { "Chance" }
+        @match &account.chance {
+            Some(fused) => {
+                div.value { (account::percent(fused.probability)) " " span.unit { "%" } }
+                div.note { "between " (account::percent(fused.low)) " and " (account::percent(fused.high)) ", nine times in ten" }
+            },
+            None => { div.value { (format::UNKNOWN) } div.note { "a chance belongs to a home" } },
+        }
+    } }
+}
+
+/// What may be done now, with its keys; nothing here cuts supply.
+fn action_bar(case: &Case) -> Markup {
+    let may = |state: CaseState| case.state.next().contains(&state);
+    html! {
+        @if !case.state.is_closed() { section.card.bar aria-label="What to do" {
+            h2 { "What to do" }
+            form.fields method="post" action={ "/cases/" (case.id) } {
+                input type="hidden" name="action" value="move";
+                button name="to" value="review" data-key="r" disabled[!may(CaseState::Review)] { "Review" kbd aria-hidden="true" { "r" } }
+                button.primary name="to" value="visit" data-key="v" disabled[!may(CaseState::Visit)] { "Send a visit" kbd aria-hidden="true" { "v" } }
+            }
+            details #dismiss {
+                summary data-key="d" { "Dismiss… " kbd aria-hidden="true" { "d" } }
+                form.form method="post" action={ "/cases/" (case.id) } {
+                    input type="hidden" name="action" value="dismiss";
+                    div.field { label for="dismiss-reason" { "What explains it honestly, kept in the history" } textarea #dismiss-reason name="reason" maxlength="4000" required {} }
+                    button { "Dismiss the case" }
+                }
+            }
+        } }
+    }
 }
 
 fn meter_of(case: &Case, topology: &Topology) -> Option<MeterId> {
@@ -124,11 +252,7 @@ fn facts(case: &Case, now: Timestamp) -> Markup {
             dl.facts {
                 dt { "Kind" } dd { (case.kind.word()) }
                 dt { "Zone" } dd { a href={ "/zones/" (case.zone) } { (case.zone) } }
-                dt { "Usage point" } dd { @match case.usage_point {
-                    Some(point) => { a href={ "/find?q=" (point) } { (point) } },
-                    None => { "not localised: the zone only" },
-                } }
-                dt { "Opened" } dd { (layout::time(case.opened_at, &format::date_minute(case.opened_at))) " · " (format::ago(case.opened_at, now)) }
+                dt { "Opened" } dd { (layout::time(case.opened_at, &format::date_minute(case.opened_at))) " · " (layout::age(case.opened_at, now)) }
                 dt { "Began" } dd { @match case.onset { Some(at) => { "about " (layout::time(at, &format::date_minute(at))) }, None => { span.none { "not known" } } } }
                 @if let Some(at) = case.imbalance_ended { dt { "Imbalance ended" } dd { (layout::time(at, &format::date_minute(at))) } }
                 dt { "Owner" } dd { @match &case.owner { Some(owner) => { (owner) }, None => { span.none { "nobody" } } } }
@@ -166,9 +290,9 @@ fn evidence_card(case: &Case, direction: Direction) -> Markup {
                 @for piece in pieces { li class=(class) {
                     div.row {
                         h3 { (piece.kind.word()) }
-                        span.small.dim.nowrap { (piece.strength()) " · " (format::number(piece.weight, 1)) " nats " (drawing::weigh_bar(piece.weight, full, direction == Direction::For)) }
+                        span.small.dim.nowrap { (piece.strength()) " " (drawing::weigh_bar(piece.weight, full, direction == Direction::For)) }
                     }
-                    p { (piece.words) }
+                    p { (account::plain(&piece.words)) }
                     @if !piece.readings.is_empty() { p.small { "Rests on "
                         @for (i, range) in piece.readings.iter().take(6).enumerate() {
                             @if i > 0 { ", " }
@@ -253,9 +377,8 @@ fn supply_card(case: &Case, topology: &Topology, relay: Option<RelayState>, oper
             section.card aria-label="Supply" {
                 header { h2 { "Supply" } }
                 dl.facts {
-                    dt { "Usage point" } dd { (point.usage_point) }
                     dt { "Meter" } dd { a href={ "/meters/" (meter) } { (meter) } }
-                    dt { "Relay" } dd { (meter::relay_badge(relay)) }
+                    dt { "Supply" } dd { (meter::relay_badge(relay)) }
                 }
                 @if operator && is_off { (command(meter, ControlKind::Reconnect, "Reconnect…")) }
                 @else if point.never_disconnect { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
@@ -278,19 +401,6 @@ fn assign_form(case: &Case, staff: &[&str]) -> Markup {
                 div.field { label for="due" { "Due" } input #due type="date" name="due" value=[case.due.map(format::date)]; }
             }
             button { "Assign" }
-        } }
-    }
-}
-
-fn move_form(case: &Case) -> Markup {
-    html! {
-        @if !case.state.next().is_empty() { section.card {
-            h2 { "Move" }
-            p.dim { "New › Review › Visit › Confirmed or Cleared." }
-            form.fields method="post" action={ "/cases/" (case.id) } {
-                input type="hidden" name="action" value="move";
-                @for state in case.state.next() { button name="to" value=(state.word()) { "To " (state.word()) } }
-            }
         } }
     }
 }
@@ -367,6 +477,13 @@ impl CaseForm {
                     .ok_or_else(|| invalid("a case is moved to review or visit"))?,
             },
             "comment" => CaseAction::Comment { text: self.text },
+            // Checked here, because the case is moved to review before it is concluded.
+            "dismiss" if self.reason.trim().is_empty() => {
+                return Err(invalid("say what explains the case honestly: it is kept in the history"));
+            }
+            "dismiss" => {
+                CaseAction::Conclude { verdict: Verdict::Cleared, reason: self.reason, kwh: 0.0, recovered_kwh: 0.0 }
+            }
             "conclude" => CaseAction::Conclude {
                 verdict: match self.verdict.as_str() {
                     "confirmed" => Verdict::Confirmed,
@@ -380,7 +497,7 @@ impl CaseForm {
                     text => text.parse().map_err(|_| invalid("the recovered energy is a number of kWh"))?,
                 },
             },
-            _ => return Err(invalid("an action is assign, move, comment or conclude")),
+            _ => return Err(invalid("an action is assign, move, comment, dismiss or conclude")),
         })
     }
 }
@@ -395,7 +512,12 @@ pub async fn act(
     Path(id): Path<u64>,
     Form(form): Form<CaseForm>,
 ) -> Result<Redirect, WebError> {
+    let looks_first = form.action == "dismiss";
     let action = form.action()?;
+    if looks_first && state.store.case(id).await?.is_some_and(|case| case.state == CaseState::New) {
+        // Who dismisses a case has looked at it: its history says so before it says the end.
+        state.store.case_action(id, CaseAction::Move { to: CaseState::Review }, &caller.name, state.now()).await?;
+    }
     if let CaseAction::Assign { owner: Some(owner), .. } = &action {
         let known = state.store.user_by_name(owner).await?;
         if known.is_none_or(|user| user.usage_point.is_some() || user.disabled) {

@@ -10,7 +10,7 @@ use losses::{
     evidence::{Direction, Evidence},
 };
 use maud::{Markup, html};
-use metering::Timestamp;
+use metering::{Timestamp, ZoneId};
 use serde::Deserialize;
 use store::CaseFilter;
 
@@ -33,7 +33,8 @@ const CSV_ROWS_MAX: u32 = 100_000;
 /// # Errors
 /// When the store fails.
 pub async fn open_count(state: &AppState) -> Result<usize, WebError> {
-    Ok(state.store.cases(CaseFilter { open_only: true, limit: 10_000, ..CaseFilter::default() }).await?.len())
+    let open = state.store.count_cases(&CaseFilter { open_only: true, ..CaseFilter::default() }).await?;
+    Ok(usize::try_from(open).unwrap_or(usize::MAX))
 }
 
 /// What a case is called in lists.
@@ -128,22 +129,29 @@ impl CasesQuery {
         format!("/cases?{}", self.with(self.sort))
     }
 
-    fn keeps(&self, case: &Case) -> bool {
-        let state = match self.state.as_str() {
-            "" | "open" => !case.state.is_closed(),
-            "all" => true,
-            word => case.state.word() == word,
-        };
-        let kind = self.kind.is_empty() || case.kind.word() == self.kind;
-        let zone = self.zone.is_empty() || case.zone.as_str() == self.zone;
-        let owner = self.owner.is_empty() || case.owner.as_deref() == Some(self.owner.as_str());
-        state && kind && zone && owner
+    /// What the database filters by; `None` when a word of the address is no state, kind or zone, so that nothing can fit.
+    fn filter(&self) -> Option<CaseFilter> {
+        let mut filter = CaseFilter::default();
+        match self.state.as_str() {
+            "" | "open" => filter.open_only = true,
+            "all" => {}
+            word => filter.state = Some(STATES.into_iter().find(|state| state.word() == word)?),
+        }
+        if !self.kind.is_empty() {
+            filter.kind = Some(KINDS.into_iter().find(|kind| kind.word() == self.kind)?);
+        }
+        if !self.zone.is_empty() {
+            filter.zone = Some(ZoneId::new(&self.zone).ok()?);
+        }
+        filter.owner = (!self.owner.is_empty()).then(|| self.owner.clone());
+        Some(filter)
     }
 
-    async fn read(&self, state: &AppState, limit: u32) -> Result<Vec<Case>, WebError> {
-        let open_only = matches!(self.state.as_str(), "" | "open");
-        let mut cases = state.store.cases(CaseFilter { open_only, limit, ..CaseFilter::default() }).await?;
-        cases.retain(|case| self.keeps(case));
+    /// The newest `limit` cases that fit, in the order asked for, and how many fit in all.
+    async fn read(&self, state: &AppState, limit: u32) -> Result<(Vec<Case>, u64), WebError> {
+        let Some(filter) = self.filter() else { return Ok((Vec::new(), 0)) };
+        let fitting = state.store.count_cases(&filter).await?;
+        let mut cases = state.store.cases(CaseFilter { limit, ..filter }).await?;
         match self.sort {
             Sort::Opened => {}
             Sort::Weight => cases.sort_by(|a, b| b.weight().total_cmp(&a.weight())),
@@ -151,7 +159,7 @@ impl CasesQuery {
             Sort::Zone => cases.sort_by_key(|case| case.zone),
             Sort::Due => cases.sort_by_key(|case| case.due.unwrap_or(Timestamp(i64::MAX))),
         }
-        Ok(cases)
+        Ok((cases, fitting))
     }
 }
 
@@ -166,7 +174,7 @@ pub async fn page(
     Query(query): Query<CasesQuery>,
 ) -> Result<Markup, WebError> {
     let frame = Frame::load(&state, caller, &headers).await?;
-    let cases = query.read(&state, ROWS_MAX).await?;
+    let (cases, fitting) = query.read(&state, ROWS_MAX).await?;
     let body = html! {
         div.head {
             div { h1 { "Cases" } div.sub { "A case is a reason to look, never an accusation." } }
@@ -176,7 +184,10 @@ pub async fn page(
             (filter_form(&query))
         }
         section.card aria-label="Cases" {
-            (layout::refreshed("case-list", "cases", &query.path(), table(&cases, &query, frame.now())))
+            (layout::refreshed("case-list", "cases", &query.path(), html! {
+                (table(&cases, &query, frame.now()))
+                @if fitting > u64::from(ROWS_MAX) { p.small.dim { "The newest " (ROWS_MAX) " of " (format::count(fitting)) " that fit; the CSV has more." } }
+            }))
         }
     };
     Ok(frame.page(Page { title: "Cases", section: Section::Cases, topics: "cases", charts: false, body }))
@@ -204,7 +215,7 @@ fn filter_form(query: &CasesQuery) -> Markup {
 
 fn table(cases: &[Case], query: &CasesQuery, now: Timestamp) -> Markup {
     if cases.is_empty() {
-        return layout::empty("No case fits", "Change the filter, or be glad.");
+        return layout::empty("No case matches this filter", "Change the filter to see others.");
     }
     let strongest = cases.iter().map(|case| case.weight()).fold(5.0, f64::max);
     let head = |sort: Sort, text: &str, class: &str| {
@@ -216,7 +227,7 @@ fn table(cases: &[Case], query: &CasesQuery, now: Timestamp) -> Markup {
         html! { th class=(class) scope="col" aria-sort=[sorted] { a href={ "/cases?" (query.with(sort)) } { (text) } } }
     };
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Cases" { table {
+        div.scroll tabindex="0" role="group" aria-label="Cases" { table.cards {
             thead { tr {
                 th scope="col" { "Case" } (head(Sort::State, "State", "")) (head(Sort::Zone, "Zone", ""))
                 th scope="col" { "Strongest reason" } (head(Sort::Weight, "Weight", "")) th scope="col" { "Owner" }
@@ -232,17 +243,17 @@ fn row(case: &Case, strongest: f64, now: Timestamp) -> Markup {
     html! {
         tr {
             th scope="row" { a href={ "/cases/" (case.id) } { (title(case)) } }
-            td { (state_badge(case.state)) }
-            td { a href={ "/zones/" (case.zone) } { (case.zone) } }
-            td { @match top_reason(case) { Some(reason) => { (reason.kind.word()) span.dim { " · " (reason.strength()) } }, None => { span.none { "–" } } } }
-            td { span.visually-hidden { (format::number(weight, 1)) } (crate::drawing::weigh_bar(weight.abs(), strongest, weight >= 0.0)) }
-            td { @match &case.owner { Some(owner) => { (owner) }, None => { span.none { "nobody" } } } }
-            td.nowrap { @match case.due {
+            td data-label="State" { (state_badge(case.state)) }
+            td data-label="Zone" { a href={ "/zones/" (case.zone) } { (case.zone) } }
+            td data-label="Reason" { @match top_reason(case) { Some(reason) => { (reason.kind.word()) span.dim { " · " (reason.strength()) } }, None => { span.none { "–" } } } }
+            td data-label="Weight" { span.visually-hidden { (format::number(weight, 1)) } (crate::drawing::weigh_bar(weight.abs(), strongest, weight >= 0.0)) }
+            td data-label="Owner" { @match &case.owner { Some(owner) => { (owner) }, None => { span.none { "nobody" } } } }
+            td.nowrap data-label="Due" { @match case.due {
                 Some(due) if due < now && !case.state.is_closed() => { span.badge.warn { (format::date(due)) } },
                 Some(due) => { (format::date(due)) },
                 None => { span.none { "–" } },
             } }
-            td.nowrap { (layout::time(case.opened_at, &format::date_minute(case.opened_at))) }
+            td.nowrap data-label="Opened" { (layout::time(case.opened_at, &format::date_minute(case.opened_at))) }
         }
     }
 }
@@ -256,7 +267,13 @@ pub async fn csv(
     Staff(caller): Staff,
     Query(query): Query<CasesQuery>,
 ) -> Result<Response, WebError> {
-    let cases = query.read(&state, CSV_ROWS_MAX).await?;
+    let (cases, fitting) = query.read(&state, CSV_ROWS_MAX).await?;
+    if fitting > u64::from(CSV_ROWS_MAX) {
+        let words = format!(
+            "{fitting} cases fit, more than the {CSV_ROWS_MAX} that one file holds: filter by zone, kind or owner"
+        );
+        return Err(WebError::Invalid(words));
+    }
     state
         .store
         .audit_note(&caller.name, "cases.export", "cases", &format!("{} rows", cases.len()), state.now())

@@ -31,6 +31,7 @@ pub fn state_badge(state: &ControlState) -> Markup {
         ControlState::Approved | ControlState::Sent | ControlState::Acknowledged => "badge info",
         ControlState::Verified => "badge good",
         ControlState::Refused(_) | ControlState::Failed(_) => "badge bad",
+        ControlState::Unseen(_) => "badge warn",
         ControlState::Expired => "badge",
     };
     html! { span class=(class) { (state.word()) } }
@@ -65,7 +66,7 @@ pub fn table(list: &[StoredControl], now: Timestamp) -> Markup {
         );
     }
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Commands" { table {
+        div.scroll tabindex="0" role="group" aria-label="Commands" { table.cards {
             thead { tr { th scope="col" { "Command" } th scope="col" { "Meter" } th scope="col" { "State" } th scope="col" { "Why" } th scope="col" { "By" } th scope="col" { "Steps" } } }
             tbody data-rows { @for control in list { (row(control, now)) } }
         } }
@@ -76,11 +77,11 @@ fn row(control: &StoredControl, now: Timestamp) -> Markup {
     let begun = control.requested_at;
     html! { tr {
         th scope="row" { a href={ "/controls/" (control.id) } { (kind_words(&control.kind)) } span.dim { " #" (control.id) } }
-        td.nowrap { a href={ "/meters/" (control.meter) } { (control.meter) } @if let Some(point) = control.usage_point { div.small.dim { (point) } } }
-        td { (state_badge(&control.state)) @if !control.state.reason().is_empty() { div.small { (control.state.reason()) } } }
-        td { (control.reason) @if let Some(case) = control.case { " · " a href={ "/cases/" (case) } { "C-" (case) } } }
-        td { (by_words(&control.requested_by)) div.small.dim { (layout::time(begun, &format::ago(begun, now))) } }
-        td.small { @for step in &control.history { div.nowrap { (step.state.word()) span.dim { " +" (format::duration(step.at.seconds_since(begun))) } } } }
+        td.nowrap data-label="Meter" { a href={ "/meters/" (control.meter) } { (control.meter) } @if let Some(point) = control.usage_point { div.small.dim { (point) } } }
+        td data-label="State" { (state_badge(&control.state)) @if !control.state.reason().is_empty() { div.small { (control.state.reason()) } } }
+        td data-label="Why" { (control.reason) @if let Some(case) = control.case { " · " a href={ "/cases/" (case) } { "C-" (case) } } }
+        td data-label="By" { (by_words(&control.requested_by)) div.small.dim { (layout::age(begun, now)) } }
+        td.small data-label="Steps" { @for step in &control.history { div.nowrap { (step.state.word()) span.dim { " +" (format::duration(step.at.seconds_since(begun))) } } } }
     } }
 }
 
@@ -94,7 +95,7 @@ pub async fn page(State(state): State<AppState>, Staff(caller): Staff, headers: 
     let aborted = state.store.setting::<bool>("abort_switch").await?.unwrap_or(false);
     let count = |wanted: fn(&ControlState) -> bool| list.iter().filter(|control| wanted(&control.state)).count();
     let body = html! {
-        div.head { div { h1 { "Commands" } div.sub { "Every command ends Verified, Refused, Expired or Failed. Verified means: seen by reading back." } } }
+        div.head { div { h1 { "Commands" } div.sub { "Every command ends Verified, Unseen, Refused, Expired or Failed. Verified means: seen by reading back. Unseen: the meter says that it did it, and has no sense to show it." } } }
         @if aborted { div.banner.bad role="status" { p { strong { "The abort switch is on." } " Only reconnections are sent. " a href="/policy" { "To the policy" } } } }
         (layout::refreshed("control-list", "controls", "/controls", html! {
             div.kpis {
@@ -238,7 +239,7 @@ pub async fn form(
             section.card { h2 { "Whom it concerns" } dl.facts {
                 dt { "Usage point" } dd { @match point { Some(point) => { (point.usage_point) }, None => { span.none { "none" } } } }
                 dt { "Zone" } dd { @match point { Some(point) => { a href={ "/zones/" (point.zone) } { (point.zone) } }, None => { span.none { "–" } } } }
-                dt { "Relay" } dd { (super::meter::relay_badge(latest.as_ref().and_then(|l| l.relay))) }
+                dt { "Supply" } dd { (super::meter::relay_badge(latest.as_ref().and_then(|l| l.relay))) }
                 dt { "Last heard" } dd { (super::meter::age(latest.as_ref().map(|l| l.received), frame.now())) }
             }
             @if point.is_some_and(|point| point.never_disconnect) { div.banner.warn { p { "Never to be disconnected: a command that cuts supply will be refused." } } }

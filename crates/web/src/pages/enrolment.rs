@@ -19,6 +19,8 @@ use crate::{
     state::AppState,
 };
 
+/// A feeder, a transformer, two homes: a topology to begin with.
+pub const EXAMPLE: &str = include_str!("../../../../docs/howto/zones.csv");
 /// Largest topology taken in one go, bytes.
 pub const TOPOLOGY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most meters enrolled from the page at once: each gets its own QR code.
@@ -58,8 +60,9 @@ async fn render(state: &AppState, frame: &Frame, result: Markup) -> Result<Marku
             section.card { form.form method="post" action="/enrolment/topology" data-upload {
                 h2 { "Import the topology" }
                 p.dim { "One row a zone or usage point. Rows that say what is known change nothing; rows that cannot be right are listed with their reason and not taken." }
-                p { code { "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from" } }
-                div.field { label for="csv" { "CSV, pasted or from a file" } textarea #csv name="csv" rows="8" required spellcheck="false" placeholder="F1,,M-F1,,,,,2026-01-01" {} }
+                details { summary { "An example: a feeder, a transformer, two homes" } pre.mono { (EXAMPLE) }
+                    p.small.dim { "A row with an observer meter makes a zone, a row with a usage point puts a home into it. ct_ratio is the ratio of the observer's current transformers. Optional columns: kind, never_disconnect, rating_w." } }
+                div.field { label for="csv" { "CSV, pasted or from a file" } textarea #csv name="csv" rows="8" required spellcheck="false" placeholder=(EXAMPLE) {} }
                 div.field { label for="file" { "File" } input #file type="file" accept=".csv,text/csv" data-into="csv"; span.hint { "Read by the browser into the field above. Without scripts: paste, or POST it to /api/v1/topology." } }
                 button.primary { "Import" }
             } }
@@ -148,11 +151,12 @@ pub async fn enrol(
     }
     let made = state.enrol(&meters, &caller.name).await?;
     let frame = Frame::load(&state, caller, &headers).await?;
+    let broker = Broker::of(&state, &headers);
     render(&state, &frame, html! {
         section.card aria-labelledby="secrets" {
             header { h2 #secrets { "New secrets" } }
             div.banner.warn role="status" { p { strong { "They are shown this once. " } "Only a hash is stored: note them or scan them now." } }
-            @for enrolment in &made { (secret(enrolment)?) }
+            @for enrolment in &made { (secret(enrolment, &broker)?) }
         }
     }).await
 }
@@ -162,8 +166,39 @@ pub fn provisioning_text(enrolment: &Enrolment) -> String {
     serde_json::json!({ "gridtally": 1, "meter": enrolment.meter, "secret": hex(&enrolment.secret) }).to_string()
 }
 
-fn secret(enrolment: &Enrolment) -> Result<Markup, WebError> {
+/// Where meters publish, as seen from whoever reads the page.
+struct Broker {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Broker {
+    fn of(state: &AppState, headers: &HeaderMap) -> Self {
+        let host = headers.get(axum::http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        // The port of the pages is behind the last colon, unless that belongs to an IPv6 address.
+        let host = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let host = host.trim_matches(['[', ']']).chars().filter(|c| c.is_ascii_alphanumeric() || ".-:".contains(*c));
+        Self { host: host.collect(), port: state.config.mqtt.map(|address| address.port()) }
+    }
+
+    /// A line that sends a first reading; the meter's page shows it at once.
+    fn first_reading(&self, enrolment: &Enrolment, secret: &str) -> String {
+        let meter = enrolment.meter;
+        let port = self.port.map_or_else(String::new, |port| format!("-p {port} "));
+        let frame = format!(
+            r#"{{\"v\":1,\"meter\":\"{meter}\",\"boot\":$(date +%s),\"seq\":1,\"now\":{{\"at\":$(date +%s),\"import_wh\":1000,\"power_w\":250,\"relay\":\"closed\"}}}}"#
+        );
+        let topic = Topic::Up(meter, UpKind::Now).name();
+        format!("mosquitto_pub -h {} {port}-u {meter} -P {secret} -q 1 -t {topic} -m \"{frame}\"", self.host)
+    }
+}
+
+fn secret(enrolment: &Enrolment, broker: &Broker) -> Result<Markup, WebError> {
     let text = hex(&enrolment.secret);
+    let line = broker.first_reading(enrolment, &text);
     let code = QrCode::with_error_correction_level(provisioning_text(enrolment), EcLevel::M)
         .map_err(|_| WebError::Internal)?;
     let drawn = code.render::<svg::Color<'_>>().min_dimensions(172, 172).quiet_zone(false).build();
@@ -174,8 +209,11 @@ fn secret(enrolment: &Enrolment) -> Result<Markup, WebError> {
         dl.facts {
             dt { "Meter, user name" } dd { code { (enrolment.meter) } }
             dt { "Secret, password" } dd { code { (text) } " " button.plain type="button" data-copy=(text) { "copy" } }
+            dt { "Server" } dd { code { (broker.host) } @match broker.port { Some(port) => { ", MQTT port " code { (port) } }, None => { ", MQTT as configured" } } }
             dt { "Publishes" } dd { code { (up.trim_end_matches("profile")) "{hello,profile,now,event,reply,quality,snapshot}" } }
             dt { "Subscribes" } dd { code { (Topic::down_filter(enrolment.meter)) } }
+            dt { "QR code" } dd { "name and secret as JSON, for a provisioning tool" }
+            dt { "Try it" } dd { code { (line) } " " button.plain type="button" data-copy=(line) { "copy" } div.small.dim { "From this machine, or a network that the configuration lets in. " a href={ "/meters/" (enrolment.meter) } { "Its page" } " shows the values at once." } }
         }
     } })
 }

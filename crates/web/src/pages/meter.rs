@@ -6,10 +6,11 @@ use axum::{
     http::HeaderMap,
     response::{Redirect, Response},
 };
+use losses::case::Case;
 use maud::{Markup, html};
 use metering::{EventKind, MeterId, Quality, Timestamp, frame::RelayState};
 use serde::Deserialize;
-use store::{ControlFilter, EventFilter, Latest, StoredEvent, StoredRecord, SuspectReadings, Topology};
+use store::{CaseFilter, ControlFilter, EventFilter, Latest, StoredEvent, StoredRecord, SuspectReadings, Topology};
 
 use super::{controls, zone::PeriodQuery};
 use crate::{
@@ -27,10 +28,25 @@ use crate::{
 const EVENTS_MAX: u32 = 50;
 /// Controls on the page.
 const CONTROLS_MAX: u32 = 10;
+/// A meter that sent power-quality values in this time has a page for them, seconds.
+const QUALITY_SECONDS: i64 = 7 * 86_400;
 /// Rows of the table fallback.
 const TABLE_ROWS: usize = 200;
 
-/// The state of a relay as shape, word and colour; a dash when it is not known.
+/// What the state of a relay means for the home; an engineer's "closed" is everybody's "on".
+pub const fn supply_word(relay: RelayState) -> &'static str {
+    match relay {
+        RelayState::Closed => "on",
+        RelayState::Open => "off",
+        RelayState::OpenLimit => "off: load limit",
+        RelayState::OpenTamper => "off: tampering",
+        RelayState::Locked => "off: locked",
+        RelayState::Ready => "off: button arms it",
+        RelayState::Fault => "contact does not follow",
+    }
+}
+
+/// The state of a supply as shape, word and colour; a dash when it is not known.
 pub fn relay_badge(relay: Option<RelayState>) -> Markup {
     let Some(relay) = relay else { return html! { span.none { "not known" } } };
     let class = match relay {
@@ -39,7 +55,7 @@ pub fn relay_badge(relay: Option<RelayState>) -> Markup {
         RelayState::Fault => "badge warn",
         RelayState::Open | RelayState::OpenLimit | RelayState::OpenTamper | RelayState::Locked => "badge bad",
     };
-    html! { span class=(class) { (relay.word()) } }
+    html! { span class=(class) title={ "relay " (relay.word()) } { (supply_word(relay)) } }
 }
 
 /// What changes on a meter's page with every frame.
@@ -47,7 +63,7 @@ pub fn live_values(state: &AppState, meter: MeterId) -> Values {
     let mut values = Values::default();
     let Some(latest) = state.store.latest(meter) else { return values };
     values.text("heard", format::date_time(latest.received));
-    values.text("relay", latest.relay.map_or(format::UNKNOWN, RelayState::word));
+    values.text("relay", latest.relay.map_or(format::UNKNOWN, supply_word));
     if let Some(end) = latest.profile_end {
         values.text("profile-end", format::date_minute(end));
     }
@@ -97,13 +113,23 @@ pub async fn page(
         .controls(ControlFilter { meter: Some(id), limit: CONTROLS_MAX, ..ControlFilter::default() })
         .await?;
     let values = live_values(&state, id);
+    let cases = match topology.usage_point_of(id) {
+        Some(point) => {
+            let filter = CaseFilter { usage_point: Some(point.usage_point), open_only: true, ..CaseFilter::default() };
+            state.store.cases(filter).await?
+        }
+        None => Vec::new(),
+    };
+    let marks = super::zone::marks(&cases, &controls);
+    let has_quality = !state.store.quality(id, now.plus(-QUALITY_SECONDS), now).await?.is_empty();
     let path = format!("/meters/{id}");
     let refresh_path = format!("{path}?{}", query.query(&period));
     let url = format!("/api/v1/meters/{id}/profile?{}", query.query(&period));
     let operator = frame.caller().is_operator();
     let suspect = state.store.suspect_readings(id, now).await?;
     let body = html! {
-        (head(&topology, id, &query, &period, &path))
+        (head(&topology, id, &query, &period, &values, has_quality))
+        (layout::refreshed("meter-cases", "cases controls", &refresh_path, case_banners(&cases)))
         @if let Some(suspect) = &suspect { (baseline_banner(id, suspect, operator)) }
         (figures(&values))
         div.cols.wide-right {
@@ -112,15 +138,16 @@ pub async fn page(
                     header { h2 #display { "Display" } span.small.dim { "as on the front of the meter" } }
                     (layout::refreshed("lcd", &format!("meter:{id}"), &refresh_path, lcd(id, latest.as_ref())))
                 }
-                (supply_card(&topology, id, latest.as_ref(), operator))
+                (layout::refreshed("supply-state", &format!("controls meter:{id}"), &refresh_path, supply_card(&topology, id, latest.as_ref(), operator)))
                 (about(latest.as_ref(), &values))
             }
             div.stack {
                 section.card aria-labelledby="load" {
+                    @if let Some(words) = first_words(&records, latest.as_ref()) { p { (words) } }
                     header { h2 #load { "Mean power by interval" } span.small.dim { "from the registers; a hole is a missing reading" } }
-                    div.chart data-chart="power" data-height="240" data-url=(url) data-topic={ "meter:" (id) } { "The chart needs scripts; the table below shows the same." }
+                    div.chart data-chart="power" data-marks=[&marks] data-height="240" data-url=(url) data-topic={ "meter:" (id) } { "The chart needs scripts; the table below shows the same." }
                     header { h2 { "Mean voltage" } }
-                    div.chart data-chart="voltage" data-height="160" data-url=(url) data-topic={ "meter:" (id) } {}
+                    div.chart data-chart="voltage" data-marks=[&marks] data-height="160" data-url=(url) data-topic={ "meter:" (id) } {}
                     details { summary { "The same as a table" } (table(&records)) }
                 }
                 section.card aria-labelledby="commands" {
@@ -149,7 +176,15 @@ pub async fn is_known(state: &AppState, topology: &Topology, id: MeterId) -> Res
     Ok(state.store.meters(state.now()).await?.iter().any(|row| row.meter == id))
 }
 
-fn head(topology: &Topology, id: MeterId, query: &PeriodQuery, period: &super::zone::Period, path: &str) -> Markup {
+fn head(
+    topology: &Topology,
+    id: MeterId,
+    query: &PeriodQuery,
+    period: &super::zone::Period,
+    values: &Values,
+    has_quality: bool,
+) -> Markup {
+    let path = format!("/meters/{id}");
     let point = topology.usage_point_of(id);
     let observed = topology.observed_by(id);
     html! {
@@ -161,11 +196,36 @@ fn head(topology: &Topology, id: MeterId, query: &PeriodQuery, period: &super::z
         div.head {
             div {
                 h1 { "Meter " (id) }
-                div.sub { "Last heard " span data-k="heard" { "–" } " UTC · period " (format::date_minute(period.after)) " to " (format::date_minute(period.to)) " UTC" }
+                div.sub { @match values.known("heard") { Some(heard) => { "Last heard " span data-k="heard" { (heard) } " UTC" }, None => { "Not heard yet" span.visually-hidden data-k="heard" {} } } " · period " (format::date_minute(period.after)) " to " (format::date_minute(period.to)) " UTC" }
             }
-            div.actions { (query.picker(path)) a.button href={ (path) "/quality" } { "Power quality" } a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
+            div.actions { (query.picker(&path)) @if has_quality { a.button href={ (path) "/quality" } { "Power quality" } } a.button href={ (path) "/profile.csv?" (query.query(period)) } { "CSV" } }
         }
     }
+}
+
+/// What is said while there is no curve yet: that the meter is heard, and when the curve begins.
+fn first_words(records: &[StoredRecord], latest: Option<&Latest>) -> Option<String> {
+    let latest = latest.filter(|_| records.len() < 2)?;
+    let heard = format::clock(latest.received);
+    let minutes = latest.hello.as_ref().map_or(15, |hello| hello.profile_minutes.max(1));
+    let next = latest.received.floor_to(i64::from(minutes) * 60).plus(i64::from(minutes) * 60);
+    Some(match records.first() {
+        Some(record) => format!(
+            "One interval is there, up to {}; the curve begins with the next one.",
+            format::clock(record.record.end)
+        ),
+        None => format!(
+            "The meter was heard at {heard} UTC; its curve begins after the interval that ends at {} UTC.",
+            format::clock(next)
+        ),
+    })
+}
+
+/// Open cases that name the home of this meter.
+fn case_banners(cases: &[Case]) -> Markup {
+    html! { @for case in cases {
+        div.banner.warn { p { strong { a href={ "/cases/" (case.id) } { (super::cases::title(case)) } } " · " (crate::account::state_words(case.state)) } }
+    } }
 }
 
 fn baseline_banner(id: MeterId, suspect: &SuspectReadings, operator: bool) -> Markup {
@@ -255,18 +315,20 @@ fn supply_card(topology: &Topology, id: MeterId, latest: Option<&Latest>, operat
     let point = topology.usage_point_of(id);
     let never = point.is_some_and(|point| point.never_disconnect);
     let may_cut = !never && topology.observed_by(id).is_none();
+    let relay = latest.and_then(|l| l.relay);
+    let is_off = relay.is_some_and(|relay| !matches!(relay, RelayState::Closed | RelayState::Fault));
     html! {
         section.card aria-labelledby="supply" {
             header { h2 #supply { "Supply" } }
             dl.facts {
-                dt { "Relay" } dd { (relay_badge(latest.and_then(|l| l.relay))) " " span.visually-hidden data-k="relay" {} }
+                dt { "Supply" } dd { (relay_badge(relay)) }
                 dt { "Load side" } dd { span data-k="load-voltage" { (format::maybe(latest.and_then(|l| l.now.as_ref()).and_then(|n| n.load_voltage_mv).map(|v| f64::from(v.0) / 1e3), 1)) } " V" }
                 dt { "Neutral current" } dd { span data-k="neutral" { (format::maybe(latest.and_then(|l| l.now.as_ref()).and_then(|n| n.neutral_ma).map(|c| f64::from(c.0) / 1e3), 2)) } " A" }
             }
             @if never { div.banner.warn { p { "Never to be disconnected: see the policy." } } }
             @if operator { p.fields {
-                @if may_cut { a.button href={ "/meters/" (id) "/control?kind=disconnect" } { "Disconnect…" } }
-                a.button href={ "/meters/" (id) "/control?kind=reconnect" } { "Reconnect…" }
+                @if may_cut && !is_off { a.button href={ "/meters/" (id) "/control?kind=disconnect" } { "Disconnect…" } }
+                @if is_off || relay.is_none() { a.button href={ "/meters/" (id) "/control?kind=reconnect" } { "Reconnect…" } }
                 @if may_cut { a.button href={ "/meters/" (id) "/control?kind=load_limit" } { "Load limit…" } }
                 a.button href={ "/meters/" (id) "/control?kind=snapshot_at" } { "Read now…" }
             } }
@@ -307,7 +369,7 @@ fn table(records: &[StoredRecord]) -> Markup {
     let rows: Vec<(&StoredRecord, Option<u64>)> =
         records.windows(2).map(|w| (&w[1], interval_import_wh(&w[0], &w[1]))).collect();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Readings by interval" { table {
+        div.scroll tabindex="0" role="group" aria-label="Readings by interval" { table {
             caption { "Newest first" @if rows.len() > TABLE_ROWS { "; the CSV has all rows" } }
             thead { tr { th scope="col" { "Interval end (UTC)" } th.num scope="col" { "Energy Wh" } th.num scope="col" { "Import register kWh" } th.num scope="col" { "Voltage V" } th.num scope="col" { "Current A" } th scope="col" { "Quality" } } }
             tbody { @for (record, energy) in rows.iter().rev().take(TABLE_ROWS) { tr {
@@ -327,7 +389,7 @@ fn events_table(events: &[StoredEvent]) -> Markup {
         return layout::empty("No events", "Nothing has happened at this meter.");
     }
     html! {
-        div.scroll tabindex="0" role="region" aria-labelledby="events" { table {
+        div.scroll tabindex="0" role="group" aria-labelledby="events" { table {
             thead { tr { th scope="col" { "When (UTC)" } th scope="col" { "What" } th.num scope="col" { "Voltage V" } th.num scope="col" { "Current A" } th.num scope="col" { "Power W" } } }
             tbody { @for stored in events { @let event = &stored.event; tr {
                 th.nowrap scope="row" { (layout::time(event.at, &format::date_time(event.at))) }
@@ -391,7 +453,7 @@ pub fn profile_csv(id: MeterId, records: &[StoredRecord]) -> Response {
     csv.download(&format!("meter-{id}.csv"))
 }
 
-/// The age of a time, for people.
-pub fn age(at: Option<Timestamp>, now: Timestamp) -> String {
-    at.map_or_else(|| "never".to_owned(), |at| format::ago(at, now))
+/// The age of a time, for people; it goes on by itself.
+pub fn age(at: Option<Timestamp>, now: Timestamp) -> Markup {
+    at.map_or_else(|| html! { "never" }, |at| layout::age(at, now))
 }

@@ -56,31 +56,40 @@ pub async fn page(
     rows.retain(|row| query.zone.is_empty() || row.zone.is_some_and(|zone| zone.as_str() == query.zone));
     let total = rows.len();
     let shown: Vec<&MeterRow> = rows.iter().skip(query.after).take(ROWS).collect();
+    let page_from = |after: usize| {
+        format!(
+            "/meters?show={}&zone={}&after={after}",
+            layout::query_text(&query.show),
+            layout::query_text(&query.zone)
+        )
+    };
+    let path = page_from(query.after);
     let choice = |value: &str, text: &str| {
         html! { a href={ "/meters?show=" (value) } aria-current=[(query.show == value).then_some("true")] { (text) } }
     };
     let body = html! {
         div.head {
-            div { h1 { "Meters" } div.sub { (total) " meters · " span data-k="connected" { "–" } " connected now" } }
+            div { h1 { "Meters" } div.sub { (format::count(u64::try_from(total).unwrap_or(u64::MAX))) " meters · " span data-k="connected" { "–" } " connected now" } }
             div.actions { div.segmented role="group" aria-label="Show" {
                 (choice("", "all")) (choice("silent", "silent")) (choice("observers", "observers")) (choice("unplaced", "not installed"))
             } }
         }
         section.card aria-label="Meters" {
-            @if shown.is_empty() { (layout::empty("No meter fits", "Choose another list, or enrol meters first.")) }
-            @else { div.scroll tabindex="0" role="region" aria-label="Meters" { table {
+            @if shown.is_empty() { (layout::empty("No meter matches this filter", "Choose another list, or enrol meters first.")) }
+            @else { (layout::refreshed("meter-list", "overview", &path, html! { div.scroll tabindex="0" role="group" aria-label="Meters" { table.cards {
                 thead { tr {
                     th scope="col" { "Meter" } th scope="col" { "Usage point" } th scope="col" { "Zone" } th scope="col" { "Enrolled" }
                     th.num scope="col" { "Power W" } th.num scope="col" { "Voltage V" } th.num scope="col" { "Import kWh" } th scope="col" { "Supply" } th scope="col" { "Last heard" }
                 } }
                 tbody data-rows { @for row in &shown { (meter_row(&state, row, &frame)) } }
-            } } }
-            @if query.after + ROWS < total {
-                p { a.button href=(format!("/meters?show={}&zone={}&after={}", layout::query_text(&query.show), layout::query_text(&query.zone), query.after + ROWS)) { "Next " (ROWS) } }
+            } } })) }
+            p.fields {
+                @if query.after > 0 { a.button href=(page_from(query.after.saturating_sub(ROWS))) { "Previous " (ROWS) } }
+                @if query.after + ROWS < total { a.button href=(page_from(query.after + ROWS)) { "Next " (ROWS) } }
             }
         }
     };
-    Ok(frame.page(Page { title: "Meters", section: Section::Meters, topics: "cases", charts: false, body }))
+    Ok(frame.page(Page { title: "Meters", section: Section::Meters, topics: "cases,overview", charts: false, body }))
 }
 
 fn meter_row(state: &AppState, row: &MeterRow, frame: &Frame) -> Markup {
@@ -90,13 +99,13 @@ fn meter_row(state: &AppState, row: &MeterRow, frame: &Frame) -> Markup {
     let silent = heard.is_none_or(|at| frame.now().seconds_since(at) > overview::SILENT_SECONDS);
     html! { tr {
         th scope="row" { a href={ "/meters/" (row.meter) } { (row.meter) } @if row.is_observer { " " span.badge.plain { "observer" } } }
-        td { @match row.usage_point { Some(point) => { (point) }, None => { span.none { "–" } } } }
-        td { @match row.zone { Some(zone) => { a href={ "/zones/" (zone) } { (zone) } }, None => { span.none { "not installed" } } } }
-        td { @match row.enrolled_at { Some(at) => { (format::date(at)) }, None => { span.badge.warn { "no secret" } } } }
-        td.num { (format::maybe(now.and_then(|now| now.power_w).map(|p| f64::from(p.0)), 0)) }
-        td.num { (now.and_then(|now| now.voltage_mv).map_or_else(|| "–".to_owned(), |v| format::milli(v.0, 1))) }
-        td.num { (now.and_then(|now| now.import_wh).map_or_else(|| "–".to_owned(), |wh| format::register_kwh(wh.0))) }
-        td { (meter::relay_badge(latest.as_ref().and_then(|latest| latest.relay))) }
-        td.nowrap { @if silent { span.badge.warn { (meter::age(heard, frame.now())) } } @else { (meter::age(heard, frame.now())) } }
+        td data-label="Usage point" { @match row.usage_point { Some(point) => { (point) }, None => { span.none { "–" } } } }
+        td data-label="Zone" { @match row.zone { Some(zone) => { a href={ "/zones/" (zone) } { (zone) } }, None => { span.none { "not installed" } } } }
+        td data-label="Enrolled" { @match row.enrolled_at { Some(at) => { (format::date(at)) }, None => { span.badge.warn { "no secret" } } } }
+        td.num data-label="Power W" { (format::maybe(now.and_then(|now| now.power_w).map(|p| f64::from(p.0)), 0)) }
+        td.num data-label="Voltage V" { (now.and_then(|now| now.voltage_mv).map_or_else(|| "–".to_owned(), |v| format::milli(v.0, 1))) }
+        td.num data-label="Import kWh" { (now.and_then(|now| now.import_wh).map_or_else(|| "–".to_owned(), |wh| format::register_kwh(wh.0))) }
+        td data-label="Supply" { (meter::relay_badge(latest.as_ref().and_then(|latest| latest.relay))) }
+        td.nowrap data-label="Last heard" { @if silent { span.badge.warn { (meter::age(heard, frame.now())) } } @else { (meter::age(heard, frame.now())) } }
     } }
 }

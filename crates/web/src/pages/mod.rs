@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod case;
+mod case_chart;
 pub mod case_files;
 pub mod cases;
 pub mod controls;
@@ -16,5 +17,6 @@ pub mod own_meter;
 pub mod people;
 pub mod policy;
 pub mod quality;
+mod story;
 pub mod suspects;
 pub mod zone;

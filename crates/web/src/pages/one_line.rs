@@ -1,7 +1,7 @@
 //! The one-line diagram of the overview: feeder, transformers, branches as a tree, each with what became of its energy in the last
 //! 24 hours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 use metering::ZoneId;
@@ -10,13 +10,13 @@ use super::overview::ZoneView;
 use crate::{layout, live::Values, totals::Totals};
 
 /// Most zones drawn; with more the table serves better.
-const ZONES_MAX: usize = 60;
+pub const ZONES_MAX: usize = 60;
 const ROW: usize = 62;
-const INDENT: usize = 64;
+const INDENT: usize = 48;
 const BOX_WIDTH: usize = 150;
-const BAR_X: usize = 380;
-const BAR_WIDTH: f64 = 200.0;
-const TEXT_X: usize = 596;
+const BAR_X: usize = 310;
+const BAR_WIDTH: f64 = 280.0;
+const TEXT_X: usize = 604;
 const WIDTH: usize = 790;
 
 /// What the parts of a bar mean.
@@ -47,7 +47,7 @@ pub fn put_bar(values: &mut Values, zone: ZoneId, day: &Totals) {
 }
 
 /// The diagram.
-pub fn draw(views: &[ZoneView], values: &Values, alarmed: &BTreeSet<ZoneId>) -> Markup {
+pub fn draw(views: &[ZoneView], values: &Values, alarmed: &BTreeMap<ZoneId, usize>) -> Markup {
     if views.is_empty() {
         return layout::empty("Nothing to draw", "Import the topology first.");
     }
@@ -56,12 +56,12 @@ pub fn draw(views: &[ZoneView], values: &Values, alarmed: &BTreeSet<ZoneId>) -> 
     }
     let rows: BTreeMap<ZoneId, usize> = views.iter().enumerate().map(|(row, view)| (view.zone.zone, row)).collect();
     html! {
-        div.scroll tabindex="0" role="region" aria-labelledby="diagram" {
+        div.scroll tabindex="0" role="group" aria-labelledby="diagram" {
             svg.oneline viewBox=(format!("0 0 {WIDTH} {}", views.len() * ROW + 8)) role="group" aria-labelledby="diagram" {
                 @for (row, view) in views.iter().enumerate() {
                     @if let Some(parent) = view.zone.parent.and_then(|parent| rows.get(&parent)) { (wire(*parent, row, view.depth)) }
                 }
-                @for (row, view) in views.iter().enumerate() { (zone(view, row, values, alarmed.contains(&view.zone.zone))) }
+                @for (row, view) in views.iter().enumerate() { (zone(view, row, values, alarmed.contains_key(&view.zone.zone))) }
             }
         }
     }
@@ -92,7 +92,7 @@ fn zone(view: &ZoneView, row: usize, values: &Values, alarmed: bool) -> Markup {
         html! { tspan data-k=(key) { (values.of(&key)) } }
     };
     html! {
-        a href={ "/zones/" (zone) } aria-label={ "zone " (zone) } {
+        a href={ "/zones/" (zone) } {
             rect class=(if alarmed { "box alarm" } else { "box" }) x=(x) y=(y - 22) width=(BOX_WIDTH) height="44" rx="6" {}
             (symbol(view, x + 20, y))
             text.t-strong x=(x + 42) y=(y - 3) { (zone) @if alarmed { tspan.t-gap dx="8" { "▲ case" } } }
@@ -100,7 +100,7 @@ fn zone(view: &ZoneView, row: usize, values: &Values, alarmed: bool) -> Markup {
         }
         line.wire x1=(x + BOX_WIDTH) y1=(y) x2=(BAR_X - 8) y2=(y) stroke-dasharray="1 4" {}
         @if view.day.is_some() {
-            rect.track x=(BAR_X) y=(y - 12) width="200" height="16" {}
+            rect.track x=(BAR_X) y=(y - 12) width=(BAR_WIDTH) height="16" {}
             (bar("m", "f-metered")) (bar("t", "f-technical")) (bar("g", "f-gap"))
             text.t-dim x=(BAR_X) y=(y + 19) { (text("supplied")) " kW now" }
             text x=(TEXT_X) y=(y - 1) class=(if view.day.as_ref().is_some_and(Totals::stands_out) { "t-gap" } else { "t-strong" }) { (text("gap-day")) " kWh" }

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use metering::{MeterId, Timestamp, ZoneId};
 use store::{CaseFilter, EventFilter, MeterRow, Topology, TopologyZone};
 
-use super::one_line;
+use super::{one_line, story};
 use crate::{
     auth::SignedIn,
     drawing::{self, FleetCell},
@@ -29,6 +29,8 @@ use crate::{
 const ZONES_MAX: usize = 500;
 /// Most meters drawn one by one.
 const CELLS_MAX: usize = 2_000;
+/// Newest open cases by which zones are marked.
+const ALARMED_MAX: u32 = 10_000;
 /// Most cases in the inbox.
 const INBOX_MAX: usize = 7;
 /// A meter that has not been heard for longer counts as silent, seconds.
@@ -233,8 +235,15 @@ pub async fn page(
     let views = zone_views(&state).await?;
     let values = values_of(&views);
     let fleet = fleet(&state, now).await?;
-    let open = state.store.cases(CaseFilter { open_only: true, ..CaseFilter::default() }).await?;
-    let alarmed: BTreeSet<ZoneId> = open.iter().map(|case| case.zone).collect();
+    let filter = CaseFilter { open_only: true, ..CaseFilter::default() };
+    let all_open = state.store.count_cases(&filter).await?;
+    let open = state.store.cases(CaseFilter { limit: ALARMED_MAX, ..filter }).await?;
+    let topology = state.store.topology(now).await?;
+    let alarmed = alarmed(&open, &topology);
+    let strip = match state.store.is_simulation() {
+        true => Some(story::strip(&state, &topology, now).await?),
+        false => None,
+    };
     let body = html! {
         div.head {
             div {
@@ -243,21 +252,24 @@ pub async fn page(
             }
         }
         @if views.is_empty() { (nothing_yet(frame.caller().is_operator())) }
-        (key_figures(&values, &fleet))
-        div.cols.two {
-            section.card aria-labelledby="diagram" {
-                header { h2 #diagram { "One-line diagram" } (one_line::legend()) }
-                (one_line::draw(&views, &values, &alarmed))
+        @if let Some(strip) = strip { (layout::refreshed("story-strip", "cases controls overview", "/", strip)) }
+        (layout::refreshed("overview-body", "overview cases controls", "/", html! {
+            (key_figures(&values, &fleet, network(&views, |view| view.last).as_ref()))
+            div.cols.two {
+                section.card aria-labelledby="diagram" {
+                    header { h2 #diagram { "One-line diagram" } (one_line::legend()) }
+                    (one_line::draw(&views, &values, &alarmed))
+                }
+                section.card aria-labelledby="inbox" {
+                    header { h2 #inbox { "Open cases" } a.more href="/suspects" { "Suspects by value" } a href="/cases" class="small" { "All cases" } }
+                    (inbox(&open, all_open, now))
+                }
             }
-            section.card aria-labelledby="inbox" {
-                header { h2 #inbox { "Open cases" } a.more href="/suspects" { "Suspects by value" } a href="/cases" class="small" { "All cases" } }
-                (layout::refreshed("inbox-list", "cases", "/", inbox(&open, now)))
-            }
-        }
-        (zone_table(&views, &values, &alarmed))
-        (fleet_card(&fleet))
+            (zone_table(&views, &values, &alarmed))
+            (fleet_card(&fleet))
+        }))
     };
-    let topics = "overview,cases";
+    let topics = "overview,cases,controls";
     Ok(frame.page(Page { title: "Overview", section: Section::Overview, topics, charts: false, body }).into_response())
 }
 
@@ -268,7 +280,7 @@ fn nothing_yet(is_operator: bool) -> Markup {
             p { "Gridtally balances zones: a piece of network whose inflow an observer meter measures, with the meters inside." }
             @if is_operator {
                 ol {
-                    li { a href="/enrolment" { "Import the topology" } ": a CSV of zones, observer meters, usage points and meters." }
+                    li { a href="/enrolment" { "Import the topology" } ": a CSV of zones, observer meters, usage points and meters, such as" pre.mono { (super::enrolment::EXAMPLE) } }
                     li { a href="/enrolment" { "Enrol the meters" } " and put each secret into its meter." }
                     li { "The first balance appears one interval after the first readings." }
                 }
@@ -277,7 +289,22 @@ fn nothing_yet(is_operator: bool) -> Markup {
     }
 }
 
-fn key_figures(values: &Values, fleet: &Fleet) -> Markup {
+/// Open cases by zone, each counted in all zones above as well: a feeder is not balanced while one of its transformers is not.
+fn alarmed(open: &[Case], topology: &Topology) -> BTreeMap<ZoneId, usize> {
+    let mut alarmed: BTreeMap<ZoneId, usize> = BTreeMap::new();
+    for case in open {
+        let mut at = Some(case.zone);
+        // As many steps as there are zones: a tree has no more.
+        for _ in 0..=topology.zones.len() {
+            let Some(zone) = at else { break };
+            *alarmed.entry(zone).or_default() += 1;
+            at = topology.zone(zone).and_then(|zone| zone.parent);
+        }
+    }
+    alarmed
+}
+
+fn key_figures(values: &Values, fleet: &Fleet, now: Option<&Totals>) -> Markup {
     let figure = |key: &str, class: &str, label: &str| {
         html! {
             div.kpi {
@@ -292,21 +319,25 @@ fn key_figures(values: &Values, fleet: &Fleet) -> Markup {
             (figure("supplied", "supplied", "Supplied"))
             (figure("metered", "metered", "Metered"))
             (figure("technical", "technical", "Technical loss"))
-            div.kpi {
+            div class=(if now.is_some_and(Totals::stands_out) { "kpi alert" } else { "kpi" }) title="Supplied, but on nobody's meter" {
                 div.label { span.key.gap aria-hidden="true" {} "Unaccounted" }
                 div.value { span data-k="all:gap" { (values.of("all:gap")) } span.unit { " ± " span data-k="all:pm" { (values.of("all:pm")) } " kW" } }
                 div.note { "24 h: " span data-k="all:gap-day" { (values.of("all:gap-day")) } " ± " span data-k="all:pm-day" { (values.of("all:pm-day")) } " kWh" }
             }
             div.kpi {
                 div.label { "Meters reporting" }
-                div.value { (fleet.reporting) span.unit { " of " (fleet.reporting + fleet.silent) } }
-                div.note { (fleet.silent) " silent for more than an hour" }
+                div.value { (format::count(wide(fleet.reporting))) span.unit { " of " (format::count(wide(fleet.reporting + fleet.silent))) } }
+                div.note { (format::count(wide(fleet.silent))) " silent for more than an hour" }
             }
         }
     }
 }
 
-fn inbox(open: &[Case], now: Timestamp) -> Markup {
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn inbox(open: &[Case], all_open: u64, now: Timestamp) -> Markup {
     if open.is_empty() {
         return layout::empty(
             "Nothing to do",
@@ -320,21 +351,30 @@ fn inbox(open: &[Case], now: Timestamp) -> Markup {
                     span.row { span.what { (cases::title(case)) } (cases::state_badge(case.state)) }
                     span.row.small.dim {
                         span { "zone " (case.zone) @if let Some(owner) = &case.owner { " · " (owner) } }
-                        span.nowrap { (format::ago(case.opened_at, now)) }
+                        span.nowrap { (layout::age(case.opened_at, now)) }
                     }
                 } }
             }
         }
-        @if open.len() > INBOX_MAX { p.small.dim { (open.len() - INBOX_MAX) " more in " a href="/cases" { "all cases" } "." } }
+        @if all_open > wide(INBOX_MAX) { p.small.dim { (format::count(all_open - wide(INBOX_MAX))) " more in " a href="/cases" { "all cases" } "." } }
     }
 }
 
-fn zone_table(views: &[ZoneView], values: &Values, alarmed: &BTreeSet<ZoneId>) -> Markup {
+fn zone_table(views: &[ZoneView], values: &Values, alarmed: &BTreeMap<ZoneId, usize>) -> Markup {
+    let cases = |view: &ZoneView| alarmed.get(&view.zone.zone).copied().unwrap_or(0);
+    let mut rows: Vec<&ZoneView> = views.iter().collect();
+    // A network that fits one look is read as a tree; a larger one from its worst zone on.
+    let worst_first = views.len() > one_line::ZONES_MAX;
+    if worst_first {
+        let sigmas =
+            |view: &ZoneView| view.day.map_or(0.0, |day| day.unaccounted_wh.abs() / day.plus_minus_wh().max(1.0));
+        rows.sort_by(|a, b| (cases(b) > 0).cmp(&(cases(a) > 0)).then(sigmas(b).total_cmp(&sigmas(a))));
+    }
     html! {
         section.card aria-labelledby="zones" {
-            header { h2 #zones { "Zones" } span.small.dim { "kW of the newest interval; kWh and the line over the last 24 h" } }
-            div.scroll tabindex="0" role="region" aria-labelledby="zones" {
-                table {
+            header { h2 #zones { "Zones" } span.small.dim { "kW of the newest interval; kWh and the line over the last 24 h" @if worst_first { "; worst first" } } }
+            div.scroll tabindex="0" role="group" aria-labelledby="zones" {
+                table.cards {
                     thead { tr {
                         th scope="col" { "Zone" } th scope="col" { "State" }
                         th.num scope="col" { "Supplied kW" } th.num scope="col" { "Metered kW" } th.num scope="col" { "Technical kW" }
@@ -342,16 +382,17 @@ fn zone_table(views: &[ZoneView], values: &Values, alarmed: &BTreeSet<ZoneId>) -
                         th scope="col" { "Unaccounted, 24 h" } th.num scope="col" { "Measured %" }
                     } }
                     tbody data-rows {
-                        @for view in views { (zone_row(view, values, alarmed.contains(&view.zone.zone))) }
+                        @for view in &rows { (zone_row(view, values, cases(view))) }
                         @if views.is_empty() { tr { td colspan="10" { (layout::empty("No zones", "Import the topology first.")) } } }
                     }
                 }
             }
+            @if views.len() == ZONES_MAX { p.small.dim { "The first " (ZONES_MAX) " zones; the search finds the others." } }
         }
     }
 }
 
-fn zone_row(view: &ZoneView, values: &Values, alarmed: bool) -> Markup {
+fn zone_row(view: &ZoneView, values: &Values, cases: usize) -> Markup {
     let zone = view.zone.zone;
     let cell = |part: &str| {
         let key = format!("{zone}:{part}");
@@ -363,23 +404,27 @@ fn zone_row(view: &ZoneView, values: &Values, alarmed: bool) -> Markup {
             th scope="row" class=(match view.depth { 0 => "", 1 => "indent1", 2 => "indent2", _ => "indent3" }) {
                 a href={ "/zones/" (zone) } { (zone) } " " span.dim { (view.zone.kind.word()) }
             }
-            td { (zone_state(view, alarmed)) }
-            td.num { (cell("supplied")) } td.num { (cell("metered")) } td.num { (cell("technical")) }
-            td class=(gap_class(view.last.as_ref())) { (cell("gap")) span.unit { " ± " (cell("pm")) } }
-            td class=(gap_class(view.day.as_ref())) { (cell("gap-day")) span.unit { " ± " (cell("pm-day")) } }
-            td.num { (cell("share-day")) }
-            td { (drawing::sparkline(&view.spark, view.last.map_or(0.0, |last| last.plus_minus_wh()), &format!("unaccounted energy of {zone} over 24 hours"))) }
-            td.num { (cell("coverage")) }
+            td data-label="State" { (zone_state(view, cases)) }
+            td.num data-label="Supplied kW" { (cell("supplied")) } td.num data-label="Metered kW" { (cell("metered")) } td.num data-label="Technical kW" { (cell("technical")) }
+            td class=(gap_class(view.last.as_ref())) data-label="Unaccounted kW" { (cell("gap")) span.unit { " ± " (cell("pm")) } }
+            td class=(gap_class(view.day.as_ref())) data-label="24 h kWh" { (cell("gap-day")) span.unit { " ± " (cell("pm-day")) } }
+            td.num data-label="24 h %" { (cell("share-day")) }
+            td data-label="24 h" { (drawing::sparkline(&view.spark, view.last.map_or(0.0, |last| last.plus_minus_wh()), &format!("unaccounted energy of {zone} over 24 hours"))) }
+            td.num data-label="Measured %" { (cell("coverage")) }
         }
     }
 }
 
-/// The state of a zone in a word.
-pub fn zone_state(view: &ZoneView, alarmed: bool) -> Markup {
-    match (&view.day, alarmed) {
-        (_, true) => html! { span.badge.warn { "open case" } },
+/// The state of a zone in a word. `cases`: open ones in it and in the zones inside it.
+pub fn zone_state(view: &ZoneView, cases: usize) -> Markup {
+    match (&view.day, cases) {
+        (_, 1) => html! { span.badge.warn { "open case" } },
+        (_, 2..) => html! { span.badge.warn { (cases) " open cases" } },
         (None, _) => html! { span.badge { "no data" } },
-        (Some(day), _) if day.is_partial() => html! { span.badge { "partial" } },
+        (Some(day), _) if day.is_partial() => {
+            html! { span.badge title="Part of the energy was estimated, not measured" { "partly estimated" } }
+        }
+        (Some(day), _) if day.stands_out() => html! { span.badge.info { "beyond its ±" } },
         _ => html! { span.badge.good { "balanced" } },
     }
 }
@@ -390,7 +435,7 @@ fn fleet_card(fleet: &Fleet) -> Markup {
         section.card aria-labelledby="fleet" {
             header {
                 h2 #fleet { "Meters" }
-                span.small.dim { (total) " meters, one cell each: filled = reporting, dashed = silent, red = supply off, hatched = tamper reported" }
+                span.small.dim { (format::count(wide(total))) " meters, one cell each: filled = reporting, dashed = silent, red = supply off, hatched = tamper reported" }
                 a.more href="/meters" { "List" }
             }
             @if fleet.cells.is_empty() { (layout::empty("No meters", "Enrol meters to see them here.")) }

@@ -54,14 +54,14 @@ async fn render(state: &AppState, frame: &Frame, problem: Option<&str>) -> Resul
 }
 
 fn table(users: &[User], own_name: &str) -> Markup {
-    html! { div.scroll tabindex="0" role="region" aria-label="People" { table {
+    html! { div.scroll tabindex="0" role="group" aria-label="People" { table.cards {
         thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "Usage point" } th scope="col" { "Since" } th scope="col" { "State" } th scope="col" { span.visually-hidden { "Change" } } } }
         tbody data-rows { @for user in users { tr {
             th scope="row" { (user.name) }
-            td { (user.role.word()) }
-            td { @match user.usage_point { Some(point) => { (point) }, None => { span.none { "–" } } } }
-            td { (format::date(user.created_at)) }
-            td { @if user.disabled { span.badge.bad { "barred" } } @else { span.badge.good { "may sign in" } } }
+            td data-label="Role" { (user.role.word()) }
+            td data-label="Usage point" { @match user.usage_point { Some(point) => { (point) }, None => { span.none { "–" } } } }
+            td data-label="Since" { (format::date(user.created_at)) }
+            td data-label="State" { @if user.disabled { span.badge.bad { "barred" } } @else { span.badge.good { "may sign in" } } }
             td { @if user.name != own_name { form method="post" action={ "/people/" (crate::layout::query_text(&user.name)) } {
                 button.plain name="disabled" value=(!user.disabled) { @if user.disabled { "let in again" } @else { "bar" } " " span.visually-hidden { (user.name) } }
             } } }

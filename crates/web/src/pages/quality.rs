@@ -181,7 +181,7 @@ fn currents(report: &Report) -> Markup {
     let load_a = report.load_a;
     html! {
         p.small.dim { "95 % values. The load current is the largest ten-minute fundamental of the week, " (format::maybe(load_a, 2)) " A. The short-circuit ratio here is not known: the limits are those of the strictest row (below 20)" (limits::caveat(table.checked_against_standard)) ". They are meant for a point of common coupling, not for one appliance's spectrum." }
-        div.scroll tabindex="0" role="region" aria-label="Current harmonics" { table {
+        div.scroll tabindex="0" role="group" aria-label="Current harmonics" { table {
             thead { tr { th scope="col" { "Order" } th.num scope="col" { "Current A" } th.num scope="col" { "Of the load current %" } th.num scope="col" { "Limit %" } } }
             tbody { @for (k, ma) in report.current_95_ma.iter().enumerate().skip(1).filter(|(k, _)| k % 2 == 0) {
                 @let pct = load_a.filter(|&a| a > 0.0).map(|a| ma / 10.0 / a);
@@ -201,7 +201,7 @@ fn compliance(report: &Report) -> Markup {
     html! {
         section.card aria-labelledby="report" {
             header { h2 #report { "EN 50160, this week" } }
-            div.scroll tabindex="0" role="region" aria-labelledby="report" { table {
+            div.scroll tabindex="0" role="group" aria-labelledby="report" { table {
                 thead { tr { th scope="col" { "Item" } th.num scope="col" { "Value" } th.num scope="col" { "Limit" } th scope="col" { "Verdict" } } }
                 tbody { @for item in &report.items { tr {
                     th scope="row" { (item.name) }
@@ -227,7 +227,7 @@ fn disturbances(dips: &[week::Disturbance], nominal_hz: f64) -> Markup {
             header { h2 #dips { "Dips, swells and interruptions" } span.small.dim { "newest first" } }
             @if dips.is_empty() { (layout::empty("None", "The voltage stayed between 90 and 110 % all week.")) } @else {
                 (cells(dips, &table))
-                div.scroll tabindex="0" role="region" aria-labelledby="dips" { table {
+                div.scroll tabindex="0" role="group" aria-labelledby="dips" { table {
                     thead { tr { th scope="col" { "Begin (UTC)" } th.num scope="col" { "Voltage %" } th.num scope="col" { "Duration s" } th scope="col" { "IEEE 1159" } th scope="col" { "ITIC curve" } } }
                     tbody { @for dip in dips.iter().rev().take(DIPS_MAX) {
                         @let (depth, length) = ieee1159(&table, dip.level_pct, dip.seconds, nominal_hz);
@@ -255,7 +255,7 @@ fn cells(dips: &[week::Disturbance], table: &EventLimits) -> Markup {
         counts[row][column] += 1;
     }
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Dips by residual voltage and duration" { table {
+        div.scroll tabindex="0" role="group" aria-label="Dips by residual voltage and duration" { table {
             thead { tr { th scope="col" { "Residual voltage" } @for to in columns { th.num scope="col" { "to " (format::number(*to, 1)) " s" } } } }
             tbody { @for (from, counts) in rows.iter().zip(&counts) { tr {
                 th scope="row" { "from " (format::number(*from, 0)) " %" }

@@ -70,7 +70,7 @@ fn figures(ranking: &Ranking) -> Markup {
                 div.note { @if visits == 0 { "no outcome recorded yet" } @else { (visits - hits) " cleared" } }
             }
             (canary_figure(ranking))
-            div.kpi { div.label { "Chances learnt from" } div.value { (learnt) span.unit { " outcomes" } } div.note { @if learnt < 20 { "few: chances rest on the written ratios" } @else { "corrected by what visits found" } } }
+            div.kpi { div.label { "Chances learnt from" } div.value { (learnt) span.unit { " outcomes" } } div.note { @if learnt < 20 { "few: chances rest on assumptions that no visit has tested" } @else { "corrected by what visits found" } } }
         }
     }
 }
@@ -80,7 +80,7 @@ fn canary_figure(ranking: &Ranking) -> Markup {
     let percent = |p: f64| format::number(100.0 * p, 0);
     html! {
         div.kpi title="Each night known thefts are written into copies of real readings, and the detection in use looks at them" {
-            div.label { "Detection rate, canaries" }
+            div.label { "Test thefts found (canaries)" }
             @match &ranking.canaries {
                 Some(found) => {
                     div.value { (percent(found.rate)) span.unit { " % (" (percent(found.interval[0])) "–" (percent(found.interval[1])) ")" } }
@@ -100,7 +100,7 @@ fn table(ranking: &Ranking) -> Markup {
         );
     }
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Suspects" { table {
+        div.scroll tabindex="0" role="group" aria-label="Suspects" { table.cards {
             thead { tr {
                 th.num scope="col" { "Rank" } th scope="col" { "Usage point" } th scope="col" { "Main reason, and main doubt" }
                 th.num scope="col" { "Chance %" } th.num scope="col" { "kWh a month" } th.num scope="col" { "Value of a visit" } th scope="col" { "Case" }
@@ -120,28 +120,30 @@ fn row(rank: usize, listed: &Listed, settings: &RecoverySettings) -> Markup {
     let month = |kwh: f64| if energy.kwh > 0.0 { kwh / energy.kwh * energy.kwh_per_day * MONTH_DAYS } else { f64::NAN };
     let class = if listed.value_minor > 0.0 { "num" } else { "num dim" };
     html! { tr {
-        td.num { (rank) }
+        td.num data-label="Rank" { (rank) }
         th scope="row" {
             a href={ "/cases/" (listed.case) } { (listed.usage_point) }
-            div.small { a href={ "/zones/" (listed.zone) } { "zone " (listed.zone) } @if !listed.named { span.dim { " · not named" } } }
+            div.small { a href={ "/zones/" (listed.zone) } { "zone " (listed.zone) } @if !listed.named { span.dim { " · not sure enough to name" } } }
         }
-        td {
+        td data-label="Why" {
             @match listed.main_reason() { Some(piece) => { (reason("for", piece)) }, None => { span.none { "–" } } }
             @if let Some(piece) = listed.main_doubt() { (reason("against", piece)) }
+            @if let Some(words) = listed.held_back.first() { div.small.dim { "why not more: " (words) } }
         }
-        td.num { (percent(fused.probability)) div.small.dim { (percent(fused.low)) " – " (percent(fused.high)) } }
-        td.num {
+        td.num data-label="Chance %" { (percent(fused.probability)) div.small.dim { (percent(fused.low)) " – " (percent(fused.high)) } }
+        td.num data-label="kWh a month" {
             @if energy.kwh > 0.0 { (format::number(month(energy.kwh), 0)) div.small.dim { @if energy.measured { (format::number(month(energy.low_kwh), 0)) " – " (format::number(month(energy.high_kwh), 0)) } @else { "assumed" } } }
             @else { span.none { "–" } }
         }
-        td class=(class) { (money(listed.value_minor, settings)) }
-        td.nowrap { a href={ "/cases/" (listed.case) } { "C-" (listed.case) } " " (cases::state_badge(listed.state)) @if listed.state == CaseState::Visit { div.small.dim { "visit asked for" } } }
+        td class=(class) data-label="Value of a visit" { (money(listed.value_minor, settings)) }
+        td.nowrap data-label="Case" { a href={ "/cases/" (listed.case) } { "C-" (listed.case) } " " (cases::state_badge(listed.state)) @if listed.state == CaseState::Visit { div.small.dim { "visit asked for" } } }
     } }
 }
 
 fn reason(direction: &str, piece: &Evidence) -> Markup {
-    let mut words: String = piece.words.chars().take(REASON_CHARS).collect();
-    if words.len() < piece.words.len() {
+    let whole = crate::account::plain(&piece.words);
+    let mut words: String = whole.chars().take(REASON_CHARS).collect();
+    if words.len() < whole.len() {
         words.push('…');
     }
     html! { div.small { strong { (direction) ": " (piece.kind.word()) } " – " (words) } }

@@ -5,11 +5,11 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
-use losses::balance::EnergyBalance;
+use losses::{balance::EnergyBalance, case::Case};
 use maud::{Markup, html};
-use metering::{Timestamp, ZoneId};
+use metering::{ControlKind, Timestamp, ZoneId};
 use serde::Deserialize;
-use store::{CaseFilter, Topology, TopologyUsagePoint, TopologyZone};
+use store::{CaseFilter, StoredControl, Topology, TopologyUsagePoint, TopologyZone};
 
 use super::{cases, overview};
 use crate::{
@@ -108,6 +108,7 @@ pub async fn page(
     let period = query.period(now);
     let balances = state.store.balances(id, period.after, period.to).await?;
     let open = state.store.cases(CaseFilter { zone: Some(id), open_only: true, ..CaseFilter::default() }).await?;
+    let marks = marks(&open, &[]);
     let (path, total) = (format!("/zones/{id}"), Totals::of(&balances));
     let url = format!("/api/v1/zones/{id}/balances?step_minutes={}&{}", period.step_minutes, query.query(&period));
     let refresh_path = format!("{path}?{}", query.query(&period));
@@ -120,25 +121,45 @@ pub async fn page(
             }
             div.actions { (query.picker(&path)) a.button href={ (path) "/balances.csv?" (query.query(&period)) } { "CSV" } }
         }
-        @for case in &open {
+        (layout::refreshed("zone-cases", "cases", &refresh_path, html! { @for case in &open {
             div.banner.warn { p { strong { a href={ "/cases/" (case.id) } { (cases::title(case)) } } " · opened " (format::date_minute(case.opened_at)) " · " (case.state.word()) } }
-        }
+        } }))
         (layout::refreshed("zone-now", &format!("zone:{id}"), &refresh_path, figures(total.as_ref())))
         section.card aria-labelledby="balance-title" {
             header { h2 #balance-title { "Balance" } (chart_legend()) }
-            div.chart data-chart="balance" data-height="280" data-url=(url) data-topic={ "zone:" (id) } { "The chart needs scripts; the table below shows the same." }
+            div.chart data-chart="balance" data-marks=[&marks] data-height="280" data-url=(url) data-topic={ "zone:" (id) } { "The chart needs scripts; the table below shows the same." }
         }
         section.card aria-labelledby="residual-title" {
             header { h2 #residual-title { "Unaccounted, with ± two standard deviations" } span.small.dim { "above zero: energy is missing; below: meters report more than was supplied" } }
-            div.chart data-chart="residual" data-height="200" data-url=(url) data-topic={ "zone:" (id) } { "The chart needs scripts; the table below shows the same." }
+            div.chart data-chart="residual" data-marks=[&marks] data-height="200" data-url=(url) data-topic={ "zone:" (id) } { "The chart needs scripts; the table below shows the same." }
         }
         section.card {
             details { summary { "The same as a table" } (table(&balances, period.step_minutes)) }
         }
-        (inside(&state, &topology, id, now))
+        (layout::refreshed("zone-inside", &format!("zone:{id}"), &refresh_path, inside(&state, &topology, id, now)))
     };
     let (title, topics) = (format!("Zone {id}"), format!("zone:{id},cases"));
     Ok(frame.page(Page { title: &title, section: Section::Overview, topics: &topics, charts: true, body }))
+}
+
+/// Times for the charts of a page, as `[[seconds, "word"], …]`: when open cases began and were opened, and what was switched.
+pub fn marks(cases: &[Case], controls: &[StoredControl]) -> Option<String> {
+    let of_case = |case: &Case| {
+        let began = case.onset.map(|at| (at.0, format!("C-{} began", case.id)));
+        began.into_iter().chain([(case.opened_at.0, format!("C-{} opened", case.id))])
+    };
+    let switched = |control: &StoredControl| {
+        let at = control.entered("Verified")?;
+        match control.kind {
+            ControlKind::Disconnect => Some((at.0, "switched off".to_owned())),
+            ControlKind::Reconnect => Some((at.0, "switched on".to_owned())),
+            ControlKind::LoadLimit { .. } | ControlKind::SnapshotAt { .. } => None,
+        }
+    };
+    let mut marks: Vec<(i64, String)> =
+        cases.iter().flat_map(of_case).chain(controls.iter().filter_map(switched)).collect();
+    marks.sort();
+    if marks.is_empty() { None } else { serde_json::to_string(&marks).ok() }
 }
 
 fn crumbs(topology: &Topology, zone: &TopologyZone) -> Markup {
@@ -206,7 +227,7 @@ fn figures(total: Option<&Totals>) -> Markup {
 fn table(balances: &[EnergyBalance], step_minutes: u16) -> Markup {
     let steps = totals::stepped(balances, step_minutes);
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Balance by interval" { table {
+        div.scroll tabindex="0" role="group" aria-label="Balance by interval" { table {
             caption { "kWh by interval of " (step_minutes) " minutes, newest first" @if steps.len() > TABLE_ROWS { "; the CSV has all " (steps.len()) " rows" } }
             thead { tr {
                 th scope="col" { "Interval end (UTC)" } th.num scope="col" { "Supplied" } th.num scope="col" { "Metered" } th.num scope="col" { "Technical" }
@@ -230,7 +251,7 @@ fn inside(state: &AppState, topology: &Topology, id: ZoneId, now: Timestamp) -> 
         section.card aria-labelledby="inside" {
             header { h2 #inside { "Inside" } span.small.dim { (children.len()) " zones, " (points.len()) " usage points" } }
             @if !children.is_empty() { p { @for (i, child) in children.iter().enumerate() { @if i > 0 { " · " } a href={ "/zones/" (child.zone) } { (child.zone) } } } }
-            @if !points.is_empty() { div.scroll tabindex="0" role="region" aria-labelledby="inside" { table {
+            @if !points.is_empty() { div.scroll tabindex="0" role="group" aria-labelledby="inside" { table.cards {
                 thead { tr { th scope="col" { "Usage point" } th scope="col" { "Meter" } th scope="col" { "Phase" } th.num scope="col" { "Power W" } th scope="col" { "Supply" } th scope="col" { "Last heard" } } }
                 tbody data-rows { @for point in points { (point_row(state, point, now)) } }
             } } }
@@ -244,13 +265,13 @@ fn point_row(state: &AppState, point: &TopologyUsagePoint, now: Timestamp) -> Ma
     let power = latest.as_ref().and_then(|l| l.now.as_ref()).and_then(|now| now.power_w);
     html! { tr {
         th scope="row" { (point.usage_point) @if point.never_disconnect { " " span.badge.plain { "never disconnect" } } }
-        td { @match installation { Some(i) => { a href={ "/meters/" (i.meter) } { (i.meter) } }, None => { span.none { "none" } } } }
-        td { (installation.map_or("", |i| i.phase.word())) }
-        td.num { (format::maybe(power.map(|p| f64::from(p.0)), 0)) }
-        td { (super::meter::relay_badge(latest.as_ref().and_then(|l| l.relay))) }
-        td.nowrap { @match &latest {
-            Some(l) if now.seconds_since(l.received) > overview::SILENT_SECONDS => { span.badge.warn { (format::ago(l.received, now)) } },
-            Some(l) => { (format::ago(l.received, now)) },
+        td data-label="Meter" { @match installation { Some(i) => { a href={ "/meters/" (i.meter) } { (i.meter) } }, None => { span.none { "none" } } } }
+        td data-label="Phase" { (installation.map_or("", |i| i.phase.word())) }
+        td.num data-label="Power W" { (format::maybe(power.map(|p| f64::from(p.0)), 0)) }
+        td data-label="Supply" { (super::meter::relay_badge(latest.as_ref().and_then(|l| l.relay))) }
+        td.nowrap data-label="Last heard" { @match &latest {
+            Some(l) if now.seconds_since(l.received) > overview::SILENT_SECONDS => { span.badge.warn { (layout::age(l.received, now)) } },
+            Some(l) => { (layout::age(l.received, now)) },
             None => { span.none { "never" } },
         } }
     } }

@@ -119,6 +119,7 @@ async fn a_simulated_clock_goes_forward_only_and_answers_when_the_step_is_taken(
         advance: Some(sender),
         metrics: Arc::new(String::new),
         verifying_key: [7; 32],
+        mqtt: None,
         enrolled: Arc::new(|_, _| {}),
     };
     let router = web::router(AppState::new(store, config));

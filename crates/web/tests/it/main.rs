@@ -2,6 +2,7 @@
 
 mod api;
 mod app;
+mod case_page;
 mod live;
 mod pages;
 mod palette;

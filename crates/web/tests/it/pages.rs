@@ -18,7 +18,7 @@ const STAFF_PAGES: [(&str, &[&str]); 21] = [
             "T3",
             "C-2 · Suspected theft · UP-302",
             "± ",
-            "data-topics=\"overview,cases\"",
+            "data-topics=\"overview,cases,controls\"",
             "class=\"oneline\"",
             "tamper reported within 24 h",
         ],
@@ -38,7 +38,7 @@ const STAFF_PAGES: [(&str, &[&str]); 21] = [
     ("/zones/F1?hours=720", &["Zone F1", "T1", "step_minutes=30"]),
     ("/zones/T3/balances.csv?hours=24", &["supplied_wh", "T3,2026-01-15T12:00:00Z,15,"]),
     ("/meters", &["M-101", "observer", "silent"]),
-    ("/meters/M-103", &["cover opened", "display: 000", "1.8.0", "open", "Disconnect", "GT-1P"]),
+    ("/meters/M-103", &["cover opened", "display: 000", "1.8.0", ">off<", "C-3 · Tamper suspected", "GT-1P"]),
     ("/meters/M-201?from=1768305600&to=1768392000", &["Meter M-201", "2026-01-13 12:00"]),
     (
         "/meters/M-101/quality?to=1768478400",
@@ -67,13 +67,15 @@ const STAFF_PAGES: [(&str, &[&str]); 21] = [
             "Evidence against",
             "UP-305 explains the residual",
             "/meters/M-302?from=",
-            "To visit",
+            "Send a visit",
+            "data-key=\"v\"",
+            "The curve",
             "New heat pump",
         ],
     ),
     (
         "/suspects",
-        &["Whom to check", "UP-302", "Chance %", "Visits before the next night", "Detection rate, canaries", "INR"],
+        &["Whom to check", "UP-302", "Chance %", "Visits before the next night", "Test thefts found (canaries)", "INR"],
     ),
     ("/findings", &["Nothing to decide", "nobody it is about is named"]),
     (
@@ -128,7 +130,9 @@ async fn staff_see_their_pages_and_nobody_else_does() {
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert!(answer.body.contains("There is nothing at this address."), "{path}: {}", answer.body);
     }
-    assert!(anna.get("/meters/M-103").await.body.contains("/meters/M-103/control?kind=disconnect"));
+    let off = anna.get("/meters/M-103").await.body;
+    assert!(off.contains("/meters/M-103/control?kind=reconnect") && !off.contains("kind=disconnect"), "it is off");
+    assert!(anna.get("/meters/M-101").await.body.contains("/meters/M-101/control?kind=disconnect"));
     assert!(!ben.get("/meters/M-103").await.body.contains("/control?kind="));
     assert!(!anna.get("/meters/OBS-T1").await.body.contains("kind=disconnect"), "an observer cuts a whole zone");
 }
@@ -246,7 +250,8 @@ async fn secrets_are_shown_once() {
     let page = anna.form("/enrolment/meters", "meters=M-777%0AM-778").await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.body);
     let secrets = page.body.matches("data-copy=\"").count();
-    assert!(secrets == 2 && page.body.contains("<svg") && page.body.contains("gt/1/M-777/down/#"));
+    assert!(page.body.contains("mosquitto_pub -h ") && page.body.contains("gt/1/M-777/up/now"), "{}", page.body);
+    assert!(secrets == 4 && page.body.contains("<svg") && page.body.contains("gt/1/M-777/down/#"));
     assert_eq!(page.header("cache-control"), "no-store");
     assert_eq!(anna.form("/enrolment/meters", "meters=a%2Fb").await.status, StatusCode::BAD_REQUEST);
 }

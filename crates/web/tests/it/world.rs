@@ -221,6 +221,7 @@ pub async fn seed(store: &Store, size: &Size) {
             export_wh: WattHours(0),
             relay: Some(RelayState::Closed),
             waiting: 0,
+            senses_load: None,
         };
         let mut batch = vec![incoming(*meter_id, 1, Body::Hello(hello), start)];
         let mut seq = 2;
@@ -436,6 +437,7 @@ pub fn state_over(store: Store, base_url: &str) -> (AppState, watch::Sender<Pipe
         advance: None,
         metrics: Arc::new(|| "gridtally_extra 1\n".to_owned()),
         verifying_key: [7; 32],
+        mqtt: None,
         enrolled: Arc::new(|_, _| {}),
     };
     (AppState::new(store, config), sender)
