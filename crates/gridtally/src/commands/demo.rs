@@ -1,8 +1,12 @@
 //! `gridtally demo`: the server and a simulated neighbourhood in one process. Everything on the pages has come over real TCP from
 //! the real meter code; only the homes, their wires and the thieves are simulated.
+//!
+//! Without `--days` and `--json` it is a story to be watched ([`sim::Story`]); with them it is the scenario that figures are made from
+//! ([`SimConfig::demo`]).
 
 mod narrate;
 mod report;
+mod stage;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +17,7 @@ use std::{
 
 use clap::Args;
 use metering::{EventKind, Timestamp};
-use sim::{CutOff, LoadSource, Pace, SimConfig, Target, WaveformPlan, World};
+use sim::{CutOff, LoadSource, Pace, SimConfig, Story, Target, WaveformPlan, World};
 use store::{NewUser, OneTime, Role, Store, SupplyPolicy};
 
 use super::CommandError;
@@ -30,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOST_PERMILLE: u16 = 2;
 /// The person that the one-time token signs in.
 const PERSON: &str = "demo";
+/// Homes at sample level when the story is watched, unless said otherwise.
+const SAMPLED_HOMES: u16 = 2;
+/// Speed of the scenario unless said otherwise, times real time.
+const SPEED: Speed = Speed::Times(600.0);
 
 /// How fast virtual time passes after the history.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,12 +78,12 @@ pub struct DemoArguments {
     /// Measured load profiles instead of generated ones (Parquet or CSV; see docs/howto/profiles.md)
     #[arg(long, value_name = "FILE")]
     profiles: Option<PathBuf>,
-    /// Virtual days in all, history included; without it, until Ctrl-C
+    /// Virtual days in all, history included; without it, a story to be watched, until Ctrl-C
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: Option<u32>,
-    /// Speed after the history: N times real time, or max
-    #[arg(long, value_name = "N|max", default_value = "600")]
-    speed: Speed,
+    /// Speed after the history: N times real time, or max [default: 600; the story has a speed for each scene]
+    #[arg(long, value_name = "N|max")]
+    speed: Option<Speed>,
     /// Everything random follows from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -111,6 +119,11 @@ impl WaveformArguments {
     pub fn plan(&self) -> Option<WaveformPlan> {
         self.waveform.map(|homes| WaveformPlan { homes, ms_per_minute: self.waveform_ms })
     }
+
+    /// The plan, with so many homes where none was asked for.
+    fn plan_or(&self, homes: u16) -> WaveformPlan {
+        self.plan().unwrap_or(WaveformPlan { homes, ms_per_minute: self.waveform_ms })
+    }
 }
 
 /// A stretch without the server.
@@ -139,6 +152,36 @@ pub fn load_source(profiles: Option<&Path>) -> Result<LoadSource, CommandError> 
     })
 }
 
+/// What is simulated, how fast, and the story if it is one.
+struct Plan {
+    config: SimConfig,
+    pace: Pace,
+    story: Option<Story>,
+}
+
+impl Plan {
+    fn new(arguments: &DemoArguments, verifying_key: [u8; 32]) -> Result<Self, CommandError> {
+        let is_story = arguments.days.is_none() && !arguments.json;
+        let story = is_story.then(|| Story::new(arguments.seed, HISTORY_DAYS));
+        let mut config = match &story {
+            Some(story) => story.config.clone(),
+            None => SimConfig::demo(arguments.seed, HISTORY_DAYS),
+        };
+        config.waveforms =
+            if is_story { Some(arguments.waveform.plan_or(SAMPLED_HOMES)) } else { arguments.waveform.plan() };
+        config.loads = load_source(arguments.profiles.as_deref())?;
+        config.cut_off = arguments.cut_off.plan(&config);
+        config.verifying_key = Some(verifying_key);
+        let pace = match (arguments.speed, &story) {
+            (None, Some(story)) => Pace::Scenes(story.scenes.clone()),
+            (speed, _) => speed.unwrap_or(SPEED).pace(),
+        };
+        // At one speed throughout, the times of the scenes would not be true.
+        let story = story.filter(|_| arguments.speed.is_none());
+        Ok(Self { config, pace, story })
+    }
+}
+
 /// Runs the demo.
 pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     let started = Instant::now();
@@ -147,15 +190,18 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     let config = Config::load(arguments.config.as_deref())?;
     let server = Server::start(ServerOptions { data, config, simulated_clock: true, any_port: true }).await?;
     let say = narrate::Narrator::new(arguments.json);
-    let token = prepare(&server.store).await?;
-    say.line(&format!("console  http://{}/sign-in?token={}", server.http, token.sign_in));
+    let Plan { config, pace, story } = Plan::new(&arguments, server.verifying_key)?;
+    let token = prepare(&server.store, config.start).await?;
+    let link = format!("http://{}/sign-in?token={}", server.http, token.sign_in);
+    say.line(&format!("console  {link}"));
     say.line(&format!("meters   mqtt://{}", server.mqtt));
-
-    let mut config = SimConfig::demo(arguments.seed, HISTORY_DAYS);
-    config.loads = load_source(arguments.profiles.as_deref())?;
-    config.waveforms = arguments.waveform.plan();
-    config.cut_off = arguments.cut_off.plan(&config);
-    config.verifying_key = Some(server.verifying_key);
+    if arguments.days.is_none() && !arguments.json {
+        let players = stage::people(&server.store, config.start).await?;
+        stage::tell(&say, &format!("http://{}", server.http), &link, &players, story.as_ref());
+    }
+    if let Some(story) = &story {
+        stage::announce(&server.store, story, config.start).await?;
+    }
     let days = arguments.days.unwrap_or(3_650);
     let until = config.start.plus(i64::from(days) * 86_400);
     let start = config.start;
@@ -169,7 +215,7 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     say.line(&format!("history  {HISTORY_DAYS} days from {start}, then live; seed {}", arguments.seed));
     let listening = narrate::server_changes(server.store.clone(), say.clone());
     let telling = say.clone();
-    let drive = sim::drive(world, target, arguments.speed.pace(), until, move |event| telling.simulated(&event));
+    let drive = sim::drive(world, target, pace, until, move |event| telling.simulated(&event));
     let report = tokio::select! {
         report = drive => Some(report?),
         stopped = super::serve::stopped() => {
@@ -197,10 +243,10 @@ struct Tokens {
 }
 
 /// A person to sign in, a token for the simulator, and the demo's policy: tampering that shows twice switches the power off.
-async fn prepare(store: &Store) -> Result<Tokens, CommandError> {
-    let (by, now, never) = ("demo", Timestamp(0), Timestamp(i64::MAX / 2));
+async fn prepare(store: &Store, now: Timestamp) -> Result<Tokens, CommandError> {
+    let (by, never) = (PERSON, Timestamp(i64::MAX / 2));
     if store.user_by_name(PERSON).await?.is_none() {
-        // No password can match: the person signs in by the printed link only.
+        // No password can match, unless one is set for those who watch.
         let person =
             NewUser { name: PERSON.into(), role: Role::Operator, usage_point: None, password_hash: "!".into() };
         store.create_user(person, by, now).await?;

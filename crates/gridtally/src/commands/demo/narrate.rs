@@ -1,5 +1,7 @@
 //! Tells in plain words, in time order, what happens: the simulator's truth and the server's findings, side by side.
 
+use std::collections::BTreeMap;
+
 use metering::{MeterId, Timestamp, UsagePointId, ZoneId};
 use sim::SimEvent;
 use store::{Change, Store};
@@ -81,9 +83,10 @@ fn place(zone: ZoneId, usage_point: Option<UsagePointId>) -> String {
 pub fn server_changes(store: Store, say: Narrator) -> JoinHandle<()> {
     let mut changes = store.subscribe();
     tokio::spawn(async move {
+        let mut told = BTreeMap::new();
         loop {
             match changes.recv().await {
-                Ok(Change::Case { id }) => tell_case(&store, &say, id).await,
+                Ok(Change::Case { id }) => tell_case(&store, &say, id, &mut told).await,
                 Ok(Change::Control { id }) => tell_control(&store, &say, id).await,
                 Ok(Change::Event { meter, event }) if event.kind.is_tamper() => tell_event(&say, meter, &event),
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -97,7 +100,8 @@ fn tell_event(say: &Narrator, meter: MeterId, event: &metering::MeterEvent) {
     say.at(event.at, "meter", &format!("{meter} reports: {}", event.kind.word()));
 }
 
-async fn tell_case(store: &Store, say: &Narrator, id: u64) {
+/// A case is announced again only when something in its line has changed: its ranking is replaced every few hours.
+async fn tell_case(store: &Store, say: &Narrator, id: u64, told: &mut BTreeMap<u64, String>) {
     let Ok(Some(case)) = store.case(id).await else { return };
     let Some(last) = case.history.last() else { return };
     let place = place(case.zone, case.usage_point);
@@ -107,7 +111,10 @@ async fn tell_case(store: &Store, say: &Narrator, id: u64) {
         case.state.word(),
         case.evidence.len()
     );
-    say.at(last.at, "server", &text);
+    if told.get(&id) != Some(&text) {
+        say.at(last.at, "server", &text);
+        told.insert(id, text);
+    }
 }
 
 async fn tell_control(store: &Store, say: &Narrator, id: u64) {

@@ -27,6 +27,7 @@ const DAY: usize = 96;
 const FIRST_DAY: u64 = 20_514;
 const SWAP_DAY: usize = 17;
 const SWAPPED: usize = 7;
+const THIEF: usize = 23;
 const CORRECTED: (usize, usize) = (11, 8 * DAY + 40);
 const CLIP_DAY_WH: i64 = 20_000;
 const CLIP_SLOT_WH: i64 = 2_000;
@@ -83,7 +84,6 @@ struct Month {
     supplied: Vec<i64>,
     slots: usize,
     first: u64,
-    thief: usize,
 }
 
 impl Month {
@@ -98,12 +98,8 @@ impl Month {
             .collect();
         let slots = days * DAY;
         let mut registered = used.clone();
-        // the home with the third largest use, so that what is missing is an alarm: half of it from day 9 on
-        let mut by_use: Vec<usize> = (0..used.len()).filter(|home| ![SWAPPED, CORRECTED.0].contains(home)).collect();
-        by_use.sort_by_key(|home| std::cmp::Reverse(used[*home].iter().sum::<i64>()));
-        let thief = by_use[2];
-        for x in registered[thief].iter_mut().skip(9 * DAY) {
-            *x /= 2;
+        for x in registered[THIEF].iter_mut().skip(9 * DAY) {
+            *x = *x * 6 / 10;
         }
         let supplied = (0..slots)
             .map(|t| {
@@ -111,7 +107,7 @@ impl Month {
                 (sum + loss(sum)) * 1_001 / 1_000
             })
             .collect();
-        Self { used, registered, supplied, slots, first, thief }
+        Self { used, registered, supplied, slots, first }
     }
 
     fn clipped(&self, home: usize, t: usize) -> i64 {
@@ -367,7 +363,7 @@ fn theft_cases(
         let answers = town.ask(&request, now)?;
         let scores = town.operator.decode_scores(&request.query, &answers)?;
         let ranked = theft::rank(&scores.iter().map(|(_, score)| *score).collect::<Vec<_>>());
-        let thief = meter(month.thief, from)?;
+        let thief = meter(THIEF, from)?;
         let rank = ranked.iter().position(|(place, _)| scores[*place].0 == thief).map_or(0, |place| place + 1);
         figures.t_cases += 1;
         figures.thief_ranks.push(rank);
@@ -425,7 +421,7 @@ fn abuses(
     };
     let unmask = Query::Unmask(UnmaskQuery {
         field: Field::Import,
-        rows: one(month.thief, DAY)?,
+        rows: one(THIEF, DAY)?,
         basis: LegalBasis::CustomerRequest,
         scope: (0, u64::MAX - 1),
         expires: now + 86_400,
