@@ -1,4 +1,5 @@
-//! Clients that others wrote are a meter: they send readings and an event, receive a control and answer it.
+//! Clients that others wrote are a meter: they send readings and an event, receive a control and answer it. So are the samples of
+//! `docs/howto/json-meter.md`, run as they stand on the page: each is disconnected and reconnected, and both are verified.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -15,7 +16,15 @@ use crate::{run, tools};
 const TOPOLOGY: &str = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\n\
     F-1,,M-FEEDER,,,1,ABC,2026-01-01\n\
     F-1,,,U-MOSQUITTO,M-MOSQUITTO,1,A,2026-01-01\n\
-    F-1,,,U-PAHO,M-PAHO,1,B,2026-01-01\n";
+    F-1,,,U-PAHO,M-PAHO,1,B,2026-01-01\n\
+    F-1,,,U-SHELL,M-SHELL,1,C,2026-01-01\n\
+    F-1,,,U-PYTHON,M-PYTHON,1,A,2026-01-01\n";
+/// Everything that is enrolled.
+const METERS: [&str; 5] = ["M-MOSQUITTO", "M-PAHO", "M-SHELL", "M-PYTHON", "M-FEEDER"];
+/// The page with the samples.
+const HOWTO: &str = "docs/howto/json-meter.md";
+/// How long a sample has to be heard, to obey, and to be read back.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Mosquitto's command-line clients (MQTT 3.1.1) and paho (MQTT 5).
 pub fn run(_: &[&str]) -> Result<(), String> {
@@ -31,14 +40,80 @@ fn in_folder(folder: &Path) -> Result<(), String> {
     if tools::present("mosquitto_pub") && tools::present("mosquitto_sub") {
         mosquitto(&server)?;
         println!("   mosquitto: readings stored, control received and answered");
+        let script = sample(folder, "sh", "json-meter.sh")?;
+        let mut shell = Command::new("sh");
+        shell
+            .arg(script)
+            .args([&server.mqtt_host, "M-SHELL", &server.secret("M-SHELL")?])
+            .env("PORT", &server.mqtt_port);
+        as_on_the_page(&server, shell, "M-SHELL", "U-SHELL")?;
+        println!("   the page's shell: values stored, disconnected and reconnected, both verified");
     } else {
         println!("   left out: mosquitto's clients are not installed");
     }
     if let Some(python) = tools::python_with(&["paho-mqtt"]) {
         paho(&server, &python)?;
         println!("   paho: readings stored, control received and answered");
+        let script = sample(folder, "python", "json-meter.py")?;
+        let mut program = Command::new(&python);
+        program.arg(script).args([&server.mqtt_host, "M-PYTHON", &server.secret("M-PYTHON")?, &server.mqtt_port]);
+        as_on_the_page(&server, program, "M-PYTHON", "U-PYTHON")?;
+        println!("   the page's Python: values stored, disconnected and reconnected, both verified");
     }
     Ok(())
+}
+
+/// The one code block of a language on the page, in a file.
+fn sample(folder: &Path, language: &str, name: &str) -> Result<PathBuf, String> {
+    let page = std::fs::read_to_string(run::root().join(HOWTO)).map_err(|e| format!("{HOWTO}: {e}"))?;
+    let file = folder.join(name);
+    std::fs::write(&file, code_block(&page, language)?).map_err(|e| e.to_string())?;
+    Ok(file)
+}
+
+/// The text between the fences of a language; an error unless there is exactly one.
+fn code_block<'a>(page: &'a str, language: &str) -> Result<&'a str, String> {
+    let fence = format!("\n```{language}\n");
+    let mut blocks = page.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next());
+    match (blocks.next(), blocks.next()) {
+        (Some(block), None) => Ok(block),
+        (None, _) => Err(format!("{HOWTO} has no block of {language}")),
+        (Some(_), Some(_)) => Err(format!("{HOWTO} has several blocks of {language}: which is the sample?")),
+    }
+}
+
+/// Runs a sample until its disconnection and its reconnection are verified.
+fn as_on_the_page(server: &TestServer, mut program: Command, meter: &str, usage_point: &str) -> Result<(), String> {
+    let child = program.stdout(Stdio::null()).spawn().map_err(|e| format!("{program:?}: {e}"))?;
+    let _running = Running(child);
+    let deadline = Instant::now() + PATIENCE;
+    // Its first values are there at once, not after a quarter of an hour.
+    loop {
+        let seen = server.rest("GET", &format!("/api/v1/meters/{meter}"), &Value::Null)?;
+        if seen.to_string().contains("\"power_w\":720") {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{meter} sent no values: {seen}"));
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    for kind in ["disconnect", "reconnect"] {
+        let id = server.order(usage_point, kind)?;
+        server.await_state(id, &["Verified"])?;
+    }
+    Ok(())
+}
+
+/// A sample; ended with what it has started when it goes out of scope.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The shell's sample ends its listener when it is asked to end, not when it is killed.
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
 }
 
 struct TestServer {
@@ -67,7 +142,7 @@ impl TestServer {
         std::fs::write(&csv, TOPOLOGY).map_err(|e| e.to_string())?;
         run::output(&program, &["admin", "import-topology", &csv.to_string_lossy(), "--data", &data])?;
         let secrets =
-            run::output(&program, &["admin", "enrol", "M-MOSQUITTO", "M-PAHO", "M-FEEDER", "--json", "--data", &data])?;
+            run::output(&program, &[&["admin", "enrol"], &METERS[..], &["--json", "--data", &data]].concat())?;
         let mut child = Command::new(&program)
             .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data", &data])
             .stdout(Stdio::piped())
@@ -121,14 +196,19 @@ impl TestServer {
 
     /// Asks for a disconnection and returns the control's number.
     fn disconnect(&self, usage_point: &str) -> Result<u64, String> {
-        let body = json!({ "usage_point": usage_point, "kind": "disconnect", "reason": "acceptance" });
+        self.order(usage_point, "disconnect")
+    }
+
+    /// Asks for a control of a kind and returns its number.
+    fn order(&self, usage_point: &str, kind: &str) -> Result<u64, String> {
+        let body = json!({ "usage_point": usage_point, "kind": kind, "reason": "acceptance" });
         let answer = self.rest("POST", "/api/v1/controls", &body)?;
         answer["id"].as_u64().ok_or_else(|| format!("no control id in {answer}"))
     }
 
     /// Waits until a control is in one of `states`.
     fn await_state(&self, id: u64, states: &[&str]) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let control = self.rest("GET", &format!("/api/v1/controls/{id}"), &Value::Null)?;
             let state = control["state"].as_str().unwrap_or_default().to_owned();
@@ -280,4 +360,20 @@ fn paho(server: &TestServer, python: &PathBuf) -> Result<(), String> {
         return Err(format!("paho ended with {status}"));
     }
     server.await_state(id, &["Verified"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_one_sample_of_each_language() {
+        let page = std::fs::read_to_string(run::root().join(HOWTO)).expect("the page is there");
+        for (language, has) in
+            [("sh", "mosquitto_pub"), ("python", "snapshot_at"), ("cpp", "snapshot_at"), ("yaml", "snapshot_at")]
+        {
+            assert!(code_block(&page, language).expect("one block").contains(has), "{language}");
+        }
+        assert!(code_block("\n```sh\na\n```\n\n```sh\nb\n```\n", "sh").is_err(), "two");
+    }
 }
