@@ -1,5 +1,6 @@
 //! Proofs that drive the built product as a user would. Short ones run in `ci`, long ones by name.
 
+mod axe;
 mod billing;
 mod clients;
 mod demo;
@@ -11,6 +12,7 @@ mod meter;
 mod metrology;
 mod privacy;
 mod properties;
+mod story;
 
 pub use properties::{PROPERTY_SEED, TESTS};
 
@@ -47,6 +49,16 @@ const LONG: &[Check] = &[
         name: "devices",
         about: "telegrams and files of real meters: equal to their expectation, 10,000 damaged copies never wrong",
         run: devices::run,
+    },
+    Check {
+        name: "story",
+        about: "a script that reads only the pages learns within 180 s who stole, how sure that is, what was done",
+        run: story::run,
+    },
+    Check {
+        name: "axe",
+        about: "axe-core finds nothing on any page, on a desk and a phone, light and dark; eight windows stay alive",
+        run: axe::run,
     },
     Check {
         name: "emulated",

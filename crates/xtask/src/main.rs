@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)] // a chore talks to the person who started it
 
 mod acceptance;
+mod browser;
 mod ci;
 mod firmware;
 mod peers;
