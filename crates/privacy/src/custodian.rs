@@ -153,6 +153,7 @@ pub struct State {
 }
 
 /// What is to be done about a request.
+#[allow(clippy::large_enum_variant, reason = "one is made per request and taken apart at once")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It was granted before: answer it again.
