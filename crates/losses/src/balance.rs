@@ -8,7 +8,7 @@
 mod estimate;
 mod monitor;
 
-use metering::{Timestamp, UsagePointId, WattHours, ZoneId};
+use metering::{RecordFlags, Timestamp, UsagePointId, WattHours, ZoneId};
 use serde::{Deserialize, Serialize};
 
 pub use monitor::{ZoneConfig, ZoneMonitor, ZoneVerdict};
@@ -96,6 +96,21 @@ pub enum MeterClass {
     Class05S,
     /// Class 0.2S (IEC 62053-22).
     Class02S,
+    /// A meter that measures with the nominal values of its parts, because it has no calibration that it may trust.
+    Uncalibrated,
+    /// A meter of class 1 in an interval that it did not measure as a whole.
+    Incomplete,
+}
+
+/// What a meter says about an interval that makes its energy less certain: not of its class then.
+pub const fn class_under(flags: RecordFlags, class: MeterClass) -> MeterClass {
+    if flags.contains(RecordFlags::UNCALIBRATED) {
+        MeterClass::Uncalibrated
+    } else if flags.contains(RecordFlags::INCOMPLETE) || flags.contains(RecordFlags::PARTIAL) {
+        MeterClass::Incomplete
+    } else {
+        class
+    }
 }
 
 /// The errors of a meter as standard deviations.
@@ -114,12 +129,16 @@ pub struct Accuracy {
 impl MeterClass {
     /// Half the class limit as standard deviation of the gain (a meter within its class is clipped at two of them).
     pub const fn accuracy(self) -> Accuracy {
-        let gain = match self {
-            Self::Class1 => 0.005,
-            Self::Class05S => 0.0025,
-            Self::Class02S => 0.001,
+        let (gain, random) = match self {
+            Self::Class1 => (0.005, 0.0005),
+            Self::Class05S => (0.0025, 0.0005),
+            Self::Class02S => (0.001, 0.0005),
+            // Sensors and dividers of 1.5 % to 5 % each.
+            Self::Uncalibrated => (0.05, 0.0005),
+            // More than a thousandth was taken to be as the rest was: up to some percent of what switched meanwhile.
+            Self::Incomplete => (0.005, 0.03),
         };
-        Accuracy { gain, random: 0.0005, clock_s: 4.0, quantum_wh: 1.0 }
+        Accuracy { gain, random, clock_s: 4.0, quantum_wh: 1.0 }
     }
 }
 

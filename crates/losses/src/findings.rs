@@ -13,6 +13,7 @@
 
 mod engine;
 mod hypotheses;
+mod loss;
 mod meters;
 mod series;
 mod sun;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::balance::MemberId;
 
+pub use loss::implausible_loss;
 pub use series::{MeterSeries, NeighbourZone, Site, ZoneSeries};
 
 /// Most findings of one zone.
@@ -45,11 +47,13 @@ pub enum FindingKind {
     PublicSupply,
     /// A generator that is not registered or not counted.
     Solar,
+    /// More is called technical loss than any network loses.
+    ImplausibleLoss,
 }
 
 impl FindingKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::WrongMapping,
         Self::WrongRatio,
         Self::DeadMeter,
@@ -57,6 +61,7 @@ impl FindingKind {
         Self::ClockShift,
         Self::PublicSupply,
         Self::Solar,
+        Self::ImplausibleLoss,
     ];
 
     /// The words shown to people as a heading.
@@ -69,6 +74,7 @@ impl FindingKind {
             Self::ClockShift => "shifted clock",
             Self::PublicSupply => "unmetered public supply",
             Self::Solar => "unregistered generation",
+            Self::ImplausibleLoss => "implausible technical loss",
         }
     }
 }
@@ -150,6 +156,8 @@ pub enum Correction {
     },
     /// Register a generator and read both directions.
     RegisterGeneration,
+    /// Check suspect readings, ratings, ratios and unregistered consumers of the zone.
+    CheckZone,
 }
 
 /// A number a finding rests on.

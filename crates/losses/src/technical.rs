@@ -23,8 +23,11 @@ pub const BOUND_SD: f64 = 2.0;
 pub const DELAY_DAYS: usize = 2;
 /// Days learned before the delay applies.
 pub const YOUNG_DAYS: f64 = 10.0;
-/// No network loses more than this share of what it is supplied.
+/// No network loses more than this share of what it is supplied in its copper.
 const MOST_LOST: f64 = 0.3;
+/// A network is built for what it carries: beyond so many times the power that the copper loss is stated for, that power was
+/// stated too small, and the loss grows with the load only.
+const BUILT_FOR: f64 = 4.0;
 /// The same as [`BOUND_SD`] for the common gain error.
 const GAIN_BOUND_SD: f64 = 3.0;
 const DAILY_FADE: f64 = 0.984_7;
@@ -168,11 +171,16 @@ impl TechnicalModel {
     fn regressors(&self, power_w: f64, hours: f64) -> [f64; 3] {
         // What is delivered is what is supplied less the loss that it causes; two rounds settle to a thousandth of the loss.
         let loss_w = |delivered_w: f64| {
-            let copper_w = self.theta[1] * delivered_w * delivered_w / self.prior.reference_w;
-            (self.theta[0] + copper_w).min(MOST_LOST * power_w.abs())
+            (self.theta[0] + self.theta[1] * self.per_share(delivered_w)).min(MOST_LOST * power_w.abs())
         };
         let delivered_w = power_w - loss_w(power_w - loss_w(power_w));
-        [hours, delivered_w * delivered_w / self.prior.reference_w * hours, power_w * hours]
+        [hours, self.per_share(delivered_w) * hours, power_w * hours]
+    }
+
+    /// What the copper share is multiplied with at a delivered power: P² / reference, W.
+    fn per_share(&self, delivered_w: f64) -> f64 {
+        let built_for_w = self.prior.reference_w.max(delivered_w.abs() / BUILT_FOR);
+        delivered_w * delivered_w / built_for_w
     }
 
     /// Expected loss at a mean power over a slot of `hours`.
@@ -181,7 +189,8 @@ impl TechnicalModel {
         let gain_prior = self.gain_sd * self.gain_sd;
         let known_gain = (gain_prior - self.covariance[5]).max(0.0) * x[2] * x[2];
         TechnicalLoss {
-            loss_wh: self.theta[0] * x[0] + self.theta[1] * x[1],
+            // More than what is supplied cannot be lost: without supply, iron and meters take nothing either.
+            loss_wh: (self.theta[0] * x[0] + self.theta[1] * x[1]).min(power_w.abs() * hours),
             gain_wh: self.theta[2] * x[2],
             systematic_var: quadratic(&self.covariance, &x).max(0.0) + known_gain,
         }
@@ -339,6 +348,16 @@ mod tests {
         run(&mut model, 0..30, |p| 60.0 + 0.012 / 14_000.0 * p * p + 0.15 * p);
         let p = 14_000.0;
         assert!(model.loss(p, 1.0).loss_wh < 0.075 * p, "{}", model.loss(p, 1.0).loss_wh / p);
+    }
+
+    #[test]
+    fn no_more_is_lost_than_was_supplied_nor_than_a_network_loses() {
+        let model = TechnicalModel::new(TechnicalPrior::low_voltage(4), 0.0028);
+        for power in [0.0, 1.0, 8.0, 50.0, 1_400.0, 124_848.0, 40e6, 4e9, -5_000.0] {
+            let loss = model.loss(power, 0.25).loss_wh;
+            assert!((0.0..=power.abs() * 0.25).contains(&loss), "{loss} Wh of {power} W");
+            assert!(power < 1e5 || loss < 0.1 * power * 0.25, "{loss} Wh of {power} W");
+        }
     }
 
     #[test]

@@ -149,8 +149,9 @@ fn tampering_names_the_meter_at_once() {
     };
     let explained = explain(&result.history(change, at + 1, &[(home, event)]));
     assert_eq!(explained.named_usage_point(), Some(World::point(home)), "{explained:?}");
-    let words = &explained.case_evidence()[0].words;
-    assert!(words.contains("cover opened") || words.contains("use fell"), "{words}");
+    let evidence = explained.case_evidence();
+    let said: Vec<&str> = evidence.iter().map(|piece| piece.words.as_str()).collect();
+    assert!(said.iter().any(|words| words.contains("cover opened")), "{said:?}");
 }
 
 #[test]

@@ -44,7 +44,8 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&b.coverage));
             prop_assert!(b.sigma_random_wh > 0.0 && b.sigma_systematic_wh >= 0.0 && b.sigma_wh().is_finite());
             prop_assert!(!some_missing || b.coverage < 1.0);
-            prop_assert_eq!(monitor.technical().k0_w() >= 0.0, monitor.technical().k2_per_w() >= 0.0);
+            prop_assert!(monitor.technical().k0_w() >= 0.0 && monitor.technical().k2_per_w() >= 0.0);
+            prop_assert!(b.technical_wh <= b.supplied_wh.abs() + 1e-3, "{} lost of {}", b.technical_wh, b.supplied_wh);
         }
         let json = serde_json::to_string(&monitor).expect("json");
         prop_assert_eq!(serde_json::from_str::<ZoneMonitor>(&json).expect("back"), monitor);

@@ -78,7 +78,9 @@ impl Street {
         for place in &mut self.places {
             let Some(comparing) = &mut place.comparing else { continue };
             let (datagram, event) = comparing.minute_ended(minute, net_mwh(&place.before, &registers(place.meter)));
-            said.push((place.meter, datagram));
+            if !datagram.is_empty() {
+                said.push((place.meter, datagram));
+            }
             events.extend(event.map(|kind| (place.meter, kind)));
         }
         let (seed, lost) = (self.seed, f64::from(self.lost_permille) / 1_000.0);

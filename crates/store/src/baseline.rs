@@ -57,9 +57,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<SuspectReadings>, StoreError> {
         let records = self.profile(meter, now.plus(-LOOK_BACK_SECONDS), now).await?;
-        let is_trusted = |r: &StoredRecord| r.quality != Quality::Suspect;
+        let is_trusted = |r: &StoredRecord| r.quality.is_trusted();
         let last = records.iter().rposition(is_trusted);
-        let after = &records[last.map_or(0, |index| index + 1)..];
+        // What hides its registers is not suspect, and no baseline.
+        let after: Vec<&StoredRecord> =
+            records[last.map_or(0, |index| index + 1)..].iter().filter(|r| r.quality == Quality::Suspect).collect();
         let (Some(first), Some(newest)) = (after.first(), after.last()) else { return Ok(None) };
         let wanted = [EventKind::RegisterStepBack, EventKind::ImplausibleEnergy];
         let events = self
@@ -74,8 +76,8 @@ impl Store {
         let why = wanted.into_iter().filter(|kind| events.iter().any(|e| e.event.kind == *kind)).collect();
         Ok(Some(SuspectReadings {
             trusted: last.map(|index| records[index].clone()),
-            first: first.clone(),
-            newest: newest.clone(),
+            first: (*first).clone(),
+            newest: (*newest).clone(),
             count: after.len(),
             why,
         }))
@@ -147,13 +149,11 @@ pub(crate) async fn apply(main: &SqlitePool, intake: &mut Intake) -> Result<(), 
 
 fn put(intake: &mut Intake, meter: MeterId, baseline: Baseline) {
     let Some(known) = intake.index.get(&meter).copied().and_then(|index| intake.meters.get_mut(index)) else { return };
-    if known.last.is_none_or(|last| last.end < baseline.end) {
-        known.last = Some(LastReading {
+    if known.chain.last().is_none_or(|last| last.end < baseline.end) {
+        known.start_from(LastReading {
             end: baseline.end,
             import_wh: metering::WattHours(baseline.import_wh),
             export_wh: metering::WattHours(baseline.export_wh),
         });
-        known.reported.clear();
-        known.changed = true;
     }
 }

@@ -1,14 +1,13 @@
 //! The data directory: files, connections, migrations, the lock that keeps a second program out.
 
 use std::{
-    collections::HashSet,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool},
     time::Duration,
 };
 
-use metering::{MeterId, Timestamp, supply::SupplyCeilings};
+use metering::{Timestamp, supply::SupplyCeilings};
 use sqlx::{
     ConnectOptions, Connection, Row, SqlitePool,
     sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -20,6 +19,7 @@ use crate::{
     error::StoreError,
     hot::Memory,
     intake::Intake,
+    limits::ConnectionLimits,
     seal::Months,
     setting,
     writer::{BUSY_WAIT, Counts, Writer},
@@ -34,6 +34,7 @@ const MAIN_SCHEMA: &[&str] = &[
     include_str!("schema/main_2.sql"),
     include_str!("schema/main_3.sql"),
     include_str!("schema/main_4.sql"),
+    include_str!("schema/main_5.sql"),
 ];
 const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql"), include_str!("schema/log_2.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
@@ -70,8 +71,8 @@ pub(crate) struct Inner {
     pub(crate) sealing: Mutex<()>,
     /// Packing was started by itself and has not ended.
     pub(crate) packing: AtomicBool,
-    /// Meters at the inflow of a zone, now or at any time: other limits hold for them.
-    pub(crate) observers: RwLock<HashSet<MeterId>>,
+    /// What each meter's connection can carry.
+    pub(crate) limits: RwLock<ConnectionLimits>,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: Counts,
     /// The abort switch, as it is in force.
@@ -128,7 +129,7 @@ impl Store {
             intake: Mutex::new(intake),
             sealing: Mutex::new(()),
             packing: AtomicBool::new(false),
-            observers: RwLock::new(HashSet::new()),
+            limits: RwLock::default(),
             changes: broadcast::Sender::new(CHANGES_HELD),
             counts,
             aborted: AtomicBool::new(aborted),
@@ -136,7 +137,7 @@ impl Store {
             importing: Mutex::new(()),
         };
         let store = Self { inner: Arc::new(inner) };
-        store.refresh_observers().await?;
+        store.refresh_limits().await?;
         Ok(store)
     }
 
@@ -176,16 +177,6 @@ impl Store {
     /// The readers' view of what is in memory. Held for moments only, never across an await.
     pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
         self.inner.memory.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads which meters are observers.
-    pub(crate) async fn refresh_observers(&self) -> Result<(), StoreError> {
-        let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT meter FROM zone_version WHERE meter IS NOT NULL")
-            .fetch_all(&self.inner.main_read)
-            .await?;
-        let observers = names.iter().map(|name| crate::master::meter_id(name)).collect::<Result<_, _>>()?;
-        *self.inner.observers.write().unwrap_or_else(PoisonError::into_inner) = observers;
-        Ok(())
     }
 
     pub(crate) fn announce(&self, change: Change) {

@@ -203,6 +203,7 @@ const fn by_hand(correction: &Correction) -> &'static str {
         Correction::SetClock { .. } => "set the clock of the meter",
         Correction::RegisterUnmeteredSupply { .. } => "register the supply, or meter it",
         Correction::RegisterGeneration => "register the generator, and read both directions",
+        Correction::CheckZone => "check its suspect readings, ratings and ratios, and who is not registered",
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use metering::{
     Body, EventKind, Frame, MeterId, Timestamp,
+    chain::Remark,
     frame::{Now, RelayState},
 };
 
@@ -35,6 +36,11 @@ impl DayKey {
     pub(crate) fn of(end: i64, received: Timestamp) -> Self {
         let day = day_of(Timestamp(end));
         Self { day, misplaced: day < OLDEST_DAY || day > received.day() + 1 }
+    }
+
+    /// Where the reading of a remark lies: one with a wrong clock is never the subject of one.
+    pub(crate) fn of_remark(remark: &Remark) -> Self {
+        Self { day: day_of(remark.reading.end), misplaced: false }
     }
 }
 
@@ -79,6 +85,11 @@ impl Memory {
         if self.hot[meter].entry(key).or_default().merge(interval) != crate::block::Merged::Known {
             self.hot_intervals += 1;
         }
+    }
+
+    /// Gives a reading another quality, wherever it is.
+    pub(crate) fn remark(&mut self, meter: MeterIndex, remark: Remark) {
+        self.hot[meter].entry(DayKey::of_remark(&remark)).or_default().remark(remark);
     }
 
     /// Notes what a frame says about now.

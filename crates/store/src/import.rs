@@ -11,6 +11,7 @@ use sqlx::{QueryBuilder, Row, SqliteConnection};
 use crate::{
     audit,
     change::Change,
+    csv_fields::{ratio, shown},
     directory::Store,
     error::StoreError,
     pending::{self, GuardedChange},
@@ -45,6 +46,30 @@ struct Said {
     kind: Option<ZoneKind>,
     never_disconnect: Option<bool>,
     rating_w: Option<u64>,
+}
+
+impl Said {
+    /// What the row is about.
+    fn thing(&self) -> Thing {
+        self.usage_point.map_or(Thing::Zone(self.zone), Thing::UsagePoint)
+    }
+
+    /// Whether both say something of the same thing that cannot hold at once. What one of them leaves out it does not deny.
+    fn contradicts(&self, other: &Self) -> bool {
+        fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+            a.is_some() && b.is_some() && a != b
+        }
+        let place = if self.usage_point.is_some() { self.zone != other.zone } else { self.parent != other.parent };
+        let meter =
+            if self.usage_point.is_some() { self.meter != other.meter } else { self.observer != other.observer };
+        place
+            || meter
+            || self.ct_milli != other.ct_milli
+            || self.phase != other.phase
+            || differ(self.kind, other.kind)
+            || differ(self.never_disconnect, other.never_disconnect)
+            || differ(self.rating_w, other.rating_w)
+    }
 }
 
 /// What holds of a zone or usage point from a time on. `place` is the parent zone of a zone, the zone of a usage point.
@@ -115,7 +140,7 @@ impl Store {
                 if report.accepted > 0 {
                     network.write(tx, by, now).await?;
                     bump_version(tx).await?;
-                    let detail = format!("{} rows taken, {} refused", report.accepted, report.rejected.len());
+                    let detail = format!("{} rows taken, {} refused", report.accepted, report.rejected_count);
                     let entry = audit::Entry { by, action: "topology.import", subject: "topology".to_owned(), detail };
                     audit::record(tx, now, entry).await?;
                 }
@@ -127,7 +152,7 @@ impl Store {
             })
             .await?;
         if report.accepted > 0 {
-            self.refresh_observers().await?;
+            self.refresh_limits().await?;
             self.announce(Change::Topology);
         }
         if report.pending.is_some() {
@@ -147,7 +172,9 @@ struct Checked {
 
 impl Checked {
     fn of(csv: &str, mut network: Network, is_guarded: bool) -> Result<Self, StoreError> {
-        let (mut rows, mut rejected) = parse(csv)?;
+        let (rows, mut rejected) = parse(csv)?;
+        let (mut rows, contradicting) = without_contradictions(rows);
+        rejected.extend(contradicting);
         // Zones before what is in them; otherwise in the order of the file.
         rows.sort_by_key(|row| row.usage_point.is_some());
         let mut report = ImportReport::default();
@@ -172,6 +199,7 @@ impl Checked {
             waiting = still.into_iter().map(|(row, _)| row).collect();
         }
         rejected.sort_by_key(|row| row.line);
+        report.rejected_count = rejected.len() as u64;
         report.rejected = shortened(rejected);
         Ok(Self { network, report, guarded })
     }
@@ -214,6 +242,39 @@ fn register_csv(rows: &[Said]) -> String {
         csv.push('\n');
     }
     csv
+}
+
+/// Takes out rows that say different things of one zone or usage point from the same time on: which one is right is not ours to say.
+fn without_contradictions(rows: Vec<Said>) -> (Vec<Said>, Vec<RejectedRow>) {
+    let mut first: BTreeMap<(Thing, Timestamp), Said> = BTreeMap::new();
+    let mut disputed: BTreeMap<(Thing, Timestamp), BTreeSet<u64>> = BTreeMap::new();
+    for row in &rows {
+        let key = (row.thing(), row.valid_from);
+        match first.get(&key) {
+            Some(other) if row.contradicts(other) => {
+                disputed.entry(key).or_default().extend([other.line, row.line]);
+            }
+            Some(_) => {}
+            None => {
+                first.insert(key, row.clone());
+            }
+        }
+    }
+    let (mut good, mut rejected) = (Vec::new(), Vec::new());
+    for row in rows {
+        let Some(lines) = disputed.get(&(row.thing(), row.valid_from)) else {
+            good.push(row);
+            continue;
+        };
+        let others: Vec<String> = lines.iter().filter(|line| **line != row.line).map(u64::to_string).collect();
+        let reason = format!(
+            "{} stands in line {} too, from the same day on and with other values: keep one of them",
+            row.thing(),
+            others.join(", ")
+        );
+        rejected.push(RejectedRow { line: row.line, reason });
+    }
+    (good, rejected)
 }
 
 fn shortened(mut rejected: Vec<RejectedRow>) -> Vec<RejectedRow> {
@@ -345,12 +406,6 @@ impl Columns {
     }
 }
 
-/// A text as it may stand in a message: short and without control characters.
-fn shown(text: &str) -> String {
-    let clean: String = text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().count() > 40 { format!("{clean}…") } else { clean }
-}
-
 fn id<T>(
     text: &str,
     column: &str,
@@ -360,36 +415,6 @@ fn id<T>(
         return Ok(None);
     }
     make(text).map(Some).map_err(|e| format!("{column} '{}': {e}", shown(text)))
-}
-
-/// A current transformer's ratio in thousandths: `20`, `12.5`, `100/5`; empty is 1.
-fn ratio(text: &str) -> Result<u32, String> {
-    let bad = || format!("ct_ratio '{}' is not a ratio from 0.001 to 100000, such as 1, 20 or 100/5", shown(text));
-    if text.is_empty() {
-        return Ok(1_000);
-    }
-    let milli = match text.split_once('/') {
-        Some((primary, secondary)) => {
-            let (primary, secondary) = (decimal(primary).ok_or_else(bad)?, decimal(secondary).ok_or_else(bad)?);
-            if secondary == 0 || (primary * 1_000) % secondary != 0 {
-                return Err(bad());
-            }
-            primary * 1_000 / secondary
-        }
-        None => decimal(text).ok_or_else(bad)?,
-    };
-    u32::try_from(milli).ok().filter(|milli| (1..=100_000_000).contains(milli)).ok_or_else(bad)
-}
-
-/// A decimal number with up to three decimals, in thousandths.
-fn decimal(text: &str) -> Option<u64> {
-    let (whole, part) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || whole.len() > 9 || part.len() > 3 || !digits(whole) || !digits(part) {
-        return None;
-    }
-    let part: u64 = format!("{part:0<3}").parse().ok()?;
-    Some(whole.parse::<u64>().ok()? * 1_000 + part)
 }
 
 /// Versions of one thing by the first instant at which they hold; each holds until the next.
@@ -413,7 +438,7 @@ impl Network {
         let mut network = Self::default();
         let rows = sqlx::query(
             "SELECT 1, zone, valid_from, parent, meter, ct_milli, phase, kind, rating_w FROM zone_version
-             UNION ALL SELECT 0, usage_point, valid_from, zone, meter, ct_milli, phase, NULL, NULL FROM installation",
+             UNION ALL SELECT 0, usage_point, valid_from, zone, meter, ct_milli, phase, NULL, rating_w FROM installation",
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -509,8 +534,8 @@ impl Network {
     }
 
     fn take_usage_point(&mut self, said: &Said, point: UsagePointId) -> Result<Taken, String> {
-        if said.kind.is_some() || said.rating_w.is_some() {
-            return Err("kind and rating_w belong to a zone: give them in a row without usage_point".to_owned());
+        if said.kind.is_some() {
+            return Err("kind belongs to a zone: give it in a row without usage_point".to_owned());
         }
         let zone = self.zone_at(said.zone, said.valid_from)?;
         if said.parent.is_some() && said.parent != zone.place {
@@ -531,7 +556,8 @@ impl Network {
             ct_milli: said.ct_milli,
             phase: said.phase,
             kind: None,
-            rating_w: None,
+            // As with the protection: what a row leaves out stays.
+            rating_w: said.rating_w.or_else(|| self.at(Thing::UsagePoint(point), said.valid_from)?.rating_w),
         };
         let taken = self.put(Thing::UsagePoint(point), said.valid_from, version)?;
         let before = self.never_disconnect.get(&point).copied();
@@ -542,6 +568,11 @@ impl Network {
         }
         self.flagged.insert(point);
         Ok(Taken::Changed)
+    }
+
+    /// What holds of a thing at a time.
+    fn at(&self, thing: Thing, at: Timestamp) -> Option<&Version> {
+        self.things.get(&thing)?.range(..=at).next_back().map(|(_, version)| version)
     }
 
     fn zone_at(&self, zone: ZoneId, at: Timestamp) -> Result<&Version, String> {
@@ -693,7 +724,8 @@ fn words(version: &Version) -> String {
     let place = version.place.map_or_else(|| "-".to_owned(), |zone| zone.to_string());
     let meter = version.meter.map_or_else(|| "-".to_owned(), |meter| meter.to_string());
     let ratio = format!("{}.{:03}", version.ct_milli / 1_000, version.ct_milli % 1_000);
-    format!("in {place}, meter {meter}, CT ratio {ratio}, phase '{}'", version.phase.word())
+    let rating = version.rating_w.map_or_else(String::new, |watts| format!(", rating {watts} W"));
+    format!("in {place}, meter {meter}, CT ratio {ratio}, phase '{}'{rating}", version.phase.word())
 }
 
 async fn write_zones(tx: &mut SqliteConnection, rows: &[(Thing, Timestamp, i64, &Version)]) -> Result<(), StoreError> {
@@ -728,7 +760,7 @@ async fn write_installations(
 ) -> Result<(), StoreError> {
     for rows in rows.chunks(ROWS) {
         let mut insert = QueryBuilder::new(
-            "INSERT INTO installation (usage_point, valid_from, valid_to, zone, meter, ct_milli, phase) ",
+            "INSERT INTO installation (usage_point, valid_from, valid_to, zone, meter, ct_milli, phase, rating_w) ",
         );
         insert.push_values(rows, |mut row, (thing, from, to, version)| {
             row.push_bind(thing.name())
@@ -737,11 +769,13 @@ async fn write_installations(
                 .push_bind(version.place.map(|zone| zone.to_string()))
                 .push_bind(version.meter.map(|meter| meter.to_string()))
                 .push_bind(i64::from(version.ct_milli))
-                .push_bind(version.phase.word());
+                .push_bind(version.phase.word())
+                .push_bind(version.rating_w.map(u64::cast_signed));
         });
         insert.push(
             " ON CONFLICT (usage_point, valid_from) DO UPDATE SET valid_to = excluded.valid_to, zone = excluded.zone,
-                meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase",
+                meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase,
+                rating_w = excluded.rating_w",
         );
         insert.build().execute(&mut *tx).await?;
     }

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use metering::{
-    Body, EventKind, MeterEvent, MeterId, Quality, Timestamp,
+    Body, EventKind, MeterEvent, MeterId, ProfileRecord, Quality, Timestamp,
+    chain::{Chain, Remark},
     frame::{Encoding, Frame, Profile},
-    validation::judge,
+    validation::{LastReading, PlausibilityLimits, judge},
 };
 use sha2::{Digest, Sha256};
 
@@ -20,14 +21,16 @@ use crate::{
     error::StoreError,
     hot::{DayKey, Memory, MeterIndex},
     intake::{Intake, Neighbourhood},
+    limits::ConnectionLimits,
     log::Logged,
     reading::{Accepted, Incoming},
+    rebuild::quality_of,
     window::Seen,
     write::key_of,
 };
 
-/// Power that an observer's transformer can carry, W; bounds what is plausible in place of a home's connection.
-pub(crate) const OBSERVER_POWER_W_MAX: u64 = 50_000_000;
+/// Longest interval that is balanced, minutes.
+const BALANCED_MINUTES_MAX: u16 = 15;
 
 /// What was decided about a batch, before it is written.
 #[derive(Default)]
@@ -36,6 +39,8 @@ pub(crate) struct Batch {
     pub new_meters: Vec<MeterId>,
     pub frames: Vec<NewFrame>,
     pub intervals: Vec<(MeterIndex, DayKey, Interval)>,
+    /// What records proved about earlier readings.
+    pub remarks: Vec<(MeterIndex, Remark)>,
     /// Meter, time of arrival, event; by the meter or raised by us.
     pub events: Vec<(MeterIndex, Timestamp, MeterEvent)>,
 }
@@ -82,9 +87,9 @@ impl Store {
         let known = self.known_rows(&intake, &frames, &hashes).await?;
         let batch = {
             let memory = self.memory();
-            let observers = self.inner.observers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let limits = self.inner.limits.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             let mut decide =
-                Decide { intake: &mut intake, memory: &memory, near, observers: &observers, batch: Batch::default() };
+                Decide { intake: &mut intake, memory: &memory, near, limits: &limits, batch: Batch::default() };
             for (index, (frame, hash)) in frames.into_iter().zip(hashes).enumerate() {
                 decide.frame(frame, hash, known.contains(&index));
             }
@@ -122,9 +127,11 @@ impl Store {
 
     async fn is_row(&self, meter: MeterIndex, body: &Body) -> Result<bool, StoreError> {
         let (sql, key, cbor) = match body {
-            Body::Event(event) => {
-                ("SELECT 1 FROM event WHERE meter = $1 AND at = $2 AND body = $3", event.at.0, metering::cbor(event))
-            }
+            Body::Event(event) => (
+                "SELECT 1 FROM event WHERE meter = $1 AND at <= $2 AND body = $3 LIMIT 1",
+                event.at.0,
+                metering::cbor(event),
+            ),
             Body::Reply(reply) => {
                 let control = id_in(reply.control);
                 ("SELECT 1 FROM reply WHERE meter = $1 AND control = $2 AND body = $3", control, metering::cbor(reply))
@@ -182,6 +189,7 @@ impl Store {
             for (meter, key, interval) in batch.intervals {
                 memory.add(meter, key, interval);
             }
+            batch.remarks.iter().for_each(|(meter, remark)| memory.remark(*meter, *remark));
             for new in &batch.frames {
                 memory.note(new.meter, &new.logged.frame, new.logged.received);
             }
@@ -228,7 +236,7 @@ fn days_near_late_records(intake: &Intake, frames: &[Incoming], hashes: &[u64]) 
         let Some(&meter) = intake.index.get(&incoming.frame.meter) else { continue };
         let known = &intake.meters[meter];
         let seen = known.existing(incoming.frame.boot).map(|w| w.peek(incoming.frame.seq, *hash));
-        let Some(last) = known.last.filter(|_| seen != Some(Seen::Same)) else { continue };
+        let Some(last) = known.chain.last().filter(|_| seen != Some(Seen::Same)) else { continue };
         let newest = newest.entry(meter).or_insert(last.end);
         for record in &profile.records {
             if record.end > incoming.received.plus(limits.ahead_seconds_max) || record.end < limits.oldest {
@@ -249,12 +257,31 @@ fn days_near_late_records(intake: &Intake, frames: &[Incoming], hashes: &[u64]) 
     wanted
 }
 
+/// What was found about the records of a frame, by their place in it.
+#[derive(Default)]
+struct Judged {
+    /// What is wrong with which.
+    wrong: Vec<(usize, Vec<EventKind>)>,
+    /// What which of them proved about earlier readings.
+    remarks: Vec<(usize, Remark)>,
+}
+
+/// A profile frame whose records are judged.
+struct FrameAtHand {
+    meter: MeterIndex,
+    received: Timestamp,
+    limits: PlausibilityLimits,
+    /// The series of its late records, once there is one.
+    late: Option<Chain>,
+    judged: Judged,
+}
+
 /// Decides about frames one by one. Changes the intake, and collects what is to be written.
 struct Decide<'a> {
     intake: &'a mut Intake,
     memory: &'a Memory,
     near: Neighbourhood,
-    observers: &'a std::collections::HashSet<MeterId>,
+    limits: &'a ConnectionLimits,
     batch: Batch,
 }
 
@@ -281,9 +308,13 @@ impl Decide<'_> {
             self.intake.counts.conflicts += 1;
             self.raise(meter, received, raised(received, EventKind::SequenceConflict));
         }
-        let mut wrong = Vec::new();
+        let mut judged = Judged::default();
         match &frame.body {
-            Body::Profile(profile) => wrong = self.profile(meter, profile, received),
+            // Better said at every start than found out by nobody: such a meter is estimated in every balance.
+            Body::Hello(hello) if hello.profile_minutes > BALANCED_MINUTES_MAX => {
+                self.raise(meter, received, raised(received, EventKind::IntervalTooLong));
+            }
+            Body::Profile(profile) => judged = self.profile(meter, profile, received),
             Body::Event(event) => {
                 self.batch.events.push((meter, received, *event));
                 if event.at > received.plus(self.intake.limits.ahead_seconds_max) {
@@ -297,7 +328,9 @@ impl Decide<'_> {
             Encoding::Json => frame.to_cbor().into(),
         };
         let conflict = accepted == Accepted::Conflict;
-        self.batch.frames.push(NewFrame { meter, logged: Logged { frame, hash, received, conflict, wrong }, cbor });
+        let Judged { wrong, remarks } = judged;
+        let logged = Logged { frame, hash, received, conflict, wrong, remarks };
+        self.batch.frames.push(NewFrame { meter, logged, cbor });
     }
 
     fn meter(&mut self, meter: MeterId) -> MeterIndex {
@@ -311,38 +344,85 @@ impl Decide<'_> {
         index
     }
 
-    /// Judges and stages the records of a frame; what was wrong with which.
-    fn profile(&mut self, meter: MeterIndex, profile: &Profile, received: Timestamp) -> Vec<(usize, Vec<EventKind>)> {
+    /// Judges and stages the records of a frame.
+    fn profile(&mut self, meter: MeterIndex, profile: &Profile, received: Timestamp) -> Judged {
         let mut limits = self.intake.limits;
-        let observer = self.batch_name(meter).is_some_and(|name| self.observers.contains(&name));
-        if observer {
-            limits.power_w_max = OBSERVER_POWER_W_MAX;
-        }
-        let mut wrong = Vec::new();
+        limits.power_w_max = self.limits.power_w_max(self.batch_name(meter));
+        let mut frame = FrameAtHand { meter, received, limits, late: None, judged: Judged::default() };
         for (index, record) in profile.records.iter().enumerate() {
-            let last = self.intake.meters[meter].last;
-            let late = last.is_some_and(|last| record.end <= last.end);
-            let (before, after) = if late { self.near.around(self.memory, meter, record.end) } else { (last, None) };
-            // Nothing packed or hot lies within a day: the newest reading still bounds it from above.
-            let after = after.or(last.filter(|last| last.end > record.end));
-            let (quality, kinds) = judge(record, before.as_ref(), after.as_ref(), received, &limits);
-            let interval = Interval::new(record, profile.minutes, quality, received);
-            let reading = interval.reading();
-            for kind in self.intake.meters[meter].judged(reading, &kinds) {
-                let at = if kind == EventKind::ClockWrong { received } else { record.end };
-                let event = MeterEvent { import_wh: Some(record.import_wh), ..raised(at, kind) };
-                self.raise(meter, received, event);
-            }
-            if kinds.is_empty() {
-                self.near.batch.insert((meter, reading.end), reading);
-            } else {
-                self.intake.counts.suspect += 1;
-                wrong.push((index, kinds));
-            }
-            self.intake.counts.readings += 1;
-            self.batch.intervals.push((meter, DayKey::of(interval.end, received), interval));
+            self.record(&mut frame, (index, record), profile.minutes);
         }
-        wrong
+        frame.judged
+    }
+
+    /// Judges and stages one record, and what it proves about earlier ones.
+    fn record(&mut self, frame: &mut FrameAtHand, (index, record): (usize, &ProfileRecord), minutes: u16) {
+        let FrameAtHand { meter, received, limits, .. } = *frame;
+        let last = self.intake.meters[meter].chain.last();
+        let late = last.is_some_and(|last| record.end <= last.end);
+        let (before, after) = if late { self.near.around(self.memory, meter, record.end) } else { (last, None) };
+        // Nothing packed or hot lies within a day: the newest reading still bounds it from above.
+        let after = after.or(last.filter(|last| last.end > record.end));
+        let (_, kinds) = judge(record, before.as_ref(), after.as_ref(), received, &limits);
+        let quality = quality_of(record, &kinds);
+        let interval = Interval::new(record, minutes, quality, received);
+        let reading = interval.reading();
+        self.intake.counts.readings += 1;
+        self.batch.intervals.push((meter, DayKey::of(interval.end, received), interval));
+        if quality == Quality::Missing {
+            return;
+        }
+        for kind in self.intake.meters[meter].judged(reading, &kinds) {
+            let at = if kind == EventKind::ClockWrong { received } else { record.end };
+            let event = MeterEvent { import_wh: Some(record.import_wh), ..raised(at, kind) };
+            self.raise(meter, received, event);
+        }
+        if kinds.is_empty() {
+            self.near.batch.insert((meter, reading.end), reading);
+        }
+        let remarks = if late {
+            let chain = frame.late.get_or_insert_with(|| self.chain_before(meter, before));
+            chain.note(reading, &kinds);
+            let remarks = chain.remarks(&limits);
+            chain.apply(&remarks);
+            remarks
+        } else {
+            self.intake.meters[meter].chain.remarks(&limits)
+        };
+        if !kinds.is_empty() {
+            self.intake.counts.suspect += 1;
+            frame.judged.wrong.push((index, kinds));
+        }
+        self.prove(frame, index, &remarks);
+    }
+
+    /// The end of the series before late readings: the two that are trusted.
+    fn chain_before(&self, meter: MeterIndex, before: Option<LastReading>) -> Chain {
+        let earlier = before.and_then(|before| self.near.around(self.memory, meter, before.end).0);
+        Chain::new(earlier.into_iter().chain(before), true)
+    }
+
+    /// Takes what a record proved about earlier readings into account.
+    fn prove(&mut self, frame: &mut FrameAtHand, index: usize, remarks: &[Remark]) {
+        if remarks.is_empty() {
+            return;
+        }
+        let meter = frame.meter;
+        self.intake.meters[meter].remarked(remarks);
+        self.near.remarked(meter, remarks);
+        for remark in remarks {
+            let counts = &mut self.intake.counts;
+            if remark.quality.is_trusted() {
+                counts.suspect = counts.suspect.saturating_sub(1);
+            } else {
+                counts.suspect += 1;
+                let LastReading { end, import_wh, .. } = remark.reading;
+                let event = MeterEvent { import_wh: Some(import_wh), ..raised(end, EventKind::WrongReading) };
+                self.raise(meter, frame.received, event);
+            }
+            self.batch.remarks.push((meter, *remark));
+            frame.judged.remarks.push((index, *remark));
+        }
     }
 
     /// Whether every record of a profile is stored as it is here.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use metering::{
     EventKind, MeterId, Timestamp,
+    chain::{Chain, Remark, StoredChain},
     validation::{LastReading, PlausibilityLimits},
 };
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,8 @@ pub(crate) const BOOTS_MAX: usize = 16;
 pub(crate) struct Known {
     /// Sequences by boot, the newest boot last.
     pub windows: Vec<(u64, Window)>,
-    /// The newest plausible reading.
-    pub last: Option<LastReading>,
+    /// The newest plausible readings, and those that contradict them.
+    pub chain: Chain,
     /// What is wrong at present and was reported: reported again only after a plausible record.
     pub reported: Vec<EventKind>,
     /// Something changed since it was last written.
@@ -53,23 +54,41 @@ impl Known {
     /// Takes a judgement into account; the kinds not reported yet.
     pub(crate) fn judged(&mut self, reading: LastReading, wrong: &[EventKind]) -> Vec<EventKind> {
         self.changed = true;
+        self.chain.note(reading, wrong);
         if wrong.is_empty() {
             self.reported.clear();
-            if self.last.is_none_or(|last| last.end < reading.end) {
-                self.last = Some(reading);
-            }
             return Vec::new();
         }
         let fresh: Vec<EventKind> = wrong.iter().copied().filter(|kind| !self.reported.contains(kind)).collect();
         self.reported.extend(&fresh);
         fresh
     }
+
+    /// Takes into account what was proved about earlier readings.
+    pub(crate) fn remarked(&mut self, remarks: &[Remark]) {
+        self.changed = true;
+        self.chain.apply(remarks);
+        if remarks.iter().any(|remark| remark.quality.is_trusted()) {
+            self.reported.clear();
+        }
+    }
+
+    /// Starts anew from one reading.
+    pub(crate) fn start_from(&mut self, reading: LastReading) {
+        self.chain = Chain::new([reading], true);
+        self.reported.clear();
+        self.changed = true;
+    }
 }
 
 /// What is written of a meter at each packing.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct StoredState {
+    /// Written by versions before the chain was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<(Timestamp, u64, u64)>,
+    #[serde(default)]
+    pub chain: StoredChain,
     pub reported: Vec<EventKind>,
     pub latest: Option<Latest>,
 }
@@ -97,6 +116,8 @@ pub(crate) struct Neighbourhood {
     pub packed: HashMap<MeterIndex, BTreeMap<DayKey, Day>>,
     /// Plausible records of this batch, by meter and end.
     pub batch: BTreeMap<(MeterIndex, Timestamp), LastReading>,
+    /// What this batch proved about earlier readings.
+    pub remarks: HashMap<MeterIndex, Vec<Remark>>,
 }
 
 impl Neighbourhood {
@@ -131,17 +152,38 @@ impl Neighbourhood {
         let day = day_of(end);
         let generations =
             [self.packed.get(&meter), memory.sealing.as_ref().and_then(|g| g.days.get(meter)), memory.hot.get(meter)];
-        for (_, held) in generations.into_iter().flatten().flat_map(|days| days_between(days, day - 1, day + 1)) {
+        let near = || generations.into_iter().flatten().flat_map(|days| days_between(days, day - 1, day + 1));
+        // The newest word about a reading counts, in whatever generation it lies itself.
+        let batch = self.remarks.get(&meter).into_iter().flatten();
+        let remarks: Vec<&Remark> = near().flat_map(|(_, held)| held.remarks()).chain(batch).collect();
+        let is_plausible = |interval: &&Interval| {
+            let remark = remarks.iter().rev().find(|remark| interval.is_meant_by(remark));
+            remark.map_or(interval.is_plausible(), |remark| remark.quality.is_trusted())
+        };
+        for (_, held) in near() {
             let all = held.all();
             let at = all.partition_point(|i| i.end < end.0);
             let past = all.partition_point(|i| i.end <= end.0);
-            let earlier = all[..at].iter().rev().find(|i| i.is_plausible());
-            let later = all[past..].iter().find(|i| i.is_plausible());
+            let earlier = all[..at].iter().rev().find(is_plausible);
+            let later = all[past..].iter().find(is_plausible);
             earlier.into_iter().chain(later).for_each(|i| look(i.reading()));
         }
         let mine = (meter, Timestamp(i64::MIN))..=(meter, Timestamp(i64::MAX));
         let batch = self.batch.range(mine).map(|(_, reading)| *reading);
         batch.for_each(look);
         (before, after)
+    }
+
+    /// Takes into account what was proved about earlier readings.
+    pub(crate) fn remarked(&mut self, meter: MeterIndex, remarks: &[Remark]) {
+        for remark in remarks {
+            let key = (meter, remark.reading.end);
+            if remark.quality.is_trusted() {
+                self.batch.insert(key, remark.reading);
+            } else if self.batch.get(&key) == Some(&remark.reading) {
+                self.batch.remove(&key);
+            }
+        }
+        self.remarks.entry(meter).or_default().extend(remarks);
     }
 }

@@ -17,6 +17,7 @@ mod block;
 mod case;
 mod change;
 mod control;
+mod csv_fields;
 mod directory;
 mod error;
 mod event;
@@ -25,6 +26,7 @@ mod hot;
 mod import;
 mod ingest;
 mod intake;
+mod limits;
 mod log;
 mod master;
 mod network;
@@ -51,6 +53,7 @@ pub use change::Change;
 pub use control::{
     ControlChange, ControlFilter, ControlRequest, ControlStep, ControlTarget, NewControl, Sending, StoredControl,
 };
+pub use csv_fields::csv_text;
 pub use directory::{OpenOptions, Store};
 pub use error::StoreError;
 pub use event::{EventFilter, FoldedEvent, StoredEvent, StoredReply};
@@ -61,7 +64,9 @@ pub use network::NetworkVersion;
 pub use pending::{Guarded, GuardedChange, PendingChange};
 pub use people::{NewUser, OneTime, Role, Token, User};
 pub use pipeline::{AuditNote, Committed, PipelineState, SlotCommit};
-pub use reading::{Accepted, Counts, Incoming, Latest, Quarantined, StoredQuality, StoredRecord};
+pub use reading::{
+    Accepted, Counts, Incoming, Latest, NewestRegister, Quarantined, RegisterSource, StoredQuality, StoredRecord,
+};
 pub use topology::{
     ImportReport, Installation, PhaseConnection, RejectedRow, Topology, TopologyUsagePoint, TopologyZone, ZoneKind,
 };

@@ -2,10 +2,12 @@
 //! nothing that depended on the moment.
 //!
 //! ```text
-//! 1 | count | count × ( decided | received | length | CBOR frame | hash | count × (record, count × event code) ) | CRC-32C
+//! 2 | count | count × ( conflict | received | hash | count × (record, count × event code)
+//!     | count × (record, end, import, export, quality) | length | CBOR frame ) | CRC-32C
 //! ```
+//! Version 1 had no re-judged readings (the second list); it is still read.
 
-use metering::{EventKind, Frame, Timestamp};
+use metering::{EventKind, Frame, Quality, Timestamp, WattHours, chain::Remark, validation::LastReading};
 
 use crate::{
     block::{
@@ -15,7 +17,8 @@ use crate::{
     error::StoreError,
 };
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+const VERSION_WITHOUT_REMARKS: u64 = 1;
 /// Most frames in a row.
 const FRAMES_MAX: usize = 1 << 20;
 
@@ -30,12 +33,19 @@ pub(crate) struct Logged {
     pub conflict: bool,
     /// What was wrong with which of its records; a record that is named here is suspect.
     pub wrong: Vec<(usize, Vec<EventKind>)>,
+    /// What each of its records proved about earlier readings.
+    pub remarks: Vec<(usize, Remark)>,
 }
 
 impl Logged {
     /// What was wrong with a record.
     pub(crate) fn wrong_with(&self, record: usize) -> &[EventKind] {
         self.wrong.iter().find(|(index, _)| *index == record).map_or(&[], |(_, kinds)| kinds)
+    }
+
+    /// What a record proved.
+    pub(crate) fn proved_by(&self, record: usize) -> Vec<Remark> {
+        self.remarks.iter().filter(|(index, _)| *index == record).map(|(_, remark)| *remark).collect()
     }
 }
 
@@ -57,6 +67,14 @@ pub(crate) fn encode<'a>(frames: impl ExactSizeIterator<Item = (&'a Logged, &'a 
             out.put_varint(kinds.len() as u64);
             kinds.iter().for_each(|kind| out.put(u64::from(kind.code()), 16));
         }
+        out.put_varint(logged.remarks.len() as u64);
+        for (record, Remark { reading, quality }) in &logged.remarks {
+            out.put_varint(*record as u64);
+            out.put_varint(zigzag(reading.end.0));
+            out.put_varint(reading.import_wh.0);
+            out.put_varint(reading.export_wh.0);
+            out.put(u64::from(quality.code()), 8);
+        }
         out.put_varint(cbor.len() as u64);
         bytes.extend(out.finish());
         bytes.extend(cbor);
@@ -77,7 +95,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Logged>, StoreError> {
 
 fn frames(body: &[u8]) -> Result<Vec<Logged>, BitsError> {
     let mut from = BitReader::new(body);
-    if from.get(8)? != VERSION {
+    let version = from.get(8)?;
+    if version != VERSION && version != VERSION_WITHOUT_REMARKS {
         return Err(BitsError);
     }
     let count = from.get_count(FRAMES_MAX)?;
@@ -95,9 +114,25 @@ fn frames(body: &[u8]) -> Result<Vec<Logged>, BitsError> {
             }
             wrong.push((record, kinds));
         }
+        let remarks = if version == VERSION { remarks(&mut from)? } else { Vec::new() };
         let length = from.get_count(body.len())?;
         let frame = Frame::from_cbor(from.get_bytes(length)?).map_err(|_| BitsError)?;
-        frames.push(Logged { frame, hash, received, conflict, wrong });
+        frames.push(Logged { frame, hash, received, conflict, wrong, remarks });
     }
     Ok(frames)
+}
+
+fn remarks(from: &mut BitReader<'_>) -> Result<Vec<(usize, Remark)>, BitsError> {
+    let mut remarks = Vec::new();
+    for _ in 0..from.get_count(FRAMES_MAX)? {
+        let record = from.get_count(FRAMES_MAX)?;
+        let reading = LastReading {
+            end: Timestamp(unzigzag(from.get_varint()?)),
+            import_wh: WattHours(from.get_varint()?),
+            export_wh: WattHours(from.get_varint()?),
+        };
+        let quality = u8::try_from(from.get(8)?).ok().and_then(Quality::from_code).ok_or(BitsError)?;
+        remarks.push((record, Remark { reading, quality }));
+    }
+    Ok(remarks)
 }

@@ -206,7 +206,7 @@ impl Store {
             }
             GuardedChange::LiftProtection(_) => self.announce(Change::Topology),
             GuardedChange::Register { .. } => {
-                self.refresh_observers().await?;
+                self.refresh_limits().await?;
                 self.announce(Change::Topology);
             }
         }

@@ -17,7 +17,7 @@ use crate::{
     event::{EventFilter, FoldedEvent, StoredEvent, StoredReply},
     hot::{DayKey, Days, MeterIndex},
     master::meter_id,
-    reading::{Counts, Latest, Quarantined, StoredQuality, StoredRecord},
+    reading::{Counts, Latest, NewestRegister, Quarantined, RegisterSource, StoredQuality, StoredRecord},
     seal::{self, Packed},
     write::{key_of, quality_out},
 };
@@ -147,10 +147,44 @@ impl Store {
     /// # Errors
     /// When a database fails or a block is damaged.
     pub async fn registers_at(&self, meter: MeterId, at: Timestamp) -> Result<Option<LastReading>, StoreError> {
-        let Some(end) = self.newest_end(meter, at).await? else { return Ok(None) };
-        // Versions of this end may lie in memory and in a block: only together do they tell which is valid.
-        let valid = self.profile(meter, end.plus(-1), end).await?;
-        Ok(valid.first().map(StoredRecord::registers))
+        let mut at = at;
+        while let Some(end) = self.newest_end(meter, at).await? {
+            // Versions of this end, and what was proved about it later, may lie in memory and in a block: only together do they tell.
+            let valid = self.profile(meter, end.plus(-1), end).await?;
+            if let Some(valid) = valid.first().filter(|valid| valid.quality.is_trusted()) {
+                return Ok(Some(valid.registers()));
+            }
+            at = end.plus(-1);
+        }
+        Ok(None)
+    }
+
+    /// The newest reading of a meter's registers at `now`: of its instantaneous values, its load profile (trusted readings only) and
+    /// what it said at its last start, that with the latest time.
+    ///
+    /// # Errors
+    /// When a database fails or a block is damaged.
+    pub async fn newest_register(&self, meter: MeterId, now: Timestamp) -> Result<Option<NewestRegister>, StoreError> {
+        let latest = self.latest(meter);
+        let values = latest.as_ref().and_then(|latest| latest.now.as_ref()).and_then(|values| {
+            let (at, export_wh) = (values.at, values.export_wh);
+            values.import_wh.map(|import_wh| NewestRegister { at, import_wh, export_wh, source: RegisterSource::Now })
+        });
+        let profile = self.registers_at(meter, now).await?.map(|registers| NewestRegister {
+            at: registers.end,
+            import_wh: registers.import_wh,
+            export_wh: Some(registers.export_wh),
+            source: RegisterSource::Profile,
+        });
+        let hello = latest.as_ref().and_then(|latest| latest.hello.as_ref()).and_then(|hello| {
+            Some(NewestRegister {
+                at: hello.at?,
+                import_wh: hello.import_wh,
+                export_wh: Some(hello.export_wh),
+                source: RegisterSource::Hello,
+            })
+        });
+        Ok([values, profile, hello].into_iter().flatten().max_by_key(|register| register.at))
     }
 
     /// End of the newest interval with a plausible version at or before `at`.
@@ -433,7 +467,10 @@ fn newest(days: &Days, at: Timestamp) -> Option<Timestamp> {
     days.range(..=high).rev().find_map(|(_, day)| {
         let all = day.all();
         let known = &all[..all.partition_point(|i| i.end <= at.0)];
-        known.iter().rev().find(|interval| interval.is_plausible()).map(|interval| Timestamp(interval.end))
+        let own = known.iter().rev().find(|interval| interval.is_plausible()).map(|interval| Timestamp(interval.end));
+        // A reading in a block that was proved right since.
+        let proved = day.remarks().iter().filter(|remark| remark.quality.is_trusted()).map(|remark| remark.reading.end);
+        own.into_iter().chain(proved.filter(|end| *end <= at)).max()
     })
 }
 

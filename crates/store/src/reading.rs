@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use metering::{
-    Frame, MeterId, ProfileRecord, Quality, Timestamp,
+    Frame, MeterId, ProfileRecord, Quality, Timestamp, WattHours,
     frame::{Hello, Now, PowerQuality, RelayState},
     validation::LastReading,
 };
@@ -93,6 +93,31 @@ pub struct Latest {
     pub hello: Option<Hello>,
     /// End of the newest interval received, plausible or not.
     pub profile_end: Option<Timestamp>,
+}
+
+/// Where a register reading comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegisterSource {
+    /// Instantaneous values.
+    Now,
+    /// The end of an interval of the load profile.
+    Profile,
+    /// What the meter said at its last start.
+    Hello,
+}
+
+/// The newest reading of a meter's registers, whatever it was said with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewestRegister {
+    /// When the registers stood so.
+    pub at: Timestamp,
+    /// Import register.
+    pub import_wh: WattHours,
+    /// Export register, where it was said.
+    pub export_wh: Option<WattHours>,
+    /// What said it.
+    pub source: RegisterSource,
 }
 
 /// How much there is.

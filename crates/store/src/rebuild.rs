@@ -1,7 +1,7 @@
 //! After a start or a failed write: what ingest and readers keep in memory, made from the files. Decisions that depended on the
 //! moment stand in the log and are repeated, not taken again.
 
-use metering::{Body, Quality, WattHours, validation::LastReading};
+use metering::{Body, EventKind, ProfileRecord, Quality, WattHours, chain::Chain, validation::LastReading};
 use sqlx::{Row, SqlitePool};
 
 use crate::{
@@ -79,11 +79,14 @@ async fn known_meters(log: &SqlitePool) -> Result<(Intake, Memory), StoreError> 
         memory.add_meter(meter);
         if let Some(state) = row.get::<Option<&[u8]>, _>(2) {
             let state: StoredState = serde_json::from_slice(state)?;
-            known.last = state.last.map(|(end, import, export)| LastReading {
-                end,
-                import_wh: WattHours(import),
-                export_wh: WattHours(export),
-            });
+            known.chain = match state.last {
+                // An earlier version knew the newest reading only.
+                Some((end, import, export)) => {
+                    let last = LastReading { end, import_wh: WattHours(import), export_wh: WattHours(export) };
+                    Chain::new([last], true)
+                }
+                None => Chain::from_stored(&state.chain),
+            };
             known.reported = state.reported;
             memory.latest[index] = state.latest;
         }
@@ -99,6 +102,15 @@ async fn known_meters(log: &SqlitePool) -> Result<(Intake, Memory), StoreError> 
         known.windows.push((id_out(row.get(1)), window));
     }
     Ok((intake, memory))
+}
+
+/// The quality of a record: of one that hides its registers no energy can be read, whatever is right about it.
+pub(crate) fn quality_of(record: &ProfileRecord, wrong: &[EventKind]) -> Quality {
+    match (record.masked, wrong) {
+        (Some(_), _) => Quality::Missing,
+        (None, []) => Quality::Measured,
+        (None, _) => Quality::Suspect,
+    }
 }
 
 /// Applies a logged frame once more.
@@ -119,12 +131,21 @@ fn repeat(
     let Body::Profile(profile) = &frame.body else { return Ok(()) };
     for (index, record) in profile.records.iter().enumerate() {
         let wrong = logged.wrong_with(index);
-        let quality = if wrong.is_empty() { Quality::Measured } else { Quality::Suspect };
+        let quality = quality_of(record, wrong);
         let interval = Interval::new(record, profile.minutes, quality, logged.received);
-        known.judged(interval.reading(), wrong);
+        if quality != Quality::Missing {
+            known.judged(interval.reading(), wrong);
+        }
         let key = DayKey::of(interval.end, logged.received);
         if !packed(key) {
             memory.add(meter, key, interval);
+        }
+        let remarks = logged.proved_by(index);
+        if !remarks.is_empty() {
+            known.remarked(&remarks);
+        }
+        for remark in remarks.into_iter().filter(|remark| !packed(DayKey::of_remark(remark))) {
+            memory.remark(meter, remark);
         }
     }
     Ok(())

@@ -206,7 +206,8 @@ impl Store {
         for (index, meter) in intake.meters.iter_mut().enumerate().filter(|(_, meter)| meter.changed) {
             meter.changed = false;
             let state = StoredState {
-                last: meter.last.map(|last| (last.end, last.import_wh.0, last.export_wh.0)),
+                last: None,
+                chain: meter.chain.to_stored(),
                 reported: meter.reported.clone(),
                 latest: memory.latest.get(index).cloned().flatten(),
             };

@@ -121,6 +121,9 @@ pub struct TopologyUsagePoint {
     pub zone: ZoneId,
     /// Never to be disconnected (life support, hospital, …).
     pub never_disconnect: bool,
+    /// Power the connection is built for, W; `None` = not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating_w: Option<u64>,
     /// The meter there.
     pub installation: Option<Installation>,
 }
@@ -186,8 +189,11 @@ pub struct ImportReport {
     pub accepted: u64,
     /// Rows that said what was known.
     pub unchanged: u64,
-    /// Rows not taken.
+    /// Rows not taken; the first thousand and how many more there are.
     pub rejected: Vec<RejectedRow>,
+    /// How many rows were not taken.
+    #[serde(default)]
+    pub rejected_count: u64,
     /// Rows that take a brake off (another ratio for a meter that is there, a protection lifted) and wait for another operator.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub waiting: u64,
@@ -225,7 +231,8 @@ pub(crate) async fn read(tx: &mut SqliteConnection, at: Timestamp) -> Result<Top
     .fetch_all(&mut *tx)
     .await?;
     let points = sqlx::query(
-        "SELECT i.meter, i.ct_milli, i.phase, i.valid_from, i.valid_to, i.usage_point, i.zone, p.never_disconnect
+        "SELECT i.meter, i.ct_milli, i.phase, i.valid_from, i.valid_to, i.usage_point, i.zone, p.never_disconnect,
+                i.rating_w
          FROM installation i JOIN usage_point p ON p.id = i.usage_point
          WHERE i.valid_from <= $1 AND i.valid_to > $1 ORDER BY i.usage_point",
     )
@@ -272,6 +279,7 @@ fn usage_point_out(row: &SqliteRow) -> Result<TopologyUsagePoint, StoreError> {
             .map_err(|e| StoreError::damaged(format!("a usage point's name: {e}")))?,
         zone: zone_id(row.get(6))?,
         never_disconnect: row.get::<i64, _>(7) != 0,
+        rating_w: row.get::<Option<i64>, _>(8).map(i64::cast_unsigned),
         installation: installation_out(row)?,
     })
 }

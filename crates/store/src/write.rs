@@ -18,6 +18,8 @@ use crate::{
 
 /// Rows in one statement.
 const ROWS: usize = 50;
+/// An event by a clock further ahead than this is ordered by its arrival, seconds. Simulated meters run ahead by days.
+const EVENT_AHEAD_SECONDS_MAX: i64 = 2 * 86_400;
 /// Payloads kept in quarantine.
 const QUARANTINE_ROWS: i64 = 10_000;
 /// Bytes kept of a payload in quarantine, and of the reason.
@@ -111,7 +113,9 @@ async fn write_events(tx: &mut SqliteConnection, batch: &Batch) -> Result<(), St
         let mut insert = QueryBuilder::new("INSERT INTO event (meter, at, received, code, tamper, body) ");
         insert.push_values(rows, |mut row, (meter, received, event)| {
             row.push_bind(key_of(*meter))
-                .push_bind(event.at.0)
+                // By this it is ordered and looked for; a clock far ahead must not hold it above all others for years. The event
+                // itself keeps what the meter said.
+                .push_bind(event.at.min(received.plus(EVENT_AHEAD_SECONDS_MAX)).0)
                 .push_bind(received.0)
                 .push_bind(i64::from(event.kind.code()))
                 .push_bind(i64::from(event.kind.is_tamper()))

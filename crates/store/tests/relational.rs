@@ -79,7 +79,7 @@ fn bad_rows_are_refused_with_line_and_reason_and_the_rest_is_taken() {
         let rows = [
             ("T-2,F-9,,,,,,2026-01-01", "zone F-9 is not known"),
             ("F-1,T-1,,,,,,2026-01-01", "part of itself"),
-            ("T-1,,,UP-9,M-1,,A,2026-02-01", "meter M-1 is at usage point UP-1"),
+            ("T-1,,,UP-7,M-1,,A,2026-02-01", "meter M-1 is at usage point UP-1"),
             ("T-1,,,UP-9,M-9,0,A,2026-02-01", "ct_ratio '0'"),
             ("T-1,,,UP-9,M-9,100/7,A,2026-02-01", "ct_ratio '100/7'"),
             ("T-1,,,UP-9,M-9,,A,yesterday", "valid_from 'yesterday'"),

@@ -74,6 +74,7 @@ mod tests {
             usage_point: UsagePointId::new(name).expect("id"),
             zone: id(zone),
             never_disconnect: false,
+            rating_w: None,
             installation: installed(meter),
         };
         let topology = Topology {

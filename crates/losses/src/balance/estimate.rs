@@ -34,6 +34,13 @@ pub(super) struct MemberState {
     gap_hours: f32,
 }
 
+/// Slots of a bin after which its mean is known somewhat.
+const KNOWN_SLOTS: u8 = 4;
+/// A slot further from the mean than so many standard deviations moves it no more than one that far.
+const FAR_SD: f32 = 10.0;
+/// Standard deviation of a slot's power taken at least for that, W.
+const LEAST_SD_W: f32 = 300.0;
+
 /// What the members take whose readings are there.
 pub(super) struct Others {
     /// Mean power of each, W.
@@ -65,7 +72,12 @@ impl MemberState {
     pub(super) fn learn(&mut self, watts: f32, bin: usize) {
         let seen = self.seen[bin];
         let step = 1.0 / (f32::from(seen) + 1.0);
-        let miss = watts - self.mean_w[bin];
+        let mut miss = watts - self.mean_w[bin];
+        if seen >= KNOWN_SLOTS {
+            // One reading that is wrong, and not yet known to be, must not rule the estimate of the slots around it.
+            let most = FAR_SD * self.var_w2.max(LEAST_SD_W * LEAST_SD_W).sqrt();
+            miss = miss.clamp(-most, most);
+        }
         if seen > 0 {
             // Winsorised, so that one oven does not rule the variance.
             let square = (miss * miss).min(25.0 * self.var_w2.max(400.0));

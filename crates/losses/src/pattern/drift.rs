@@ -17,15 +17,18 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Learns deciles; values without spread give a single bin.
-    pub fn new(name: &str, values: &[f64]) -> Self {
+    /// Learns deciles; values without spread give a single bin. `None` when nothing is known: there is nothing to drift from.
+    pub fn new(name: &str, values: &[f64]) -> Option<Self> {
         let sorted = sorted_known(values);
+        if sorted.is_empty() {
+            return None;
+        }
         let mut edges: Vec<f64> =
             (1..BINS).map(|b| quantile_sorted(&sorted, b as f64 / BINS as f64)).filter(|e| e.is_finite()).collect();
         edges.dedup();
         let mut counts = Counts::new(&edges);
         counts.add(sorted.into_iter());
-        Self { name: name.to_owned(), shares: counts.shares().collect(), edges }
+        Some(Self { name: name.to_owned(), shares: counts.shares().collect(), edges })
     }
 
     /// Population stability index of today's values; NaN without values.
@@ -84,12 +87,21 @@ mod tests {
     use crate::pattern::canary::Dice;
 
     #[test]
+    fn what_has_no_value_has_no_reference() {
+        assert_eq!(Reference::new("year_over_year", &[f64::NAN; 20]), None);
+        assert_eq!(Reference::new("year_over_year", &[]), None);
+        let one = Reference::new("level", &[f64::NAN, 3.0]).expect("a value");
+        let json = serde_json::to_string(&one).expect("json");
+        assert_eq!(serde_json::from_str::<Reference>(&json).expect("reads back"), one);
+    }
+
+    #[test]
     fn same_population_is_stable_and_a_shift_is_seen() {
         let mut dice = Dice::new(1);
         let then: Vec<f64> = (0..5_000).map(|_| dice.normal()).collect();
         let same: Vec<f64> = (0..5_000).map(|_| dice.normal()).collect();
         let moved: Vec<f64> = same.iter().map(|v| v + 1.0).collect();
-        let reference = Reference::new("level", &then);
+        let reference = Reference::new("level", &then).expect("values");
         let index = |parts: [&[f64]; 2]| {
             let mut counts = reference.counts();
             parts.into_iter().for_each(|part| counts.add(part.iter().copied()));

@@ -191,7 +191,7 @@ impl PatternModel {
         let drift = WATCHED
             .iter()
             .filter_map(|name| names.iter().position(|n| n == name).map(|column| (name, column)))
-            .map(|(name, column)| Reference::new(name, &prepared.column(column)))
+            .filter_map(|(name, column)| Reference::new(name, &prepared.column(column)))
             .collect();
         Ok(Self {
             format: FORMAT,
@@ -298,7 +298,12 @@ impl PatternModel {
 
     /// The model as the text of a model file.
     pub fn to_json(&self) -> Result<String, ModelError> {
-        serde_json::to_string(self).map_err(|e| ModelError::File(e.to_string()))
+        let text = serde_json::to_string(self).map_err(|e| ModelError::File(e.to_string()))?;
+        // A number that is none has no form in JSON: better said by who trained than by who scores.
+        Self::from_json(&text).map_err(|e| {
+            ModelError::Training(format!("what was learned cannot be read back ({e}); do the records hold readings?"))
+        })?;
+        Ok(text)
     }
 
     /// Reads the text of a model file.

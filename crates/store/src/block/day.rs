@@ -2,6 +2,7 @@
 
 use metering::{
     Milliamps, Millivolts, ProfileRecord, Quality, RecordFlags, Timestamp, WattHours,
+    chain::Remark,
     reading::{Channel, ChannelValue, Masked},
     validation::LastReading,
 };
@@ -136,7 +137,12 @@ impl Interval {
 
     /// Whether billing and balance may rest on it without review.
     pub(crate) fn is_plausible(&self) -> bool {
-        self.quality != Quality::Suspect
+        self.quality.is_trusted()
+    }
+
+    /// Whether a remark is about it.
+    pub(crate) fn is_meant_by(&self, remark: &Remark) -> bool {
+        self.reading() == remark.reading
     }
 }
 
@@ -155,12 +161,29 @@ pub(crate) enum Merged {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Day {
     intervals: Vec<Interval>,
+    /// Intervals whose quality became another, here or in an older generation of the same day; gone once that is packed.
+    remarks: Vec<Remark>,
 }
 
 impl Day {
     /// From intervals that are in order already.
     pub(crate) fn from_ordered(intervals: Vec<Interval>) -> Self {
-        Self { intervals }
+        Self { intervals, remarks: Vec::new() }
+    }
+
+    /// What was said about intervals after their arrival.
+    pub(crate) fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    /// Gives the intervals that a remark is about their new quality, those in an older generation when it is merged. Doing it
+    /// again changes nothing.
+    pub(crate) fn remark(&mut self, remark: Remark) {
+        for interval in self.intervals.iter_mut().filter(|interval| interval.is_meant_by(&remark)) {
+            interval.quality = remark.quality;
+        }
+        self.remarks.retain(|known| known.reading != remark.reading);
+        self.remarks.push(remark);
     }
 
     /// Everything, by end and arrival.
@@ -169,7 +192,10 @@ impl Day {
     }
 
     /// Adds a version. Doing it again changes nothing.
-    pub(crate) fn merge(&mut self, new: Interval) -> Merged {
+    pub(crate) fn merge(&mut self, mut new: Interval) -> Merged {
+        if let Some(remark) = self.remarks.iter().find(|remark| new.is_meant_by(remark)) {
+            new.quality = remark.quality;
+        }
         if self.intervals.last().is_none_or(|last| last.end < new.end) {
             self.intervals.push(new);
             return Merged::New;
@@ -195,13 +221,20 @@ impl Day {
     pub(crate) fn between(&self, after: Timestamp, to: Timestamp) -> Self {
         let from = self.intervals.partition_point(|i| i.end <= after.0);
         let past = self.intervals.partition_point(|i| i.end <= to.0).max(from);
-        Self { intervals: self.intervals[from..past].to_vec() }
+        let within = |remark: &&Remark| remark.reading.end > after && remark.reading.end <= to;
+        Self {
+            intervals: self.intervals[from..past].to_vec(),
+            remarks: self.remarks.iter().filter(within).copied().collect(),
+        }
     }
 
     /// Adds every version of a later day's worth.
     pub(crate) fn merge_all(&mut self, newer: &Self) {
         for interval in &newer.intervals {
             self.merge(interval.clone());
+        }
+        for remark in &newer.remarks {
+            self.remark(*remark);
         }
     }
 

@@ -103,6 +103,9 @@ fn correction(finding: &Finding) -> String {
             format!("register an unmetered supply of {} W from dusk to dawn, or meter it", format::number(*watts, 0))
         }
         Correction::RegisterGeneration => "register the generator and read both directions".to_owned(),
+        Correction::CheckZone => {
+            "check suspect readings, ratings and ratios in the zone, and who is not registered".to_owned()
+        }
     }
 }
 
