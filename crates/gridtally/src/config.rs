@@ -23,10 +23,27 @@ pub struct Config {
     pub texts: TextsConfig,
     /// The network's declared voltage.
     pub supply: SupplyConfig,
+    /// What a reading must keep to.
+    pub readings: ReadingsConfig,
     /// Slots, alarms, read-back.
     pub pipeline: PipelineConfig,
     /// What no policy that is set on the pages may go beyond.
     pub ceilings: SupplyCeilings,
+}
+
+/// What a reading must keep to in order to be believed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadingsConfig {
+    /// Largest power, watts, of a connection whose row in the topology names no `rating_w`.
+    pub connection_watts: NonZeroU32,
+}
+
+impl Default for ReadingsConfig {
+    /// 60 A × 400 V × 3 phases × 1.2.
+    fn default() -> Self {
+        Self { connection_watts: NonZeroU32::MIN.saturating_add(86_399) }
+    }
 }
 
 /// Pages, REST and readings by HTTP.
@@ -121,6 +138,7 @@ pub struct PipelineConfig {
     /// How long after its end a slot waits for late meters, seconds (real clock only; at once when every meter has reported).
     pub slot_grace_seconds: u32,
     /// False zone alarms accepted per zone and month.
+    #[serde(deserialize_with = "alarm_budget")]
     pub false_alarms_per_zone_month: f64,
     /// Seconds between a control's answer and the reading back that judges it (real clock; a simulation takes its step).
     pub read_back_seconds: u32,
@@ -128,6 +146,17 @@ pub struct PipelineConfig {
     pub verify_within_seconds: u32,
     /// Reading all meters of an alarmed zone at the same second.
     pub snapshots: SnapshotConfig,
+}
+
+/// A rate of false alarms that the test can keep.
+fn alarm_budget<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let rate = f64::deserialize(from)?;
+    if (1e-4..=10.0).contains(&rate) {
+        return Ok(rate);
+    }
+    Err(serde::de::Error::custom(format!(
+        "false_alarms_per_zone_month = {rate} is no budget: give a number from 0.0001 to 10, such as 0.01"
+    )))
 }
 
 /// When energy is missing in a zone, all its meters are read at the same second, three times.
@@ -224,6 +253,17 @@ mod tests {
         assert_eq!(config.supply.nominal(), NominalVoltage::new(240, BTreeMap::from([(zone, 120)])));
         assert!(toml::from_str::<Config>("[supply]\nnominal_volts = 0").is_err());
         assert!(toml::from_str::<Config>("[texts]\npoll_seconds = 0").is_err());
+    }
+
+    #[test]
+    fn a_budget_of_alarms_that_is_none_is_refused() {
+        for rate in ["-1", "0", "nan", "inf", "-0.0", "11"] {
+            let text = format!("[pipeline]\nfalse_alarms_per_zone_month = {rate}");
+            let error = toml::from_str::<Config>(&text).expect_err(rate).to_string();
+            assert!(error.contains("is no budget"), "{error}");
+        }
+        assert!(toml::from_str::<Config>("[pipeline]\nfalse_alarms_per_zone_month = 0.5").is_ok());
+        assert!(toml::from_str::<Config>("[readings]\nconnection_watts = 0").is_err());
     }
 
     #[test]

@@ -264,7 +264,8 @@ impl Pipeline {
 
     async fn slot(&mut self, end: Timestamp) -> Result<(), StoreError> {
         let results = self.balancer.slot(&self.store, &self.topology, end).await?;
-        let decided = self.investigator.slot(&self.topology, &results, &self.snapshots, end).await?;
+        let mut decided = self.investigator.slot(&self.topology, &results, &self.snapshots, end).await?;
+        decided.findings.extend(results.findings);
         self.snapshots.follow(&self.investigator.missing(), end);
         let mut blobs = self.balancer.documents()?;
         blobs.extend(decided.documents);

@@ -67,6 +67,7 @@ impl Server {
         let inbox = texts.inbox.as_deref().map(text_inbox::open).transpose()?;
         let directory = DataDirectory::open(&options.data, options.simulated_clock).await?;
         let store = directory.store.clone();
+        store.set_connection_power(options.config.readings.connection_watts.get().into()).await?;
         let clock = match options.simulated_clock {
             true => Clock::simulated(resumed_at(&store).await?),
             false => Clock::Real,

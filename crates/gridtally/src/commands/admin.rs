@@ -112,19 +112,21 @@ fn rest(server: &str, token: Option<String>) -> Result<RestClient, CommandError>
 }
 
 async fn import_topology(file: &Path, place: Place) -> Result<ExitCode, CommandError> {
-    let csv = std::fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+    let bytes = std::fs::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+    let csv = store::csv_text(&bytes).map_err(|e| format!("{}: {e}", file.display()))?;
     let report: Value = match (place.data, place.server) {
         (Some(data), _) => {
             let directory = open(&data).await?;
-            let report = directory.store.import_topology(&csv, BY, Clock::Real.now()).await?;
+            let report = directory.store.import_topology(csv, BY, Clock::Real.now()).await?;
             directory.store.close().await?;
             serde_json::to_value(report)?
         }
-        (None, Some(server)) => rest(&server, place.token)?.post_text("/api/v1/topology", "text/csv", &csv).await?,
+        (None, Some(server)) => rest(&server, place.token)?.post_text("/api/v1/topology", "text/csv", csv).await?,
         (None, None) => return Err("say where: --data DIR, or --server URL with --token".into()),
     };
     let rejected = report["rejected"].as_array().cloned().unwrap_or_default();
-    println!("{} rows accepted, {} unchanged, {} rejected", report["accepted"], report["unchanged"], rejected.len());
+    let refused = report["rejected_count"].as_u64().unwrap_or(rejected.len() as u64);
+    println!("{} rows accepted, {} unchanged, {refused} rejected", report["accepted"], report["unchanged"]);
     for row in &rejected {
         println!("  line {}: {}", row["line"], row["reason"].as_str().unwrap_or_default());
     }

@@ -3,17 +3,18 @@
 //! Energies are differences of registers at the two ends of the slot. A balance that had to estimate a meter is computed again
 //! every hour for two days, as late readings come in; alarms already decided stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use losses::{
     alarm::{AlarmConfig, AlarmState},
     balance::{
         EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot,
-        ZoneVerdict,
+        ZoneVerdict, class_under,
     },
+    findings::{Finding, implausible_loss},
 };
-use metering::{MeterId, Quality, Timestamp, ZoneId, reading::energy_between};
-use store::{Installation, Store, StoreError, StoredRecord, Topology, TopologyZone, ZoneKind};
+use metering::{EventKind, MeterId, RecordFlags, Timestamp, ZoneId, reading::energy_between};
+use store::{EventFilter, Installation, Store, StoreError, StoredRecord, Topology, TopologyZone, ZoneKind};
 
 use super::SLOT;
 
@@ -23,6 +24,7 @@ const MONITOR: &str = "monitor/";
 const RECOMPUTE_SECONDS: i64 = 48 * 3_600;
 /// How often, seconds.
 const RECOMPUTE_EVERY_SECONDS: i64 = 3_600;
+const DAY_SECONDS: i64 = 86_400;
 /// A balance below this coverage is incomplete.
 const COMPLETE: f64 = 0.999_999;
 
@@ -32,6 +34,8 @@ pub struct SlotResults {
     pub balances: Vec<(ZoneId, EnergyBalance)>,
     /// What each zone's monitor said.
     pub verdicts: Vec<ZoneVerdict>,
+    /// Zones whose technical loss over the day that ended is none.
+    pub findings: Vec<Finding>,
 }
 
 /// The monitors of all zones.
@@ -63,7 +67,7 @@ impl Balancer {
         end: Timestamp,
     ) -> Result<SlotResults, StoreError> {
         let flows = flows(store, topology, end).await?;
-        let mut results = SlotResults { balances: Vec::new(), verdicts: Vec::new() };
+        let mut results = SlotResults { balances: Vec::new(), verdicts: Vec::new(), findings: Vec::new() };
         for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
             let input = zone_slot(topology, zone, &flows, end);
             let verdict = self.monitor(topology, zone).observe(&input);
@@ -72,6 +76,9 @@ impl Balancer {
         }
         if end.0 % RECOMPUTE_EVERY_SECONDS == 0 {
             self.recompute(store, topology, end, &mut results).await?;
+        }
+        if end.second_of_day() == 0 {
+            results.findings = implausible_losses(store, topology, end).await?;
         }
         Ok(results)
     }
@@ -89,10 +96,12 @@ impl Balancer {
         results: &mut SlotResults,
     ) -> Result<(), StoreError> {
         let since = end.plus(-RECOMPUTE_SECONDS);
+        let proved_wrong = proved_wrong(store, topology, since, end).await?;
         let mut wanted: BTreeMap<Timestamp, Vec<(&TopologyZone, EnergyBalance)>> = BTreeMap::new();
         for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
             let stored = store.balances(zone.zone, since, end.plus(-SLOT.seconds())).await?;
-            for balance in stored.into_iter().filter(|balance| balance.coverage < COMPLETE) {
+            let is_wanted = |b: &EnergyBalance| b.coverage < COMPLETE || proved_wrong.contains(&(zone.zone, b.end));
+            for balance in stored.into_iter().filter(is_wanted) {
                 wanted.entry(balance.end).or_default().push((zone, balance));
             }
         }
@@ -101,7 +110,8 @@ impl Balancer {
             for (zone, before) in zones {
                 let input = zone_slot(topology, zone, &flows, slot);
                 let again = self.monitor(topology, zone).revise(&input);
-                if again.coverage > before.coverage {
+                let was_wrong = proved_wrong.contains(&(zone.zone, slot)) && again != before;
+                if again.coverage > before.coverage || was_wrong {
                     results.balances.push((zone.zone, again));
                 }
             }
@@ -132,6 +142,36 @@ impl Balancer {
     }
 }
 
+/// Zones and slots whose balance rests on a reading that later ones proved wrong.
+async fn proved_wrong(
+    store: &Store,
+    topology: &Topology,
+    since: Timestamp,
+    end: Timestamp,
+) -> Result<BTreeSet<(ZoneId, Timestamp)>, StoreError> {
+    let kinds = vec![EventKind::WrongReading];
+    let filter = EventFilter { after: Some(since), to: Some(end), kinds, ..EventFilter::default() };
+    let mut found = BTreeSet::new();
+    for stored in store.events(filter).await? {
+        let slot = stored.event.at.plus(SLOT.seconds() - 1).floor_to(SLOT.seconds());
+        let observed = topology.observed_by(stored.meter);
+        let above = observed.and_then(|zone| zone.parent).and_then(|parent| innermost_observed(topology, parent));
+        let around = topology.usage_point_of(stored.meter).and_then(|p| innermost_observed(topology, p.zone));
+        found.extend(observed.map(|zone| zone.zone).into_iter().chain(above).chain(around).map(|zone| (zone, slot)));
+    }
+    Ok(found)
+}
+
+/// Zones that are said to lose more than any network does, over the day that ends at `end`.
+async fn implausible_losses(store: &Store, topology: &Topology, end: Timestamp) -> Result<Vec<Finding>, StoreError> {
+    let mut found = Vec::new();
+    for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
+        let day = store.balances(zone.zone, end.plus(-DAY_SECONDS), end).await?;
+        found.extend(implausible_loss(&day));
+    }
+    Ok(found)
+}
+
 /// What a zone's monitor starts with.
 pub fn zone_config(topology: &Topology, zone: &TopologyZone, alarms: AlarmConfig) -> ZoneConfig {
     let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone)).count();
@@ -143,14 +183,25 @@ pub fn zone_config(topology: &Topology, zone: &TopologyZone, alarms: AlarmConfig
     }
 }
 
-/// What every meter of the topology counted in the slot that ends at `end`; absent when either register is.
-async fn flows(store: &Store, topology: &Topology, end: Timestamp) -> Result<BTreeMap<MeterId, Flow>, StoreError> {
+/// What every meter of the topology counted in the slot that ends at `end`, and what it says about it; absent when either
+/// register is.
+async fn flows(
+    store: &Store,
+    topology: &Topology,
+    end: Timestamp,
+) -> Result<BTreeMap<MeterId, (Flow, RecordFlags)>, StoreError> {
     let observers = topology.zones.iter().filter_map(|zone| zone.observer.as_ref());
     let homes = topology.usage_points.iter().filter_map(|point| point.installation.as_ref());
     let meters: Vec<MeterId> = observers.chain(homes).map(|installation| installation.meter).collect();
     let begin = end.plus(-SLOT.seconds());
     let rows = store.profiles(&meters, begin.plus(-1), end).await?;
-    Ok(meters.into_iter().zip(rows).filter_map(|(meter, records)| Some((meter, flow(&records, begin, end)?))).collect())
+    let said = |records: &[StoredRecord]| {
+        let within = records.iter().filter(|r| r.record.end > begin && r.record.end <= end);
+        within.fold(RecordFlags::default(), |flags, r| flags.with(r.record.flags))
+    };
+    let one =
+        |(meter, records): (MeterId, Vec<StoredRecord>)| Some((meter, (flow(&records, begin, end)?, said(&records))));
+    Ok(meters.into_iter().zip(rows).filter_map(one).collect())
 }
 
 /// Energy between two registers, when both are there and trusted.
@@ -158,7 +209,7 @@ pub fn flow(records: &[StoredRecord], begin: Timestamp, end: Timestamp) -> Optio
     let trusted = |at: Timestamp| {
         records
             .iter()
-            .find(|r| r.record.end == at && !matches!(r.quality, Quality::Suspect | Quality::Missing))
+            .find(|r| r.record.end == at && r.quality.is_trusted() && r.record.masked.is_none())
             .map(|r| &r.record)
     };
     let (first, last) = (trusted(begin)?, trusted(end)?);
@@ -168,11 +219,19 @@ pub fn flow(records: &[StoredRecord], begin: Timestamp, end: Timestamp) -> Optio
     })
 }
 
-fn zone_slot(topology: &Topology, zone: &TopologyZone, flows: &BTreeMap<MeterId, Flow>, end: Timestamp) -> ZoneSlot {
-    let meter = |installation: Option<&Installation>, class| MeterSlot {
-        flow: installation.and_then(|i| flows.get(&i.meter)).copied(),
-        ct_ratio: installation.map_or(1.0, |i| i.ct_ratio),
-        class,
+fn zone_slot(
+    topology: &Topology,
+    zone: &TopologyZone,
+    flows: &BTreeMap<MeterId, (Flow, RecordFlags)>,
+    end: Timestamp,
+) -> ZoneSlot {
+    let meter = |installation: Option<&Installation>, class| {
+        let counted = installation.and_then(|i| flows.get(&i.meter));
+        MeterSlot {
+            flow: counted.map(|(flow, _)| *flow),
+            ct_ratio: installation.map_or(1.0, |i| i.ct_ratio),
+            class: counted.map_or(class, |(_, flags)| class_under(*flags, class)),
+        }
     };
     let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone) && child.observer.is_some());
     let points =
@@ -207,4 +266,86 @@ pub fn innermost_observed(topology: &Topology, zone: ZoneId) -> Option<ZoneId> {
         at = topology.zone(here.parent?);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use metering::{Frame, ProfileRecord, WattHours, frame::Body, frame::Profile};
+    use store::{Incoming, OpenOptions, SlotCommit};
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_767_225_600);
+
+    fn record(slot: i64, import_wh: u64, flags: RecordFlags) -> ProfileRecord {
+        ProfileRecord {
+            end: T0.plus(slot * SLOT.seconds()),
+            flags,
+            import_wh: WattHours(import_wh),
+            export_wh: WattHours(0),
+            voltage_mv: None,
+            current_ma: None,
+            extra: vec![],
+            masked: None,
+        }
+    }
+
+    async fn send(store: &Store, meter: &str, slot: i64, import_wh: u64, flags: RecordFlags) {
+        let meter = MeterId::new(meter).expect("id");
+        let body = Body::Profile(Profile { minutes: 15, records: vec![record(slot, import_wh, flags)] });
+        let frame = Frame::new(meter, 1, slot.unsigned_abs(), body);
+        let received = T0.plus(slot * SLOT.seconds());
+        let incoming = Incoming { payload: frame.to_cbor().into(), frame, received };
+        store.ingest(vec![incoming]).await.expect("stored");
+    }
+
+    /// Two homes that take 200 Wh a slot behind an observer; the first reads `wrong` Wh more in slot 20, and says `flags`.
+    async fn run(wrong: u64, flags: RecordFlags) -> Vec<EnergyBalance> {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = Store::open(dir.path(), OpenOptions { create: true, simulation: false }).await.expect("opens");
+        let csv = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\n\
+                   F,,,,,,,2025-01-01\nT,F,O,,,1,,2025-01-01\nT,,,U1,M1,1,A,2025-01-01\nT,,,U2,M2,1,A,2025-01-01\n";
+        store.import_topology(csv, "test", T0).await.expect("imported");
+        let topology = store.topology(T0).await.expect("read");
+        let mut balancer = Balancer::resume(&BTreeMap::new(), 0.01).expect("empty");
+        for slot in 0..=24_i64 {
+            let n = slot.unsigned_abs();
+            send(&store, "O", slot, 50_000 + 408 * n, RecordFlags::default()).await;
+            send(&store, "M1", slot, 10_000 + 200 * n + if slot == 20 { wrong } else { 0 }, flags).await;
+            send(&store, "M2", slot, 10_000 + 200 * n, RecordFlags::default()).await;
+            if slot == 0 {
+                continue;
+            }
+            let end = T0.plus(slot * SLOT.seconds());
+            let results = balancer.slot(&store, &topology, end).await.expect("balanced");
+            let commit = SlotCommit { processed_through: end, balances: results.balances, ..SlotCommit::default() };
+            store.commit_slot(commit).await.expect("stored");
+        }
+        let zone = ZoneId::new("T").expect("id");
+        store.balances(zone, T0, T0.plus(86_400)).await.expect("read")
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_rested_on_a_wrong_reading_is_computed_again() {
+        let balances = run(15_000, RecordFlags::default()).await;
+        assert_eq!(balances.len(), 24);
+        let metered: f64 = balances.iter().map(|b| b.metered_wh).sum();
+        assert!((metered - 9_600.0).abs() < 1_000.0, "{metered} Wh instead of 9,600");
+        for balance in &balances {
+            assert!(balance.technical_wh <= balance.supplied_wh && balance.metered_wh < 1_200.0, "{balance:?}");
+        }
+        assert!(balances[19].coverage < 1.0, "the slot of the wrong reading is estimated: {:?}", balances[19]);
+        assert!(balances[22].coverage > 0.999, "what was freed is measured: {:?}", balances[22]);
+    }
+
+    #[tokio::test]
+    async fn what_a_meter_says_about_itself_widens_the_balance() {
+        let plain = run(0, RecordFlags::default()).await;
+        let wide = run(0, RecordFlags::UNCALIBRATED).await;
+        let (plain, wide) = (plain[23], wide[23]);
+        assert_eq!(plain.metered_wh, wide.metered_wh);
+        assert!(wide.sigma_systematic_wh > 2.0 * plain.sigma_systematic_wh, "{wide:?} {plain:?}");
+        let partial = run(0, RecordFlags::INCOMPLETE).await[23];
+        assert!(partial.sigma_random_wh > plain.sigma_random_wh, "{partial:?} {plain:?}");
+    }
 }
