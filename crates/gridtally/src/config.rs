@@ -50,14 +50,44 @@ impl Default for ReadingsConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 takes a free one. Off loopback only with `tls` or `proxies`.
     pub listen: SocketAddr,
+    /// The address that people open, as `https://gridtally.example`.
+    pub public_url: Option<String>,
+    /// Proxies that speak https before this server, as addresses or networks; only they are believed when they name a caller.
+    pub proxies: Vec<String>,
+    /// Address and port for readings by plain HTTP, and nothing else, from `[mqtt] plain_networks`.
+    pub readings_listen: Option<SocketAddr>,
+    /// Most connections to pages, REST and readings by HTTP at the same time.
+    pub connections_max: NonZeroU32,
+    /// Most of them from one address (of IPv6: one /64); proxies do not count.
+    pub connections_per_address_max: NonZeroU32,
+    /// Certificate for https.
+    pub tls: Option<CertificateFiles>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            proxies: Vec::new(),
+            readings_listen: None,
+            connections_max: const { NonZeroU32::new(2_000).expect("not zero") },
+            connections_per_address_max: const { NonZeroU32::new(256).expect("not zero") },
+            tls: None,
+        }
     }
+}
+
+/// A certificate and its key; read again when they change, or on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
 }
 
 /// Meters by MQTT.
@@ -216,6 +246,16 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A value that cannot be.
+    #[error("the configuration {path}: {key} {why}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        why: String,
+    },
     /// The file does not say what it should.
     #[error("the configuration {path} is not understood: {source}")]
     Parse {
@@ -231,7 +271,20 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+        let config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        config.check().map_err(|(key, why)| ConfigError::Value { path: path.into(), key, why })?;
+        Ok(config)
+    }
+
+    /// What the types cannot say.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        for network in self.http.proxies.iter().chain(&self.mqtt.plain_networks) {
+            if let Err(error) = network.parse::<headend::Network>() {
+                return Err(("[http] proxies or [mqtt] plain_networks:", error.to_string()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -264,6 +317,16 @@ mod tests {
         }
         assert!(toml::from_str::<Config>("[pipeline]\nfalse_alarms_per_zone_month = 0.5").is_ok());
         assert!(toml::from_str::<Config>("[readings]\nconnection_watts = 0").is_err());
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        for text in ["[http]\nproxies = [\"example.org\"]", "[mqtt]\nplain_networks = [\"10.0.0.0/33\"]"] {
+            let config: Config = toml::from_str(text).expect(text);
+            assert!(config.check().is_err(), "{text}");
+        }
+        assert!(toml::from_str::<Config>("[http]\nconnections_max = 0").is_err());
+        assert_eq!(Config::default().check(), Ok(()));
     }
 
     #[test]

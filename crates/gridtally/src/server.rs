@@ -4,23 +4,29 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use headend::{Credentials, Headend, HeadendConfig, Networks, TlsListen};
 use metering::Timestamp;
-use store::{Change, Store};
+use store::{Change, Store, StoreError};
 use tokio::{
     net::TcpListener,
     sync::{
         broadcast::{self, error::RecvError},
         mpsc, watch,
     },
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use web::{Advance, AppState, PipelineStatus, WebConfig};
 
 use crate::{
+    audit_head, certificate_watch,
     clock::Clock,
     commands::CommandError,
     config::Config,
     data_directory::DataDirectory,
+    doors::Doors,
+    encodings,
+    file_budget::FileBudget,
+    local_door,
     pipeline::{self, Pipeline, ingest::IngestCounters},
+    public_address::PublicAddress,
     text_inbox,
 };
 
@@ -45,8 +51,14 @@ pub struct ServerOptions {
 pub struct Server {
     /// Pages and REST.
     pub http: SocketAddr,
+    /// The same as a browser opens it.
+    pub url: String,
+    /// Readings by plain HTTP, when they have an address of their own.
+    pub readings: Option<SocketAddr>,
     /// Plain MQTT.
     pub mqtt: SocketAddr,
+    /// MQTT over TLS.
+    pub mqtts: Option<SocketAddr>,
     /// The databases.
     pub store: Store,
     /// The clock.
@@ -55,7 +67,10 @@ pub struct Server {
     pub verifying_key: [u8; 32],
     status: watch::Receiver<PipelineStatus>,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    /// End by themselves when told to stop, with the name of each.
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    /// Ends when nobody can hand it anything any more.
+    ingest: JoinHandle<()>,
     headend: Arc<Headend>,
     _directory: DataDirectory,
 }
@@ -65,6 +80,8 @@ impl Server {
     pub async fn start(options: ServerOptions) -> Result<Self, CommandError> {
         let texts = &options.config.texts;
         let inbox = texts.inbox.as_deref().map(text_inbox::open).transpose()?;
+        // Before anything is opened: what must not be listened on is refused while nothing has happened.
+        PublicAddress::of(&options.config.http, options.config.http.listen)?;
         let directory = DataDirectory::open(&options.data, options.simulated_clock).await?;
         let store = directory.store.clone();
         store.set_connection_power(options.config.readings.connection_watts.get().into()).await?;
@@ -75,22 +92,20 @@ impl Server {
         // Followed before they are read, so that none falls between.
         let enrolments = store.subscribe();
         let credentials = Arc::new(Credentials::new());
-        credentials.replace_all(store.credentials().await?);
+        let _none_connected_yet = credentials.replace_all(store.credentials().await?);
+        credentials.replace_text_keys(store.text_keys().await?);
 
+        let budget = FileBudget::claim(options.config.http.connections_max.get());
         let (batches, to_commit) = mpsc::channel(BATCHES_WAITING_MAX);
-        let mut headend_config = headend_config(&options.config)?;
+        let mut headend_config = headend_config(&options.config, budget)?;
         if options.any_port {
             headend_config.mqtt = Some(free_port(options.config.mqtt.listen).await);
         }
         let headend = Arc::new(headend::start(headend_config, credentials.clone(), clock.reader(), batches).await?);
+        encodings::recall(&options.data, &headend)?;
         let mqtt = headend.mqtt_addr().ok_or("the MQTT listener has no address")?;
-
-        let listen =
-            if options.any_port { free_port(options.config.http.listen).await } else { options.config.http.listen };
-        let listener = TcpListener::bind(listen).await.map_err(|e| {
-            format!("cannot listen on {listen}: {e}; another program may use the port, choose one with --http or in the configuration")
-        })?;
-        let http = listener.local_addr()?;
+        let doors = Doors::open(&options.config.http, options.any_port, budget).await?;
+        let (http, public) = (doors.http, doors.public.clone());
 
         store.set_ceilings(options.config.ceilings);
         let counters = Arc::new(IngestCounters::default());
@@ -108,44 +123,59 @@ impl Server {
         })
         .await?;
 
+        let verifying_key = directory.key.verifying_key().to_bytes();
         let state = AppState::new(
             store.clone(),
             WebConfig {
-                base_url: format!("http://{http}"),
+                base_url: public.url.clone(),
+                hosts: public.hosts,
                 now: clock.reader(),
                 status: status.clone(),
                 advance: options.simulated_clock.then_some(advance),
                 nominal_voltage: options.config.supply.nominal(),
                 metrics: metrics(headend.clone(), counters.clone(), store.clone()),
-                verifying_key: directory.key.verifying_key().to_bytes(),
+                verifying_key,
                 mqtt: Some(mqtt),
-                enrolled: {
-                    let credentials = credentials.clone();
-                    Arc::new(move |meter, secret| credentials.insert(meter, Credentials::hash(secret)))
-                },
+                enrolled: replace_secret(credentials.clone(), headend.clone()),
             },
         );
         let readings = headend::readings_router(&headend);
-        let app = web::router(state).merge(readings).into_make_service_with_connect_info::<SocketAddr>();
+        let certificates = doors.certificates.iter().chain(headend.certificates()).cloned().collect();
 
-        let mut tasks = vec![tokio::spawn(follow_enrolments(enrolments, store.clone(), credentials.clone()))];
-        tasks.push(tokio::spawn(pipeline::ingest::run(store.clone(), to_commit, counters)));
-        tasks.push(tokio::spawn(pipeline.run(advances, stopped.clone())));
+        let mut tasks = vec![("certificates", tokio::spawn(certificate_watch::run(certificates, stopped.clone())))];
+        let ingest = tokio::spawn(pipeline::ingest::run(store.clone(), to_commit, counters));
+        let follow = follow_enrolments(enrolments, store.clone(), credentials, headend.clone(), stopped.clone());
+        tasks.push(("enrolments", tokio::spawn(follow)));
+        tasks.push(("pipeline", tokio::spawn(pipeline.run(advances, stopped.clone()))));
+        let signing =
+            audit_head::run(options.data.clone(), store.clone(), directory.key.clone(), clock.clone(), stopped.clone());
+        tasks.push(("head of the audit", tokio::spawn(signing)));
         if let Some(inbox) = inbox {
             let every = Duration::from_secs(u64::from(texts.poll_seconds.get()));
-            tasks.push(tokio::spawn(text_inbox::run(headend.clone(), inbox, every, stopped.clone())));
+            let watching = text_inbox::run(headend.clone(), inbox, every, stopped.clone());
+            tasks.push(("inbox of texts", tokio::spawn(watching)));
         }
-        let mut web_stopped = stopped;
-        tasks.push(tokio::spawn(async move {
-            let until = async move {
-                let _ = web_stopped.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
-                tracing::error!(%error, "the pages are no longer served");
-            }
-        }));
-        let verifying_key = directory.key.verifying_key().to_bytes();
-        Ok(Self { http, mqtt, store, clock, verifying_key, status, stop, tasks, headend, _directory: directory })
+        let readings_address = doors.readings_address();
+        let pages = web::router(state, readings.clone());
+        tasks.push(("command line", local_door::serve(&options.data, pages.clone(), stopped.clone())));
+        tasks.extend(doors.serve(pages, readings, &stopped).into_iter().map(|task| ("pages", task)));
+        let mqtts = headend.mqtts_addr();
+        Ok(Self {
+            http,
+            url: public.url,
+            readings: readings_address,
+            mqtt,
+            mqtts,
+            store,
+            clock,
+            verifying_key,
+            status,
+            stop,
+            tasks,
+            ingest,
+            headend,
+            _directory: directory,
+        })
     }
 
     /// Where the pipeline stands.
@@ -163,26 +193,48 @@ impl Server {
         self.headend.counters()
     }
 
-    /// Stops listening, finishes what was accepted, closes the databases.
-    pub async fn stop(self) {
+    /// Stops listening, finishes what was accepted, closes the databases. Names the parts that did not stop by themselves.
+    pub async fn stop(self) -> Vec<&'static str> {
         let _ = self.stop.send(true);
-        for task in &self.tasks {
-            // Pages and pipeline end by themselves; what waits for ever is ended here.
-            let _ = tokio::time::timeout(STOP_PATIENCE, async {
-                while !task.is_finished() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            })
-            .await;
-            task.abort();
+        let mut ending = JoinSet::new();
+        for (name, task) in self.tasks {
+            ending.spawn(end(name, task));
         }
-        if let Some(headend) = Arc::into_inner(self.headend) {
-            headend.shutdown().await;
-        }
+        let parts = async {
+            let mut stubborn = Vec::new();
+            while let Some(ended) = ending.join_next().await {
+                stubborn.extend(ended.ok().flatten());
+            }
+            stubborn
+        };
+        let (mut stubborn, ()) = tokio::join!(parts, self.headend.shutdown());
+        // With the last holder of the head-end nobody can hand over a reading, and the committer has committed all there were.
+        drop(self.headend);
+        stubborn.extend(end("committer", self.ingest).await);
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the databases were not closed cleanly; they recover at the next start");
         }
+        stubborn
     }
+}
+
+/// Waits until a part has ended by itself; what does not is ended, and named.
+async fn end(name: &'static str, mut task: JoinHandle<()>) -> Option<&'static str> {
+    if tokio::time::timeout(STOP_PATIENCE, &mut task).await.is_ok() {
+        return None;
+    }
+    tracing::warn!(name, "did not stop by itself and was ended");
+    task.abort();
+    Some(name)
+}
+
+/// Lets a meter in with its new secret, and ends what was opened with the former one.
+fn replace_secret(credentials: Arc<Credentials>, headend: Arc<Headend>) -> web::LetIn {
+    Arc::new(move |meter, secret| {
+        if credentials.let_in(meter, secret) {
+            headend.disconnect(meter);
+        }
+    })
 }
 
 /// A simulated clock goes on where the pipeline stood.
@@ -190,27 +242,51 @@ async fn resumed_at(store: &Store) -> Result<Timestamp, CommandError> {
     Ok(store.pipeline_state().await?.processed_through.unwrap_or_default())
 }
 
-/// Meters enrolled while the server runs may connect at once.
-async fn follow_enrolments(mut changes: broadcast::Receiver<Change>, store: Store, credentials: Arc<Credentials>) {
+/// Meters enrolled while the server runs may connect at once; connections opened with a secret that is gone end.
+async fn follow_enrolments(
+    mut changes: broadcast::Receiver<Change>,
+    store: Store,
+    credentials: Arc<Credentials>,
+    headend: Arc<Headend>,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
-        match changes.recv().await {
-            Ok(Change::Enrolled) | Err(RecvError::Lagged(_)) => match store.credentials().await {
-                Ok(all) => credentials.replace_all(all),
-                Err(error) => tracing::error!(%error, "new credentials are not in force yet"),
-            },
+        let change = tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            Ok(Change::Enrolled) | Err(RecvError::Lagged(_)) => {
+                if let Err(error) = renew(&store, &credentials, &headend).await {
+                    tracing::error!(%error, "new credentials are not in force yet");
+                }
+            }
             Ok(_) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-fn networks(texts: &[String]) -> Result<Networks, CommandError> {
+/// Reads all credentials again, and ends what was opened with those that are gone.
+async fn renew(store: &Store, credentials: &Credentials, headend: &Headend) -> Result<(), StoreError> {
+    let (all, text_keys) = (store.credentials().await?, store.text_keys().await?);
+    credentials.replace_text_keys(text_keys);
+    credentials.replace_all(all).into_iter().for_each(|meter| headend.disconnect(meter));
+    Ok(())
+}
+
+/// The networks of a list in the configuration.
+///
+/// # Errors
+/// When one is not understood.
+pub(crate) fn networks(texts: &[String]) -> Result<Networks, CommandError> {
     let parsed: Result<Networks, _> = texts.iter().map(|text| text.parse::<headend::Network>()).collect();
     Ok(parsed?)
 }
 
-fn headend_config(config: &Config) -> Result<HeadendConfig, CommandError> {
+fn headend_config(config: &Config, budget: FileBudget) -> Result<HeadendConfig, CommandError> {
     Ok(HeadendConfig {
+        connections_max: budget.meters,
         mqtt: Some(config.mqtt.listen),
         mqtts: config.mqtt.tls.as_ref().map(|tls| TlsListen {
             listen: tls.listen,
@@ -223,7 +299,7 @@ fn headend_config(config: &Config) -> Result<HeadendConfig, CommandError> {
 }
 
 /// The wanted address when its port is free, else the same address with any port.
-async fn free_port(wanted: SocketAddr) -> SocketAddr {
+pub(crate) async fn free_port(wanted: SocketAddr) -> SocketAddr {
     match TcpListener::bind(wanted).await {
         Ok(_) => wanted,
         Err(_) => SocketAddr::new(wanted.ip(), 0),

@@ -48,7 +48,7 @@ fn neighbourhood(server: &Server) -> SimConfig {
 
 fn options(folder: &Path, http: SocketAddr, mqtt: SocketAddr, enabled: bool) -> ServerOptions {
     let mut config = Config {
-        http: HttpConfig { listen: http },
+        http: HttpConfig { listen: http, ..HttpConfig::default() },
         mqtt: MqttConfig { listen: mqtt, ..MqttConfig::default() },
         ..Config::default()
     };

@@ -7,7 +7,7 @@ use gridtally::{
     config::{Config, TextsConfig},
     server::{Server, ServerOptions},
 };
-use headend::{Counters, Credentials};
+use headend::Counters;
 use metering::{
     EventKind, IntervalLength, MeterId, RecordFlags, Timestamp, WattHours,
     sms::{Text, TextBody, TextKey},
@@ -55,7 +55,7 @@ async fn texts_are_stored_once_and_forged_ones_kept_aside() {
     let (store, now) = (server.store.clone(), server.clock.now());
     let meter = MeterId::new("M-1").expect("id");
     let enrolled = store.enrol(&[meter], "test", now).await.expect("enrolled");
-    let key = TextKey::from_secret_hash(&Credentials::hash(&enrolled[0].secret));
+    let key = TextKey::from_secret(&enrolled[0].secret);
 
     let end = now.floor_to(900);
     let register = TextBody::Register {

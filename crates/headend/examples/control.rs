@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for n in 0..meters {
         let name = format!("M-{n:05}");
         let secret: [u8; 32] = Sha256::digest(name.as_bytes()).into();
-        credentials.insert(MeterId::new(&name)?, Credentials::hash(&secret));
+        let _ = credentials.insert(MeterId::new(&name)?, Credentials::hash(&secret));
     }
     let (sink, mut batches) = mpsc::channel::<Batch>(4_096);
     let config = HeadendConfig { mqtt: Some(listen), ..HeadendConfig::default() };

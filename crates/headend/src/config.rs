@@ -21,6 +21,8 @@ pub struct HeadendConfig {
     pub plain_networks: Networks,
     /// Most connections at once.
     pub connections_max: usize,
+    /// Most connections of one address that have not logged on; a further one ends the oldest of them.
+    pub waiting_per_address_max: usize,
     /// Most connections of one meter at once, each with its own client identifier; a further one ends the oldest.
     pub connections_per_meter_max: usize,
     /// Largest MQTT packet in bytes; a larger one is refused when its length is read, before anything is allocated.
@@ -29,8 +31,10 @@ pub struct HeadendConfig {
     pub window: usize,
     /// Commands that may wait for the acknowledgement of one meter.
     pub down_window: usize,
-    /// From the TCP connection (and its TLS handshake) to the accepted CONNECT.
+    /// From the TCP connection to the accepted CONNECT, the TLS handshake included, whatever the peer sends meanwhile.
     pub connect_timeout: Duration,
+    /// From the head of a request with readings to the end of its body.
+    pub body_timeout: Duration,
     /// A connection without keep-alive, or with a longer one, is closed after one and a half times this silence.
     pub keep_alive_max: Duration,
     /// A peer that takes nothing of what waits for it is closed after this.
@@ -57,12 +61,14 @@ impl Default for HeadendConfig {
             mqtts: None,
             plain_networks: Networks::default(),
             connections_max: 20_000,
+            waiting_per_address_max: 512,
             connections_per_meter_max: 4,
             // a frame of the largest size, its topic and its headers
             packet_bytes_max: u32::try_from(FRAME_BYTES_MAX).unwrap_or(u32::MAX) + 256,
             window: 64,
             down_window: 16,
             connect_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(20),
             keep_alive_max: Duration::from_secs(3_600),
             write_timeout: Duration::from_secs(30),
             down_timeout: Duration::from_secs(20),
@@ -133,8 +139,13 @@ impl FromIterator<Network> for Networks {
 impl Networks {
     /// Whether an address is the loopback or in one of the networks. An IPv4 address written as IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
+        ip.to_canonical().is_loopback() || self.contains_beyond_loopback(ip)
+    }
+
+    /// Whether an address is in one of the networks; the loopback only when a network holds it.
+    pub fn contains_beyond_loopback(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        ip.is_loopback() || self.0.iter().any(|network| network.contains(ip))
+        self.0.iter().any(|network| network.contains(ip))
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     delivery::{Batch, Delivery, Outcome},
     mqtt::session::{DownError, End, Session, SessionEvent},
     registry::{DownItem, Entered, SendError},
+    room::{Place, household},
     shared::Shared,
 };
 
@@ -38,14 +39,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve<S>(stream: S, peer: SocketAddr, connection: u64, shared: Arc<Shared>)
+pub(crate) async fn serve<S>(stream: S, peer: SocketAddr, log_on_by: Instant, place: Place, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (reader, writer) = tokio::io::split(stream);
     let now = Instant::now();
     let mut task = Task {
-        session: Session::new(&shared.config, connection),
+        session: Session::new(&shared.config, place.id()),
         meter: None,
         entered: None,
         inbox: Vec::new(),
@@ -56,9 +57,11 @@ where
         events: Vec::new(),
         end: None,
         silence_max: shared.config.connect_timeout,
+        log_on_by,
         last_heard: now,
         last_written: now,
-        connection,
+        connection: place.id(),
+        place,
         peer,
         shared,
     };
@@ -81,9 +84,11 @@ struct Task {
     events: Vec<SessionEvent>,
     end: Option<End>,
     silence_max: Duration,
+    log_on_by: Instant,
     last_heard: Instant,
     last_written: Instant,
     connection: u64,
+    place: Place,
     peer: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -219,10 +224,18 @@ impl Task {
             SessionEvent::Accepted { meter, client, silence_max } => {
                 Counting::one(&counting.accepted);
                 self.meter = Some(meter);
+                self.place.settle();
                 self.silence_max = silence_max;
-                self.entered = self.shared.registry.enter(meter, client, self.connection);
-                if self.entered.is_none() {
-                    self.end = Some(End::ShuttingDown);
+                self.entered = self.shared.registry.enter(meter, client, self.connection, household(self.peer.ip()));
+                match &self.entered {
+                    None => self.end = Some(End::ShuttingDown),
+                    Some(Entered { elsewhere: Some(other), .. }) => {
+                        Counting::one(&counting.two_addresses);
+                        self.shared.note(self.peer.ip(), Some(meter), "two addresses", || {
+                            format!("meter {meter} is connected from {other} too: unless it has just moved, its secret was copied; enrol it again")
+                        });
+                    }
+                    Some(_) => {}
                 }
             }
             SessionEvent::Publish { kind, payload, frame } => {
@@ -233,7 +246,8 @@ impl Task {
                     Ok(_) => self.shared.registry.speaks(meter, Encoding::of(&payload)),
                     Err(error) => {
                         Counting::one(&counting.malformed);
-                        self.shared.note(self.peer.ip(), "not a frame", || format!("meter {meter}: {error}"));
+                        self.shared
+                            .note(self.peer.ip(), Some(meter), "not a frame", || format!("meter {meter}: {error}"));
                     }
                 }
                 let received = (self.shared.now)();
@@ -256,7 +270,7 @@ impl Task {
             }
             SessionEvent::ForeignFilter(filter) => {
                 Counting::one(&counting.foreign_topics);
-                self.shared.note(self.peer.ip(), "foreign subscription", || {
+                self.shared.note(self.peer.ip(), self.meter, "foreign subscription", || {
                     format!("{}: may not subscribe to {filter:?}", self.name())
                 });
             }
@@ -310,8 +324,11 @@ impl Task {
 
     /// When to look again whether something has expired; a stalled write is noticed within twice its limit.
     fn next_check(&self) -> Instant {
-        let heard = self.last_heard + self.silence_max;
-        heard.min(Instant::now() + self.shared.config.write_timeout)
+        let silent = match self.meter {
+            Some(_) => self.last_heard + self.silence_max,
+            None => self.log_on_by,
+        };
+        silent.min(Instant::now() + self.shared.config.write_timeout)
     }
 
     fn expire(&mut self, timer: Pin<&mut Sleep>) {
@@ -321,12 +338,16 @@ impl Task {
         } else if now >= self.last_written + self.shared.config.write_timeout {
             return self.session.end(End::WriteTimeout, &mut self.events);
         }
-        if self.meter.is_some() && !self.is_reading() {
+        if self.meter.is_none() {
+            // a byte now and then is not a log-on
+            if now >= self.log_on_by {
+                return self.session.end(End::ConnectTimeout, &mut self.events);
+            }
+        } else if !self.is_reading() {
             // it is we who do not listen
             self.last_heard = now;
         } else if now >= self.last_heard + self.silence_max {
-            let why = if self.meter.is_some() { End::KeepAlive } else { End::ConnectTimeout };
-            return self.session.end(why, &mut self.events);
+            return self.session.end(End::KeepAlive, &mut self.events);
         }
         timer.reset(self.next_check());
     }
@@ -367,11 +388,11 @@ impl Task {
             // counted where it happened
             End::NotStored => {
                 let text = || format!("{}: frames were not stored and not acknowledged", self.name());
-                return self.shared.note(self.peer.ip(), "not stored", text);
+                return self.shared.note(self.peer.ip(), self.meter, "not stored", text);
             }
         };
         Counting::one(counter);
-        self.shared.note(self.peer.ip(), reason, || text);
+        self.shared.note(self.peer.ip(), self.meter, reason, || text);
     }
 }
 

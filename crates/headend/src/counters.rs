@@ -44,7 +44,7 @@ counters! {
     connections,
     /// Connections refused because the limit was reached.
     refused_full,
-    /// Plain connections refused because they came from a network that must use TLS.
+    /// Connections and requests without TLS refused because they came from a network that must use it.
     refused_plain,
     /// TLS handshakes that failed.
     refused_tls,
@@ -52,10 +52,14 @@ counters! {
     refused_secret,
     /// Connections that did not log on in time.
     connect_timeouts,
+    /// Connections that had not logged on and made way for newer ones of their address.
+    made_way,
     /// Connections accepted.
     accepted,
     /// Connections ended because the same client connected again, or the meter held too many.
     taken_over,
+    /// Connections accepted while the same meter was connected from another address: its secret may have been copied.
+    two_addresses,
     /// Connections closed after silence longer than their keep-alive permits.
     keep_alive_timeouts,
     /// Connections closed because the peer did not take what waited for it.

@@ -7,13 +7,14 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use metering::MeterId;
+use metering::{MeterId, sms::TextKey};
 use sha2::{Digest, Sha256};
 
-/// Which meters may connect: meter to SHA-256 of its secret. Shared between the listener and whoever enrols meters.
+/// Which meters may connect: meter to SHA-256 of its secret, and to the key of its texts. Shared between the listener and whoever enrols meters.
 #[derive(Debug, Default)]
 pub struct Credentials {
     hashes: RwLock<HashMap<MeterId, [u8; 32]>>,
+    text_keys: RwLock<HashMap<MeterId, TextKey>>,
 }
 
 impl Credentials {
@@ -27,25 +28,47 @@ impl Credentials {
         Sha256::digest(secret).into()
     }
 
-    /// Permits a meter, or replaces its secret. Open connections stay until they end.
-    pub fn insert(&self, meter: MeterId, hash: [u8; 32]) {
-        self.write().insert(meter, hash);
+    /// Permits a meter, or replaces its secret. `true` when it had another one: then whoever logged on with that must be
+    /// disconnected ([`Headend::disconnect`](crate::Headend::disconnect)).
+    #[must_use = "connections made with the former secret must be ended"]
+    pub fn insert(&self, meter: MeterId, hash: [u8; 32]) -> bool {
+        self.write().insert(meter, hash).is_some_and(|former| former != hash)
     }
 
-    /// Forbids a meter; `false` when it was not known. Open connections stay until they end: see
-    /// [`Headend::disconnect`](crate::Headend::disconnect).
-    pub fn remove(&self, meter: MeterId) -> bool {
-        self.write().remove(&meter).is_some()
+    /// Replaces all, for instance with what the store holds; names the meters that lost a secret or got another one, whose
+    /// connections must be ended.
+    #[must_use = "connections made with former secrets must be ended"]
+    pub fn replace_all(&self, all: impl IntoIterator<Item = (MeterId, [u8; 32])>) -> Vec<MeterId> {
+        let all: HashMap<MeterId, [u8; 32]> = all.into_iter().collect();
+        let mut hashes = self.write();
+        let lost =
+            hashes.iter().filter(|(meter, hash)| all.get(*meter) != Some(*hash)).map(|(meter, _)| *meter).collect();
+        *hashes = all;
+        lost
     }
 
-    /// Replaces all, for instance with what the store holds at the start.
-    pub fn replace_all(&self, all: impl IntoIterator<Item = (MeterId, [u8; 32])>) {
-        *self.write() = all.into_iter().collect();
+    /// Replaces the keys of all meters' texts.
+    pub fn replace_text_keys(&self, all: impl IntoIterator<Item = (MeterId, TextKey)>) {
+        *self.text_keys.write().unwrap_or_else(PoisonError::into_inner) = all.into_iter().collect();
     }
 
-    /// SHA-256 of a meter's secret, from which the key of its texts is made.
-    pub(crate) fn hash_of(&self, meter: MeterId) -> Option<[u8; 32]> {
-        self.hashes.read().unwrap_or_else(PoisonError::into_inner).get(&meter).copied()
+    /// Permits a meter with a new secret, and the texts that it signs with a key made from it. `true` when it had another secret:
+    /// see [`Credentials::insert`].
+    #[must_use = "connections made with the former secret must be ended"]
+    pub fn let_in(&self, meter: MeterId, secret: &[u8; 32]) -> bool {
+        let key = TextKey::from_secret(secret);
+        self.text_keys.write().unwrap_or_else(PoisonError::into_inner).insert(meter, key);
+        self.insert(meter, Self::hash(secret))
+    }
+
+    /// The key of a meter's texts.
+    pub(crate) fn text_key_of(&self, meter: MeterId) -> Option<TextKey> {
+        self.text_keys.read().unwrap_or_else(PoisonError::into_inner).get(&meter).cloned()
+    }
+
+    /// Whether a meter may connect.
+    pub(crate) fn knows(&self, meter: MeterId) -> bool {
+        self.hashes.read().unwrap_or_else(PoisonError::into_inner).contains_key(&meter)
     }
 
     /// How many meters may connect.
@@ -103,7 +126,7 @@ mod tests {
         let credentials = Credentials::new();
         let meter = MeterId::new("M-1").expect("valid");
         let secret = [7; 32];
-        credentials.insert(meter, Credentials::hash(&secret));
+        assert!(!credentials.insert(meter, Credentials::hash(&secret)), "it had none before");
         let right = "07".repeat(32);
         assert_eq!(credentials.verify("M-1", right.as_bytes()), Some(meter));
         for (user, password) in [
@@ -118,9 +141,9 @@ mod tests {
             assert_eq!(credentials.verify(user, password.as_bytes()), None, "{user} {password}");
         }
         // the hash of the all-zero secret, which stands in for a malformed one, opens nothing by accident
-        credentials.insert(meter, Credentials::hash(&[0; 32]));
+        assert!(credentials.insert(meter, Credentials::hash(&[0; 32])), "another one is replaced");
         assert_eq!(credentials.verify("M-1", b"not hexadecimal"), None);
-        assert!(credentials.remove(meter));
+        assert_eq!(credentials.replace_all([]), [meter], "it lost its secret");
         assert_eq!(credentials.verify("M-1", right.as_bytes()), None);
     }
 }

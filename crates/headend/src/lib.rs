@@ -5,6 +5,7 @@
 //!
 //! It is not a broker: nothing is retained, no session outlives its connection, and no meter hears another.
 
+mod certificates;
 mod config;
 mod connection;
 mod counters;
@@ -16,10 +17,17 @@ mod listener;
 mod log_once;
 mod mqtt;
 mod registry;
+mod room;
 mod shared;
 mod text;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use metering::{Down, MeterId, Timestamp, frame::Encoding};
 use tokio::{
@@ -28,16 +36,17 @@ use tokio::{
     time::timeout,
 };
 
+pub use certificates::Certificates;
 pub use config::{HeadendConfig, Network, NetworkError, Networks, TlsListen};
 pub use counters::Counters;
 pub use credentials::Credentials;
 pub use delivery::{Batch, Delivery, FrameError, Outcome, read_frame};
-pub use http::{FRAMES_PER_POST_MAX, readings_router};
+pub use http::{Encrypted, FRAMES_PER_POST_MAX, readings_router};
 pub use inbox::{FILES_PER_PASS_MAX, Inbox, InboxPass};
 pub use registry::{Presence, PresenceState, SendError};
+pub use room::{Busy, MakeWay, NoRoom, Place, Room, household};
 pub use text::{TEXT_BOOT, TextOutcome, TextRefused};
 
-use listener::Places;
 use mqtt::session::End;
 use registry::{DownItem, Registry};
 use shared::Shared;
@@ -69,11 +78,12 @@ pub enum HeadendError {
 /// The running head-end. Dropped without [`Headend::shutdown`], it stops at once.
 pub struct Headend {
     shared: Arc<Shared>,
-    places: Places,
+    room: Arc<Room>,
     mqtt: Option<SocketAddr>,
     mqtts: Option<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
     stop: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    listeners: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Starts the listeners. Every payload goes to `sink`; a full `sink` holds the meters back.
@@ -83,13 +93,16 @@ pub async fn start(
     now: Now,
     sink: mpsc::Sender<Batch>,
 ) -> Result<Headend, HeadendError> {
-    let places = Places::new(config.connections_max);
+    let room = Room::new(config.connections_max, config.waiting_per_address_max);
     let plain = match config.mqtt {
         Some(address) => Some(listener::bind(address).await?),
         None => None,
     };
     let secure = match &config.mqtts {
-        Some(files) => Some((listener::bind(files.listen).await?, listener::tls(files)?)),
+        Some(files) => {
+            let certificates = Certificates::load(&files.certificates, &files.key)?;
+            Some((listener::bind(files.listen).await?, certificates))
+        }
         None => None,
     };
     let registry = Registry::new(config.connections_per_meter_max, config.down_window);
@@ -103,27 +116,39 @@ pub async fn start(
         log: Default::default(),
     });
     let (stop, stopped) = watch::channel(false);
-    let mut headend = Headend { shared, places, mqtt: None, mqtts: None, stop, listeners: Vec::new() };
+    let listeners = Mutex::default();
+    let mut headend = Headend { shared, room, mqtt: None, mqtts: None, certificates: None, stop, listeners };
     if let Some(plain) = plain {
         headend.mqtt = plain.local_addr().ok();
         headend.listen(plain, None, stopped.clone());
     }
-    if let Some((secure, tls)) = secure {
+    if let Some((secure, certificates)) = secure {
         headend.mqtts = secure.local_addr().ok();
-        headend.listen(secure, Some(tls), stopped);
+        let acceptor = certificates.acceptor(&[])?;
+        headend.certificates = Some(certificates);
+        headend.listen(secure, Some(acceptor), stopped);
     }
     Ok(headend)
 }
 
 impl Headend {
     fn listen(
-        &mut self,
+        &self,
         listener: tokio::net::TcpListener,
         tls: Option<tokio_rustls::TlsAcceptor>,
         stopped: watch::Receiver<bool>,
     ) {
-        let accepting = listener::accept(listener, tls, self.places.clone(), self.shared.clone(), stopped);
-        self.listeners.push(tokio::spawn(accepting));
+        let accepting = listener::accept(listener, tls, self.room.clone(), self.shared.clone(), stopped);
+        self.listeners().push(tokio::spawn(accepting));
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The certificate of MQTT over TLS, to be read again when its files change.
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
     }
 
     /// Where plain MQTT listens.
@@ -164,6 +189,11 @@ impl Headend {
         self.shared.registry.speaks(meter, encoding);
     }
 
+    /// The meters whose last payload was JSON, to be kept for [`Headend::assume_encoding`].
+    pub fn json_meters(&self) -> BTreeSet<MeterId> {
+        self.shared.registry.json_meters()
+    }
+
     /// Whether the meter is connected.
     pub fn is_connected(&self, meter: MeterId) -> bool {
         self.presence(meter) != PresenceState::Absent
@@ -176,7 +206,7 @@ impl Headend {
 
     /// Open connections, those that have not logged on yet included.
     pub fn connections(&self) -> usize {
-        self.places.taken()
+        self.room.taken()
     }
 
     /// Meters connected.
@@ -200,11 +230,12 @@ impl Headend {
     }
 
     /// Stops listening, acknowledges what is committed within a few seconds, and closes every connection.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(&self) {
         self.shared.registry.close();
         // the listeners may have ended already
         let _ = self.stop.send(true);
-        for listener in self.listeners.drain(..) {
+        let listeners = std::mem::take(&mut *self.listeners());
+        for listener in listeners {
             let _ = listener.await;
         }
     }
@@ -212,7 +243,7 @@ impl Headend {
 
 impl Drop for Headend {
     fn drop(&mut self) {
-        for listener in &self.listeners {
+        for listener in self.listeners().iter() {
             listener.abort();
         }
     }

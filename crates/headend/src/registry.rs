@@ -2,8 +2,9 @@
 //! identifiers (`mosquitto_sub` listening while `mosquitto_pub` reports); what is sent to it goes to the newest that listens.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -81,6 +82,7 @@ pub(crate) struct DownItem {
 struct Link {
     connection: u64,
     client: String,
+    address: IpAddr,
     listening: Listening,
     down: mpsc::Sender<DownItem>,
     end: Option<oneshot::Sender<End>>,
@@ -90,6 +92,8 @@ struct Link {
 pub(crate) struct Entered {
     pub(crate) down: mpsc::Receiver<DownItem>,
     pub(crate) end: oneshot::Receiver<End>,
+    /// Another address from which the same meter is connected.
+    pub(crate) elsewhere: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl Registry {
     }
 
     /// Enters an accepted connection and ends the one it takes over. `None` when the server is stopping.
-    pub(crate) fn enter(&self, meter: MeterId, client: String, connection: u64) -> Option<Entered> {
+    pub(crate) fn enter(&self, meter: MeterId, client: String, connection: u64, address: IpAddr) -> Option<Entered> {
         let (down_tx, down) = mpsc::channel(self.down_window);
         let (end_tx, end) = oneshot::channel();
         let mut links = self.lock();
@@ -128,6 +132,7 @@ impl Registry {
         }
         let own = links.meters.entry(meter).or_default();
         let was_absent = own.is_empty();
+        let elsewhere = own.iter().map(|link| link.address).find(|other| *other != address);
         let taken_over = own.iter().position(|link| link.client == client);
         let taken_over = taken_over.or_else(|| (own.len() >= self.per_meter_max).then_some(0));
         if let Some(mut link) = taken_over.map(|at| own.remove(at))
@@ -136,11 +141,12 @@ impl Registry {
             // a connection that is ending by itself does not mind
             let _ = end.send(End::TakenOver);
         }
-        own.push(Link { connection, client, listening: Listening::default(), down: down_tx, end: Some(end_tx) });
+        let listening = Listening::default();
+        own.push(Link { connection, client, address, listening, down: down_tx, end: Some(end_tx) });
         if was_absent {
             self.announce(meter, PresenceState::Connected);
         }
-        Some(Entered { down, end })
+        Some(Entered { down, end, elsewhere })
     }
 
     /// Notes what a connection listens to.
@@ -179,6 +185,11 @@ impl Registry {
             Encoding::Json => links.json.insert(meter),
             Encoding::Cbor => links.json.remove(&meter),
         };
+    }
+
+    /// Meters whose last payload was JSON.
+    pub(crate) fn json_meters(&self) -> BTreeSet<MeterId> {
+        self.lock().json.iter().copied().collect()
     }
 
     /// The encoding the meter used last, and the queue of its newest connection that listens to `kind`.

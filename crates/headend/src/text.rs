@@ -1,14 +1,14 @@
 //! Meters by SMS: a signed text (`metering::sms`) becomes a frame and goes the way of every other frame, to the same pipeline and
 //! the same store. How texts reach this machine is somebody else's: see `inbox.rs`.
 //!
-//! The number a text comes from proves nothing and is not looked at; its code does. The key is made from the hash of the meter's
-//! secret, which the credentials hold anyway.
+//! The number a text comes from proves nothing and is not looked at; its code does. The key is made from the meter's secret
+//! and held beside the hash of the secret.
 
 use metering::{
     Body, Frame, MeterEvent, MeterId, ProfileRecord, Timestamp,
     control::ReplyOutcome,
     frame::Profile,
-    sms::{Text, TextBody, TextError, TextKey, TextOrder},
+    sms::{Text, TextBody, TextError, TextOrder},
 };
 use tokio::sync::oneshot;
 
@@ -39,6 +39,9 @@ pub enum TextRefused {
     /// The meter is not enrolled here.
     #[error("meter {0} is not enrolled here")]
     Unknown(MeterId),
+    /// It was enrolled when the keys of texts were made from what the database holds of a secret.
+    #[error("meter {0} has no key for texts: enrol it again, and give it the new secret")]
+    NoKey(MeterId),
     /// It is an order, which only a server sends.
     #[error("an order to a meter came to the server: the gateway sends texts back to where they came from")]
     Order,
@@ -62,7 +65,11 @@ impl Headend {
 
     async fn take(&self, line: &str) -> Result<TextOutcome, TextRefused> {
         let meter = Text::meter_of(line.trim()).map_err(TextRefused::NotGenuine)?;
-        let key = self.text_key(meter).ok_or(TextRefused::Unknown(meter))?;
+        let credentials = &self.shared.credentials;
+        let key = credentials.text_key_of(meter).ok_or_else(|| match credentials.knows(meter) {
+            true => TextRefused::NoKey(meter),
+            false => TextRefused::Unknown(meter),
+        })?;
         let text = Text::read(line, &key).map_err(TextRefused::NotGenuine)?;
         let body = match text.body {
             TextBody::Answer { to, outcome } => return Ok(TextOutcome::Answer(meter, to, outcome)),
@@ -113,10 +120,6 @@ impl Headend {
     /// above that of every order before it.
     pub fn write_order(&self, meter: MeterId, counter: u64, expires: Timestamp, order: TextOrder) -> Option<String> {
         let text = Text { meter, counter, body: TextBody::Order { expires, order } };
-        Some(text.write(&self.text_key(meter)?))
-    }
-
-    fn text_key(&self, meter: MeterId) -> Option<TextKey> {
-        self.shared.credentials.hash_of(meter).map(|hash| TextKey::from_secret_hash(&hash))
+        Some(text.write(&self.shared.credentials.text_key_of(meter)?))
     }
 }

@@ -187,7 +187,7 @@ fn id() -> MeterId {
 }
 
 fn key() -> TextKey {
-    TextKey::from_secret_hash(&[7; 32])
+    TextKey::from_secret(&[7; 32])
 }
 
 impl Bench {
@@ -359,7 +359,7 @@ fn only_genuine_new_orders_count_and_none_of_them_closes_by_itself() {
         counter: 9,
         body: TextBody::Order { expires: Timestamp(i64::MAX), order: TextOrder::Reconnect },
     };
-    bench.peer.arrive(SERVER, &forged.write(&TextKey::from_secret_hash(&[8; 32])));
+    bench.peer.arrive(SERVER, &forged.write(&TextKey::from_secret(&[8; 32])));
     bench.peer.arrive(SERVER, "OK");
     bench.peer.arrive(SERVER, "+CMTI: \"SM\",999");
     bench.pass(30);

@@ -2,7 +2,7 @@
 //!
 //! A text is one line of at most 160 characters of the GSM alphabet, readable by a person, and ends in a code: the first 80 bits
 //! of HMAC-SHA-256 over everything before it, in base 32. An Ed25519 signature does not fit beside the content. The key is shared
-//! by meter and server and made from the hash of the meter's secret, so that nothing more has to be handed out. Each side counts
+//! by meter and server and made from the meter's secret, so that nothing more has to be handed out. Each side counts
 //! its texts: a text whose counter is not above the last one is a repetition.
 //!
 //! An order to disconnect cannot be given by text: it needs two signatures.
@@ -41,9 +41,20 @@ impl fmt::Debug for TextKey {
 }
 
 impl TextKey {
-    /// The key that belongs to SHA-256 of the meter's secret.
-    pub fn from_secret_hash(hash: &[u8; 32]) -> Self {
-        Self(authenticate(hash, &[b"gridtally text 1"]))
+    /// The key that belongs to a meter's secret. Not made from the hash that servers keep of it: who reads that hash must not be
+    /// able to write texts.
+    pub fn from_secret(secret: &[u8; 32]) -> Self {
+        Self(authenticate(secret, &[b"gridtally text 2"]))
+    }
+
+    /// A key as it was kept, see [`TextKey::to_bytes`].
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key itself, to be kept sealed.
+    pub const fn to_bytes(&self) -> [u8; 32] {
+        self.0
     }
 
     fn code(&self, line: &str) -> [u8; CODE_BYTES] {
@@ -274,7 +285,7 @@ mod tests {
     use super::*;
 
     fn key() -> TextKey {
-        TextKey::from_secret_hash(&[7; 32])
+        TextKey::from_secret(&[7; 32])
     }
 
     fn texts() -> Vec<Text> {
@@ -298,10 +309,10 @@ mod tests {
     fn golden_lines() {
         let lines: Vec<String> = texts().iter().map(|text| text.write(&key())).collect();
         expect_test::expect![[r#"
-            GT1 R M-0001 17 1772496000 15 8 12345678 42 CB4RBKM5RREU6Z2A
-            GT1 E M-0001 18 1772496123 251 9 IWRXZDIAM3TBDHBR
-            GT1 C M-0001 19 1772500000 RECONNECT UKYMCH35PPAHJJFI
-            GT1 A M-0001 20 3 5 TF2XH4T4WC4L6FRE"#]]
+            GT1 R M-0001 17 1772496000 15 8 12345678 42 FGEKI7JXQWO5QV6M
+            GT1 E M-0001 18 1772496123 251 9 KI6ME6EDVGTLN5LB
+            GT1 C M-0001 19 1772500000 RECONNECT FS4KCQH2AWMG5MAN
+            GT1 A M-0001 20 3 5 IPPJC6XRDMOMGESQ"#]]
         .assert_eq(&lines.join("\n"));
     }
 
@@ -319,7 +330,7 @@ mod tests {
         for text in texts() {
             let line = text.write(&key());
             assert_eq!(Text::read(&line, &key()), Ok(text), "{line}");
-            assert_eq!(Text::read(&line, &TextKey::from_secret_hash(&[8; 32])), Err(TextError::Code));
+            assert_eq!(Text::read(&line, &TextKey::from_secret(&[8; 32])), Err(TextError::Code));
         }
         let longest = Text {
             meter: MeterId::new(&"M".repeat(32)).expect("valid"),

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{QueryBuilder, Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    directory::{Store, id_out, time},
+    directory::{Store, id_in, id_out, time},
     error::StoreError,
 };
 
@@ -124,6 +124,18 @@ impl Store {
         Ok(rows.iter().map(row_out).collect())
     }
 
+    /// The hash of a row, hexadecimal; `None` when there is no such row.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_hash(&self, id: u64) -> Result<Option<String>, StoreError> {
+        let hash: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM audit WHERE id = $1")
+            .bind(id_in(id))
+            .fetch_optional(&self.inner.main_read)
+            .await?;
+        Ok(hash.map(|hash| hex(&hash)))
+    }
+
     /// Writes a row about something that happened outside the store, e.g. a sign-in or an export.
     ///
     /// # Errors
@@ -142,8 +154,8 @@ impl Store {
         tx.commit().await
     }
 
-    /// Walks the whole chain; the number of rows when it is whole. A removed tail shows only against a hash kept elsewhere:
-    /// print or export the newest hash from time to time.
+    /// Walks the whole chain; the number of rows when it is whole. A removed tail and a chain computed anew show only against a
+    /// hash kept elsewhere ([`Store::audit_hash`]): the server signs the newest one every minute.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] naming the first row that does not fit.

@@ -181,6 +181,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] with the rule that forbids it (the refusal is audited), or unknown target.
     pub async fn request_control(&self, request: ControlRequest, now: Timestamp) -> Result<u64, StoreError> {
+        if let ControlKind::LoadLimit { limit_w: Some(limit) } = request.kind
+            && limit.0 <= 0
+        {
+            return Err(StoreError::Invalid("a load limit is above 0 W; without one the limit is lifted".to_owned()));
+        }
         let made = self
             .transaction("control.request", async |tx| {
                 let place = supply::locate(tx, &request.target, now).await?;

@@ -22,6 +22,7 @@ use crate::{
     limits::ConnectionLimits,
     seal::Months,
     setting,
+    text_key::Seal,
     writer::{BUSY_WAIT, Counts, Writer},
 };
 
@@ -35,6 +36,7 @@ const MAIN_SCHEMA: &[&str] = &[
     include_str!("schema/main_3.sql"),
     include_str!("schema/main_4.sql"),
     include_str!("schema/main_5.sql"),
+    include_str!("schema/main_6.sql"),
 ];
 const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql"), include_str!("schema/log_2.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
@@ -73,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) packing: AtomicBool,
     /// What each meter's connection can carry.
     pub(crate) limits: RwLock<ConnectionLimits>,
+    /// What the keys of texts are sealed with, once it is known.
+    pub(crate) text_seal: RwLock<Option<Seal>>,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: Counts,
     /// The abort switch, as it is in force.
@@ -130,6 +134,7 @@ impl Store {
             sealing: Mutex::new(()),
             packing: AtomicBool::new(false),
             limits: RwLock::default(),
+            text_seal: RwLock::new(None),
             changes: broadcast::Sender::new(CHANGES_HELD),
             counts,
             aborted: AtomicBool::new(aborted),
@@ -139,6 +144,22 @@ impl Store {
         let store = Self { inner: Arc::new(inner) };
         store.refresh_limits().await?;
         Ok(store)
+    }
+
+    /// For which use a directory was made, without opening it for work.
+    ///
+    /// # Errors
+    /// When it holds no data, or cannot be read.
+    pub async fn made_for_simulation(dir: &Path) -> Result<bool, StoreError> {
+        let path = dir.join("gridtally.db");
+        if !path.exists() {
+            return Err(StoreError::NotFound(dir.to_owned()));
+        }
+        let pool = open_file(&path, Access::Read).await?;
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT value FROM meta WHERE key = 'use'").fetch_optional(&pool).await?;
+        pool.close().await;
+        Ok(found.as_deref() == Some("simulation"))
     }
 
     /// Whether the directory was made for a simulation.

@@ -32,13 +32,16 @@ mod master;
 mod network;
 mod pending;
 mod people;
+mod permission;
 mod pipeline;
+mod programs;
 mod query;
 mod reading;
 mod rebuild;
 mod seal;
 mod setting;
 mod supply;
+mod text_key;
 mod topology;
 mod window;
 mod write;
@@ -62,8 +65,10 @@ pub use master::{Enrolment, MeterRow};
 pub use metering::supply::SupplyPolicy;
 pub use network::NetworkVersion;
 pub use pending::{Guarded, GuardedChange, PendingChange};
-pub use people::{NewUser, OneTime, Role, Token, User};
+pub use people::{FirstOperator, NewUser, OneTime, Role, User};
+pub use permission::MeterPeriod;
 pub use pipeline::{AuditNote, Committed, PipelineState, SlotCommit};
+pub use programs::{NewToken, Token};
 pub use reading::{
     Accepted, Counts, Incoming, Latest, NewestRegister, Quarantined, RegisterSource, StoredQuality, StoredRecord,
 };

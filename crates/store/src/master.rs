@@ -66,12 +66,14 @@ impl Store {
                 .await?
                 .is_some_and(|one: i64| one == 1);
             sqlx::query(
-                "INSERT INTO meter (id, secret_sha256, enrolled_at) VALUES ($1,$2,$3)
-                 ON CONFLICT (id) DO UPDATE SET secret_sha256 = excluded.secret_sha256, enrolled_at = excluded.enrolled_at",
+                "INSERT INTO meter (id, secret_sha256, enrolled_at, text_key) VALUES ($1,$2,$3,$4)
+                 ON CONFLICT (id) DO UPDATE SET secret_sha256 = excluded.secret_sha256,
+                    enrolled_at = excluded.enrolled_at, text_key = excluded.text_key",
             )
             .bind(meter.as_str())
             .bind(&hash[..])
             .bind(now.0)
+            .bind(self.sealed_text_key(meter, &secret)?)
             .execute(&mut *tx)
             .await?;
             let action = if again { "meter.re_enrol" } else { "meter.enrol" };
@@ -91,7 +93,7 @@ impl Store {
     pub async fn withdraw(&self, meter: MeterId, by: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.inner.main.begin("meter.withdraw").await?;
         let done = sqlx::query(
-            "UPDATE meter SET secret_sha256 = NULL, enrolled_at = NULL WHERE id = $1 AND secret_sha256 IS NOT NULL",
+            "UPDATE meter SET secret_sha256 = NULL, enrolled_at = NULL, text_key = NULL WHERE id = $1 AND secret_sha256 IS NOT NULL",
         )
         .bind(meter.as_str())
         .execute(&mut *tx)

@@ -1,10 +1,10 @@
-//! People, their sessions, one-time tokens and tokens of programs. Of every token only the SHA-256 is stored: tokens are 256
+//! People, their sessions and one-time tokens (programs: `programs.rs`). Of every token only the SHA-256 is stored: tokens are 256
 //! random bits, so a slow hash would add nothing; passwords come in already hashed (argon2) from the web layer.
 
 use metering::{Timestamp, UsagePointId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     audit::{self, hex},
@@ -12,6 +12,8 @@ use crate::{
     error::StoreError,
 };
 
+/// Names in the audit that are nobody's.
+const RESERVED: [&str; 8] = ["system", "policy", "token", "set-up", "setup", "command line", "nobody", "server"];
 /// Longest name of a person or program.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -58,9 +60,37 @@ pub struct User {
     pub password_hash: String,
     /// May not sign in any more.
     pub disabled: bool,
+    /// The password was given by somebody else and must be changed first.
+    pub first_password: bool,
+    /// Of a consumer: sees what was measured after this,
+    pub sees_after: Timestamp,
+    /// and up to this.
+    pub sees_to: Timestamp,
     /// When made.
     pub created_at: Timestamp,
 }
+
+/// Whether a person has a password of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Password {
+    Own,
+    First,
+}
+
+/// What became of making the first operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstOperator {
+    /// Made; the token is spent.
+    Made(Box<User>),
+    /// The token is none, or no more.
+    TokenSpent,
+    /// There are people already: the first operator is made by one of them.
+    SomebodyIsThere,
+}
+
+/// The columns of a person, in the order of `user_out`.
+const COLUMNS: &str =
+    "id, name, role, usage_point, password_hash, disabled, first_password, sees_after, sees_to, created_at";
 
 /// A person to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,17 +105,6 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
-/// A program's permission, as found by its token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Name given when it was made.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// When made.
-    pub created_at: Timestamp,
-}
-
 /// What a one-time token is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,39 +116,60 @@ pub enum OneTime {
 }
 
 impl Store {
-    /// Makes a person.
+    /// Makes a person whose password is their own.
     ///
     /// # Errors
     /// When the name is taken or not usable, or the usage point does not go with the role.
     pub async fn create_user(&self, new: NewUser, by: &str, now: Timestamp) -> Result<User, StoreError> {
-        check_name(&new.name)?;
-        if (new.role == Role::Consumer) != new.usage_point.is_some() {
-            return Err(StoreError::Invalid("a consumer has a usage point, and nobody else has".to_owned()));
-        }
         let mut tx = self.inner.main.begin("person.create").await?;
-        let made = sqlx::query(
-            "INSERT INTO person (name, role, usage_point, password_hash, created_at) VALUES ($1,$2,$3,$4,$5)
-             ON CONFLICT (name) DO NOTHING RETURNING id, name, role, usage_point, password_hash, disabled, created_at",
-        )
-        .bind(&new.name)
-        .bind(new.role.word())
-        .bind(new.usage_point.as_ref().map(UsagePointId::as_str))
-        .bind(&new.password_hash)
-        .bind(now.0)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = made else {
-            return Err(StoreError::Invalid(format!(
-                "there is already a person named {}: choose another name",
-                new.name
-            )));
-        };
-        let user = user_out(&row)?;
-        let detail = format!("role {}", new.role.word());
-        let entry = audit::Entry { by, action: "person.create", subject: format!("person:{}", new.name), detail };
-        audit::record(&mut tx, now, entry).await?;
+        let user = insert_person(&mut tx, &new, Password::Own, (by, now)).await?;
         tx.commit().await?;
         Ok(user)
+    }
+
+    /// Makes a person with a password that the maker knows: it opens nothing but the page where it is changed.
+    ///
+    /// # Errors
+    /// As [`Store::create_user`].
+    pub async fn create_user_with_first_password(
+        &self,
+        new: NewUser,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<User, StoreError> {
+        let mut tx = self.inner.main.begin("person.create").await?;
+        let user = insert_person(&mut tx, &new, Password::First, (by, now)).await?;
+        tx.commit().await?;
+        Ok(user)
+    }
+
+    /// Spends a set-up token and makes the first operator, in one step and only while there is nobody.
+    ///
+    /// # Errors
+    /// When the name is not usable; then the token still works.
+    pub async fn create_first_operator(
+        &self,
+        token: &str,
+        new: NewUser,
+        now: Timestamp,
+    ) -> Result<FirstOperator, StoreError> {
+        let mut tx = self.inner.main.begin("person.first").await?;
+        let purpose: Option<String> =
+            sqlx::query_scalar("DELETE FROM one_time WHERE token_sha256 = $1 AND expires > $2 RETURNING purpose")
+                .bind(&sha256(token)[..])
+                .bind(now.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+        if purpose.as_deref() != Some(&serde_json::to_string(&OneTime::SetUp)?) {
+            return Ok(FirstOperator::TokenSpent);
+        }
+        let people: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM person").fetch_one(&mut *tx).await?;
+        if people > 0 {
+            return Ok(FirstOperator::SomebodyIsThere);
+        }
+        let user = insert_person(&mut tx, &new, Password::Own, ("set-up", now)).await?;
+        tx.commit().await?;
+        Ok(FirstOperator::Made(Box::new(user)))
     }
 
     /// A person by name.
@@ -137,15 +177,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
-        sqlx::query(
-            "SELECT id, name, role, usage_point, password_hash, disabled, created_at FROM person WHERE name = $1",
-        )
-        .bind(name)
-        .fetch_optional(&self.inner.main_read)
-        .await?
-        .as_ref()
-        .map(user_out)
-        .transpose()
+        sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM person WHERE name = $1")))
+            .bind(name)
+            .fetch_optional(&self.inner.main_read)
+            .await?
+            .as_ref()
+            .map(user_out)
+            .transpose()
     }
 
     /// Everybody, by name.
@@ -153,7 +191,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
-        sqlx::query("SELECT id, name, role, usage_point, password_hash, disabled, created_at FROM person ORDER BY name")
+        sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM person ORDER BY name")))
             .fetch_all(&self.inner.main_read)
             .await?
             .iter()
@@ -161,19 +199,28 @@ impl Store {
             .collect()
     }
 
-    /// Gives a person another password (already hashed) and ends all of the person's sessions.
+    /// Gives a person the password they chose (already hashed) and ends all of the person's sessions.
     ///
     /// # Errors
     /// When there is no such person.
     pub async fn set_password(&self, name: &str, hash: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE person SET password_hash = $2 WHERE name = $1 RETURNING id";
+        let sql = "UPDATE person SET password_hash = $2, first_password = 0 WHERE name = $1 RETURNING id";
         self.change_person(sql, name, hash, ("person.password", by, now)).await
+    }
+
+    /// Gives a person a password that somebody else chose (already hashed), to be changed first, and ends all of their sessions.
+    ///
+    /// # Errors
+    /// When there is no such person.
+    pub async fn set_first_password(&self, name: &str, hash: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE person SET password_hash = $2, first_password = 1 WHERE name = $1 RETURNING id";
+        self.change_person(sql, name, hash, ("person.first_password", by, now)).await
     }
 
     /// Bars a person from signing in and ends all of the person's sessions.
     ///
     /// # Errors
-    /// When there is no such person.
+    /// When there is no such person, or no operator could sign in any more.
     pub async fn disable_user(&self, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE person SET disabled = CAST($2 AS INTEGER) WHERE name = $1 RETURNING id";
         self.change_person(sql, name, "1", ("person.disable", by, now)).await
@@ -186,6 +233,37 @@ impl Store {
     pub async fn enable_user(&self, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
         let sql = "UPDATE person SET disabled = CAST($2 AS INTEGER) WHERE name = $1 RETURNING id";
         self.change_person(sql, name, "0", ("person.enable", by, now)).await
+    }
+
+    /// Sets the time of a consumer's contract: what was measured after `after` and up to `to` is theirs to see.
+    ///
+    /// # Errors
+    /// When there is no such consumer, or the time ends before it begins.
+    pub async fn set_contract(
+        &self,
+        name: &str,
+        (after, to): (Timestamp, Timestamp),
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if after >= to {
+            return Err(StoreError::Invalid("a contract ends after it begins".to_owned()));
+        }
+        let mut tx = self.inner.main.begin("person.contract").await?;
+        let changed = sqlx::query("UPDATE person SET sees_after = $2, sees_to = $3 WHERE name = $1 AND role = $4")
+            .bind(name)
+            .bind(after.0)
+            .bind(to.0)
+            .bind(Role::Consumer.word())
+            .execute(&mut *tx)
+            .await?;
+        if changed.rows_affected() == 0 {
+            return Err(StoreError::unknown("consumer", name));
+        }
+        let detail = format!("after {after}, up to {to}");
+        let entry = audit::Entry { by, action: "person.contract", subject: format!("person:{name}"), detail };
+        audit::record(&mut tx, now, entry).await?;
+        tx.commit().await
     }
 
     async fn change_person(
@@ -202,6 +280,14 @@ impl Store {
             .fetch_optional(&mut *tx)
             .await?
             .ok_or_else(|| StoreError::unknown("person", name))?;
+        let operators: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM person WHERE role = $1 AND disabled = 0")
+            .bind(Role::Operator.word())
+            .fetch_one(&mut *tx)
+            .await?;
+        if operators == 0 && action == "person.disable" {
+            let why = format!("{name} is the last operator who can sign in: make or let in another one first");
+            return Err(StoreError::Refused(why));
+        }
         sqlx::query("DELETE FROM session WHERE person = $1").bind(id).execute(&mut *tx).await?;
         let entry = audit::Entry { by, action, subject: format!("person:{name}"), detail: String::new() };
         audit::record(&mut tx, now, entry).await?;
@@ -244,7 +330,8 @@ impl Store {
     /// When the database fails.
     pub async fn session(&self, token: &str, now: Timestamp) -> Result<Option<User>, StoreError> {
         sqlx::query(
-            "SELECT p.id, p.name, p.role, p.usage_point, p.password_hash, p.disabled, p.created_at
+            "SELECT p.id, p.name, p.role, p.usage_point, p.password_hash, p.disabled, p.first_password, p.sees_after,
+                    p.sees_to, p.created_at
              FROM session s JOIN person p ON p.id = s.person
              WHERE s.token_sha256 = $1 AND s.expires > $2 AND p.disabled = 0",
         )
@@ -261,10 +348,19 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn end_session(&self, token: &str) -> Result<(), StoreError> {
-        let hash = sha256(token);
+    pub async fn end_session(&self, token: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.inner.main.begin("session.end").await?;
-        sqlx::query("DELETE FROM session WHERE token_sha256 = $1").bind(&hash[..]).execute(&mut *tx).await?;
+        let name: Option<String> = sqlx::query_scalar(
+            "DELETE FROM session WHERE token_sha256 = $1 RETURNING (SELECT name FROM person WHERE id = session.person)",
+        )
+        .bind(&sha256(token)[..])
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(name) = name {
+            let (subject, detail) = (format!("person:{name}"), String::new());
+            let entry = audit::Entry { by: &name, action: "session.end", subject, detail };
+            audit::record(&mut tx, now, entry).await?;
+        }
         tx.commit().await
     }
 
@@ -319,81 +415,71 @@ impl Store {
             _ => Ok(None),
         }
     }
-
-    /// Makes a token for a program. The same name again replaces its token.
-    ///
-    /// # Errors
-    /// When the name is not usable.
-    pub async fn create_api_token(
-        &self,
-        name: &str,
-        role: Role,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<String, StoreError> {
-        check_name(name)?;
-        if role == Role::Consumer {
-            return Err(StoreError::Invalid("a program's token is an operator's or an engineer's".to_owned()));
-        }
-        let (token, hash) = new_token()?;
-        let mut tx = self.inner.main.begin("api_token.create").await?;
-        sqlx::query("DELETE FROM api_token WHERE name = $1").bind(name).execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO api_token (token_sha256, name, role, created_at) VALUES ($1,$2,$3,$4)")
-            .bind(&hash[..])
-            .bind(name)
-            .bind(role.word())
-            .bind(now.0)
-            .execute(&mut *tx)
-            .await?;
-        let detail = format!("role {}", role.word());
-        let entry = audit::Entry { by, action: "api_token.create", subject: format!("api_token:{name}"), detail };
-        audit::record(&mut tx, now, entry).await?;
-        tx.commit().await?;
-        Ok(token)
-    }
-
-    /// What a program's token permits.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn api_token(&self, token: &str) -> Result<Option<Token>, StoreError> {
-        let row = sqlx::query("SELECT name, role, created_at FROM api_token WHERE token_sha256 = $1")
-            .bind(&sha256(token)[..])
-            .fetch_optional(&self.inner.main_read)
-            .await?;
-        row.map(|row| Ok(Token { name: row.get(0), role: role_out(row.get(1))?, created_at: time(row.get(2)) }))
-            .transpose()
-    }
-
-    /// Takes a program's token back.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    pub async fn revoke_api_token(&self, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin("api_token.revoke").await?;
-        let gone = sqlx::query("DELETE FROM api_token WHERE name = $1").bind(name).execute(&mut *tx).await?;
-        if gone.rows_affected() == 0 {
-            return Err(StoreError::unknown("API token", name));
-        }
-        let subject = format!("api_token:{name}");
-        let entry = audit::Entry { by, action: "api_token.revoke", subject, detail: String::new() };
-        audit::record(&mut tx, now, entry).await?;
-        tx.commit().await
-    }
 }
 
-fn check_name(name: &str) -> Result<(), StoreError> {
-    let usable = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
-    if usable && name.trim() == name {
-        return Ok(());
+/// Writes a person, and that set-up links work no more: there is somebody now.
+async fn insert_person(
+    tx: &mut SqliteConnection,
+    new: &NewUser,
+    password: Password,
+    (by, now): (&str, Timestamp),
+) -> Result<User, StoreError> {
+    check_name(&new.name)?;
+    if (new.role == Role::Consumer) != new.usage_point.is_some() {
+        return Err(StoreError::Invalid("a consumer has a usage point, and nobody else has".to_owned()));
     }
-    Err(StoreError::Invalid(format!(
-        "a name has 1 to {NAME_BYTES_MAX} bytes, no control characters and no space at its ends"
-    )))
+    let point = new.usage_point.as_ref().map(UsagePointId::as_str);
+    // Whoever comes after somebody else at a place does not see what that one used.
+    let before: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM person WHERE usage_point = $1")
+        .bind(point)
+        .fetch_one(&mut *tx)
+        .await?;
+    let sees_after = (before > 0).then_some(now.0);
+    let insert = format!(
+        "INSERT INTO person (name, role, usage_point, password_hash, first_password, sees_after, created_at)
+         VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (name) DO NOTHING RETURNING {COLUMNS}"
+    );
+    let made = sqlx::query(sqlx::AssertSqlSafe(insert))
+        .bind(&new.name)
+        .bind(new.role.word())
+        .bind(point)
+        .bind(&new.password_hash)
+        .bind(i64::from(password == Password::First))
+        .bind(sees_after)
+        .bind(now.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let taken = || format!("there is already a person named {}: choose another name", new.name);
+    let user = user_out(&made.ok_or_else(|| StoreError::Invalid(taken()))?)?;
+    sqlx::query("DELETE FROM one_time WHERE purpose = $1")
+        .bind(serde_json::to_string(&OneTime::SetUp)?)
+        .execute(&mut *tx)
+        .await?;
+    let detail = format!("role {}", new.role.word());
+    let entry = audit::Entry { by, action: "person.create", subject: format!("person:{}", new.name), detail };
+    audit::record(tx, now, entry).await?;
+    Ok(user)
+}
+
+/// A name that is read the same by everybody, and is not what the audit calls the server itself.
+pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-' | '@' | '+');
+    let usable = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(is_plain);
+    if !usable || name.trim() != name || name.contains("  ") {
+        return Err(StoreError::Invalid(format!(
+            "a name has 1 to {NAME_BYTES_MAX} letters a to z, digits, single spaces and . _ - @ +, and begins and ends with none of the spaces"
+        )));
+    }
+    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(StoreError::Invalid(format!(
+            "{name} is what the audit calls the server itself: choose another name"
+        )));
+    }
+    Ok(())
 }
 
 /// A new token as 64 hexadecimal digits, and its hash.
-fn new_token() -> Result<(String, [u8; 32]), StoreError> {
+pub(crate) fn new_token() -> Result<(String, [u8; 32]), StoreError> {
     let token = hex(&random_bytes()?);
     let hash = sha256(&token);
     Ok((token, hash))
@@ -406,11 +492,11 @@ pub(crate) fn random_bytes() -> Result<[u8; 32], StoreError> {
     Ok(bytes)
 }
 
-fn sha256(text: &str) -> [u8; 32] {
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn role_out(word: &str) -> Result<Role, StoreError> {
+pub(crate) fn role_out(word: &str) -> Result<Role, StoreError> {
     Role::from_word(word).ok_or_else(|| StoreError::damaged(format!("unknown role {word}")))
 }
 
@@ -426,6 +512,9 @@ fn user_out(row: &SqliteRow) -> Result<User, StoreError> {
             .map_err(|e| StoreError::damaged(format!("usage point of a person: {e}")))?,
         password_hash: row.get(4),
         disabled: row.get::<i64, _>(5) != 0,
-        created_at: time(row.get(6)),
+        first_password: row.get::<i64, _>(6) != 0,
+        sees_after: time(row.get::<Option<i64>, _>(7).unwrap_or(i64::MIN)),
+        sees_to: time(row.get::<Option<i64>, _>(8).unwrap_or(i64::MAX)),
+        created_at: time(row.get(9)),
     })
 }

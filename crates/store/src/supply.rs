@@ -117,6 +117,14 @@ pub(crate) async fn locate(
     }
 }
 
+async fn is_enrolled(tx: &mut SqliteConnection, meter: MeterId) -> Result<bool, StoreError> {
+    let found: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM meter WHERE id = $1 AND secret_sha256 IS NOT NULL")
+        .bind(meter.as_str())
+        .fetch_one(tx)
+        .await?;
+    Ok(found > 0)
+}
+
 async fn place_of(tx: &mut SqliteConnection, meter: MeterId, now: Timestamp) -> Result<Place, StoreError> {
     let installed = sqlx::query(
         "SELECT usage_point, zone FROM installation WHERE meter = $1 AND valid_from <= $2 AND valid_to > $2",
@@ -128,7 +136,9 @@ async fn place_of(tx: &mut SqliteConnection, meter: MeterId, now: Timestamp) -> 
     let Some(row) = installed else {
         let feeder = match observes(tx, meter, now).await? {
             Some(zone) => feeder_of(tx, zone, now).await?,
-            None => None,
+            // Nowhere installed, but enrolled: it can be spoken to.
+            None if is_enrolled(tx, meter).await? => None,
+            None => return Err(StoreError::unknown("meter", meter)),
         };
         return Ok(Place { meter, usage_point: None, feeder });
     };

@@ -9,8 +9,8 @@ use losses::{
 use metering::{Approver, ControlKind, ControlState, Timestamp, UsagePointId, ZoneId};
 use proptest::prelude::*;
 use store::{
-    CaseChange, CaseFilter, CaseStep, ControlChange, ControlFilter, ControlRequest, ControlTarget, NewControl, NewUser,
-    OneTime, Role, Sending, SlotCommit, Store, StoreError, SupplyPolicy, ZoneKind,
+    CaseChange, CaseFilter, CaseStep, ControlChange, ControlFilter, ControlRequest, ControlTarget, NewControl,
+    NewToken, NewUser, OneTime, Role, Sending, SlotCommit, Store, StoreError, SupplyPolicy, ZoneKind,
 };
 use world::{DAY, T0, meter, open, runtime};
 
@@ -309,6 +309,9 @@ fn tokens_work_as_long_as_they_may() {
         assert_eq!(store.session(&session, T0).await.expect("read").map(|u| u.name), Some("asha".to_owned()));
         assert_eq!(store.session(&session, T0.plus(100)).await.expect("read"), None);
         assert_eq!(store.session("nonsense", T0).await.expect("read"), None);
+        let last = store.disable_user("asha", "token:x", T0).await;
+        assert!(matches!(last, Err(StoreError::Refused(_))), "the last operator stays: {last:?}");
+        store.create_user(new("ravi", Role::Operator, None), "asha", T0).await.expect("made");
         store.disable_user("asha", "ravi", T0).await.expect("barred");
         assert_eq!(store.session(&session, T0).await.expect("read"), None);
         let first = store.create_one_time(&OneTime::SetUp, T0.plus(100)).await.expect("made");
@@ -318,9 +321,14 @@ fn tokens_work_as_long_as_they_may() {
         assert_eq!(store.spend_one_time(&second, T0).await.expect("read"), Some(OneTime::SetUp));
         assert_eq!(store.spend_one_time(&second, T0).await.expect("read"), None);
         let token = store.create_api_token("sim", Role::Operator, "asha", T0).await.expect("made");
-        assert_eq!(store.api_token(&token).await.expect("read").map(|t| t.role), Some(Role::Operator));
+        assert_eq!(store.api_token(&token, T0).await.expect("read").map(|t| t.role), Some(Role::Operator));
         store.revoke_api_token("sim", "asha", T0).await.expect("revoked");
-        assert_eq!(store.api_token(&token).await.expect("read"), None);
+        assert_eq!(store.api_token(&token, T0).await.expect("read"), None);
+        let day = NewToken { name: "day".to_owned(), role: Role::Engineer, expires: Some(T0.plus(86_400)) };
+        let token = store.issue_api_token(day, "asha", T0).await.expect("made");
+        assert!(store.api_token(&token, T0.plus(86_399)).await.expect("read").is_some());
+        assert_eq!(store.api_token(&token, T0.plus(86_400)).await.expect("read"), None);
+        assert_eq!(store.api_tokens(T0).await.expect("read").len(), 1);
     });
 }
 

@@ -23,6 +23,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let (state, _status) = world::state_over(store, &base);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    axum::serve(listener, web::router(state)).await?;
+    axum::serve(listener, web::router(state, axum::Router::new())).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use metering::UsagePointId;
+use metering::{Timestamp, UsagePointId};
 use store::Role;
 
 use crate::{error::WebError, state::AppState};
@@ -19,7 +19,15 @@ pub struct Caller {
     pub role: Role,
     /// A consumer's usage point.
     pub usage_point: Option<UsagePointId>,
+    /// Still has the password that somebody else chose: may do nothing but choose another.
+    pub first_password: bool,
+    /// A consumer sees what was measured in this time (after, up to).
+    pub sees: (Timestamp, Timestamp),
 }
+
+/// Anybody signed in, also with a password that somebody else chose.
+#[derive(Clone, Debug)]
+pub struct AnySignedIn(pub Caller);
 
 /// Anybody signed in.
 #[derive(Clone, Debug)]
@@ -54,37 +62,66 @@ impl Caller {
     }
 }
 
+/// Marks a request that came by the socket in the data directory: whoever may open it owns the data.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLine;
+
 /// The name of the session cookie. Over TLS its prefix makes browsers refuse a weaker one of the same name.
 pub fn cookie_name(state: &AppState) -> &'static str {
     if state.is_https() { "__Host-gridtally" } else { "gridtally" }
 }
 
-/// A cookie of a request.
+/// A cookie of a request; `None` also when there are several of that name, since then another server of the same domain, or somebody
+/// on the way, may have set one.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    values
+    let mut found = values
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+        .filter_map(|(key, value)| (key == name).then_some(value));
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
 }
 
 /// Finds out who calls; `None` for nobody.
 pub async fn caller(headers: &HeaderMap, state: &AppState) -> Result<Option<Caller>, WebError> {
+    let always = (Timestamp(i64::MIN), Timestamp(i64::MAX));
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).ok_or(WebError::SignIn)?;
-        let known = state.store.api_token(token.trim()).await?.ok_or(WebError::SignIn)?;
-        return Ok(Some(Caller { name: format!("token:{}", known.name), role: known.role, usage_point: None }));
+        let known = state.store.api_token(token.trim(), state.now()).await?.ok_or(WebError::SignIn)?;
+        let name = format!("token:{}", known.name);
+        return Ok(Some(Caller { name, role: known.role, usage_point: None, first_password: false, sees: always }));
     }
     let Some(token) = cookie(headers, cookie_name(state)) else { return Ok(None) };
     let user = state.store.session(token, state.now()).await?;
-    Ok(user.map(|user| Caller { name: user.name, role: user.role, usage_point: user.usage_point }))
+    Ok(user.map(|user| Caller {
+        name: user.name,
+        role: user.role,
+        usage_point: user.usage_point,
+        first_password: user.first_password,
+        sees: (user.sees_after, user.sees_to),
+    }))
+}
+
+impl FromRequestParts<AppState> for AnySignedIn {
+    type Rejection = WebError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, WebError> {
+        if parts.extensions.get::<CommandLine>().is_some() {
+            let (name, sees) = ("command line".to_owned(), (Timestamp(i64::MIN), Timestamp(i64::MAX)));
+            let role = Role::Operator;
+            return Ok(Self(Caller { name, role, usage_point: None, first_password: false, sees }));
+        }
+        caller(&parts.headers, state).await?.map(Self).ok_or(WebError::SignIn)
+    }
 }
 
 impl FromRequestParts<AppState> for SignedIn {
     type Rejection = WebError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, WebError> {
-        caller(&parts.headers, state).await?.map(Self).ok_or(WebError::SignIn)
+        let AnySignedIn(caller) = AnySignedIn::from_request_parts(parts, state).await?;
+        if caller.first_password { Err(WebError::ChangePassword) } else { Ok(Self(caller)) }
     }
 }
 
@@ -94,7 +131,7 @@ impl FromRequestParts<AppState> for Staff {
     /// A consumer is told that there is nothing, not that there is something forbidden.
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, WebError> {
         let SignedIn(caller) = SignedIn::from_request_parts(parts, state).await?;
-        if caller.is_staff() { Ok(Self(caller)) } else { Err(WebError::NotFound) }
+        if caller.is_staff() { Ok(Self(caller)) } else { Err(WebError::Hidden) }
     }
 }
 

@@ -26,6 +26,15 @@ pub enum WebError {
     /// Not there, or not for this caller: the two look the same on purpose.
     #[error("there is nothing at this address")]
     NotFound,
+    /// Not for this caller, who is told the same as when it is not there; the audit knows.
+    #[error("there is nothing at this address")]
+    Hidden,
+    /// The person has a password that somebody else gave them.
+    #[error("change your first password first, at /password")]
+    ChangePassword,
+    /// The request names another host than those that are served.
+    #[error("this server is not known by that name: open {0}")]
+    Misdirected(String),
     /// The input is not usable.
     #[error("{0}")]
     Invalid(String),
@@ -49,7 +58,9 @@ impl WebError {
         match self {
             Self::SignIn => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::ChangePassword => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::Hidden => StatusCode::NOT_FOUND,
+            Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -120,9 +131,27 @@ pub async fn render(request: Request, next: Next) -> Response {
     if !wants_json && is_get && error == Some(WebError::SignIn) {
         return Redirect::to(&format!("/sign-in?next={}", layout::query_text(&target))).into_response();
     }
+    if !wants_json && is_get && error == Some(WebError::ChangePassword) {
+        return Redirect::to("/password").into_response();
+    }
+    with_pause(status, explain(status, &detail, wants_json))
+}
+
+/// When to come again, where waiting helps.
+fn with_pause(status: StatusCode, mut response: Response) -> Response {
+    let seconds = match status {
+        StatusCode::TOO_MANY_REQUESTS => "300",
+        StatusCode::SERVICE_UNAVAILABLE => "5",
+        _ => return response,
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(seconds));
+    response
+}
+
+fn explain(status: StatusCode, detail: &str, wants_json: bool) -> Response {
     let title = status.canonical_reason().unwrap_or("Error").to_owned();
     if wants_json {
-        let problem = Problem { title, status: status.as_u16(), detail };
+        let problem = Problem { title, status: status.as_u16(), detail: detail.to_owned() };
         return (
             status,
             [(header::CONTENT_TYPE, "application/problem+json")],
@@ -135,7 +164,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         html! {
             div.gate { section.card.stack {
                 h1 { (title) }
-                p { (sentence(&detail)) }
+                p { (sentence(detail)) }
                 p { a href="/" { "To the start page" } }
             } }
         },

@@ -192,7 +192,7 @@ impl Frame {
         html! {
             button.plain data-theme-next type="button" { "◐ " span { (self.theme) } span.visually-hidden { " colours: change" } }
             form.who method="post" action="/sign-out" {
-                span.name { (self.caller.name) " · " (self.caller.role.word()) }
+                a.name href="/password" { (self.caller.name) " · " (self.caller.role.word()) }
                 button.plain { "sign out" }
             }
         }

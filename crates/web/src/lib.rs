@@ -7,9 +7,11 @@
 //! It is not: a head-end (it never speaks to meters: it writes controls into the store), or a place for decisions (the cores and the
 //! store's rules decide). It binds no socket: the program does.
 
+mod access_log;
 mod account;
 pub mod api;
 pub mod assets;
+mod attempts;
 pub mod auth;
 pub mod bundle;
 mod compress;
@@ -31,13 +33,15 @@ mod state;
 pub mod supply;
 mod totals;
 
+pub use auth::CommandLine;
 pub use error::{Problem, WebError};
 pub use security::CONTENT_SECURITY_POLICY;
-pub use state::{Advance, AppState, Now, PipelineStatus, WebConfig};
+pub use state::{Advance, AppState, LetIn, Now, PipelineStatus, WebConfig};
 
 /// The router; must be called within a tokio runtime, because the task that makes live values is started here. It ends when the
-/// sender of [`WebConfig::status`] is gone and the last stream has ended.
-pub fn router(state: AppState) -> axum::Router {
+/// sender of [`WebConfig::status`] is gone and the last stream has ended. `beside` are routes of others (the readings of meters):
+/// they get the headers of every answer, and what nobody has an address for is answered here.
+pub fn router(state: AppState, beside: axum::Router) -> axum::Router {
     tokio::spawn(live::run(state.clone()));
-    routes::router(state)
+    routes::router(state, beside)
 }

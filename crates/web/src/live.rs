@@ -48,6 +48,8 @@ const RECHECK: Duration = Duration::from_secs(30);
 /// Most topics of one stream.
 const TOPICS_MAX: usize = 8;
 /// Most streams at the same time.
+const STREAMS_PER_CALLER_MAX: usize = 32;
+/// Streams altogether.
 const STREAMS_MAX: usize = 5_000;
 /// Messages kept for a slow stream; it skips the oldest.
 const KEPT: usize = 16;
@@ -146,6 +148,8 @@ pub struct Hub {
     topics: Mutex<BTreeMap<Topic, broadcast::Sender<Bytes>>>,
     fresh: Mutex<BTreeSet<Topic>>,
     streams: AtomicUsize,
+    /// Open streams by person or program.
+    by_caller: Mutex<BTreeMap<String, usize>>,
     sequence: AtomicU64,
 }
 
@@ -294,7 +298,9 @@ pub async fn stream(
     if state.hub.streams() >= STREAMS_MAX {
         return Err(WebError::Unavailable);
     }
-    let guard = StreamGuard::new(Arc::clone(&state.hub));
+    let guard = StreamGuard::new(Arc::clone(&state.hub), &caller.name).ok_or_else(|| {
+        WebError::TooMany(format!("at most {STREAMS_PER_CALLER_MAX} live pages of one person at a time: close some"))
+    })?;
     let receivers: Vec<_> = topics.iter().map(|topic| state.hub.watch(*topic)).collect();
     let (sender, receiver) = mpsc::channel(KEPT);
     tokio::spawn(forward(state, caller, headers, receivers, sender, guard));
@@ -316,18 +322,37 @@ async fn may_watch(state: &AppState, caller: &Caller, topics: &BTreeSet<Topic>) 
     if permitted { Ok(()) } else { Err(WebError::NotFound) }
 }
 
-struct StreamGuard(Arc<Hub>);
+/// Counts a stream as long as it is open.
+struct StreamGuard {
+    hub: Arc<Hub>,
+    caller: String,
+}
 
 impl StreamGuard {
-    fn new(hub: Arc<Hub>) -> Self {
+    /// `None` when this caller has as many open as may be.
+    fn new(hub: Arc<Hub>, caller: &str) -> Option<Self> {
+        let mut by_caller = hub.by_caller.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let own = by_caller.entry(caller.to_owned()).or_insert(0);
+        if *own >= STREAMS_PER_CALLER_MAX {
+            return None;
+        }
+        *own += 1;
+        drop(by_caller);
         hub.streams.fetch_add(1, Ordering::Relaxed);
-        Self(hub)
+        Some(Self { hub, caller: caller.to_owned() })
     }
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.hub.streams.fetch_sub(1, Ordering::Relaxed);
+        let mut by_caller = self.hub.by_caller.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(own) = by_caller.get_mut(&self.caller) {
+            *own -= 1;
+            if *own == 0 {
+                by_caller.remove(&self.caller);
+            }
+        }
     }
 }
 

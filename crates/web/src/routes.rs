@@ -8,19 +8,21 @@ use axum::{
     extract::DefaultBodyLimit,
     http::StatusCode,
     middleware,
-    routing::{MethodRouter, get, post, put},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use tower_http::timeout::TimeoutLayer;
 
 use crate::{
     api::{
         cases as api_cases, controls as api_controls, master, meters as api_meters, openapi, pending,
-        people as api_people, policy as api_policy, suspects as api_suspects, system, zones,
+        people as api_people, policy as api_policy, suspects as api_suspects, system, tokens as api_tokens, zones,
     },
-    assets, compress, error, live,
+    assets, compress,
+    error::{self, WebError},
+    live,
     pages::{
         audit, case, case_files, cases, controls, enrolment, find, findings, meter, meters, overview, own_meter,
-        people, policy, quality, suspects, zone,
+        own_password, people, policy, quality, suspects, tokens, zone,
     },
     security, sign_in,
     state::AppState,
@@ -62,12 +64,17 @@ pub fn pages() -> Routes {
         ("/enrolment", get(enrolment::page)),
         ("/enrolment/topology", post(enrolment::import).layer(enrolment::body_limit())),
         ("/enrolment/meters", post(enrolment::enrol)),
+        ("/enrolment/withdraw", post(enrolment::withdraw)),
         ("/policy", get(policy::page).post(policy::save)),
         ("/policy/abort", post(policy::abort)),
         ("/policy/pending/{id}", post(policy::pending)),
         ("/policy/never-disconnect", post(policy::never_disconnect)),
         ("/people", get(people::page).post(people::create)),
         ("/people/{name}", post(people::bar)),
+        ("/people/{name}/password", post(people::reset_password)),
+        ("/tokens", get(tokens::page).post(tokens::create)),
+        ("/tokens/{name}", post(tokens::revoke)),
+        ("/password", get(own_password::page).post(own_password::change)),
         ("/audit", get(audit::page)),
         ("/find", get(find::page)),
         ("/my", get(own_meter::page)),
@@ -86,6 +93,7 @@ pub fn api() -> Routes {
         ("/api/v1/zones/{id}/balances", get(zones::balances)),
         ("/api/v1/meters", get(api_meters::list).post(api_meters::enrol)),
         ("/api/v1/meters/{id}", get(api_meters::one)),
+        ("/api/v1/meters/{id}/secret", delete(api_meters::withdraw)),
         ("/api/v1/meters/{id}/profile", get(api_meters::profile)),
         ("/api/v1/meters/{id}/events", get(api_meters::events)),
         ("/api/v1/my", get(api_meters::my)),
@@ -106,6 +114,11 @@ pub fn api() -> Routes {
         ),
         ("/api/v1/people", get(api_people::list).post(api_people::create)),
         ("/api/v1/people/{name}/disabled", put(api_people::disable)),
+        ("/api/v1/people/{name}/password", put(api_people::reset_password)),
+        ("/api/v1/people/{name}/contract", put(api_people::contract)),
+        ("/api/v1/my/password", put(api_people::change_own_password)),
+        ("/api/v1/tokens", get(api_tokens::list).post(api_tokens::create)),
+        ("/api/v1/tokens/{name}", delete(api_tokens::revoke)),
         ("/api/v1/policy", get(api_policy::read).put(api_policy::write)),
         ("/api/v1/abort-switch", put(api_policy::abort)),
         ("/api/v1/pending", get(pending::list)),
@@ -117,8 +130,8 @@ pub fn api() -> Routes {
     ]
 }
 
-/// The router with everything around it: errors rendered, headers set, foreign requests refused.
-pub fn router(state: AppState) -> Router {
+/// The router with everything around it: errors rendered, headers set, foreign requests refused, unknown addresses answered.
+pub fn router(state: AppState, beside: Router) -> Router {
     let mut quick = Router::new().route("/api/openapi.json", get(openapi::serve));
     for (path, methods) in pages().into_iter().chain(api()) {
         quick = quick.route(path, methods);
@@ -127,10 +140,15 @@ pub fn router(state: AppState) -> Router {
     let slow = Router::new().route("/live", get(live::stream)).route("/api/v1/clock", put(system::clock));
     quick
         .merge(slow)
+        .fallback(async || WebError::NotFound)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(state.clone(), security::note_refusals))
         .layer(middleware::from_fn(security::refuse_foreign))
+        .layer(middleware::from_fn_with_state(state.clone(), security::refuse_other_hosts))
         .layer(middleware::from_fn(compress::gzip))
         .layer(middleware::from_fn(error::render))
-        .layer(middleware::from_fn_with_state(state.clone(), security::set_headers))
-        .with_state(state)
+        .with_state(state.clone())
+        // Their own words for what went wrong, but the headers of every answer.
+        .merge(beside)
+        .layer(middleware::from_fn_with_state(state, security::set_headers))
 }

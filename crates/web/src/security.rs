@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{error::WebError, state::AppState};
+use crate::{auth, error::WebError, state::AppState};
 
 /// No inline script or style, nothing from elsewhere, no framing.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -21,6 +21,18 @@ const HEADERS: [(&str, &str); 6] = [
     ("cross-origin-resource-policy", "same-origin"),
     ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=(), interest-cohort=()"),
 ];
+
+/// Refuses requests for another host: a page elsewhere whose name is made to point here gets nothing. Programs that bring their own
+/// permission, and the look at the server's health, may call it by any name.
+pub async fn refuse_other_hosts(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let brings_permission = request.headers().contains_key(header::AUTHORIZATION);
+    let hosts = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let is_ours = hosts.chain(request.uri().host()).all(|host| state.config.serves(host));
+    if is_ours || brings_permission || request.uri().path() == "/health" {
+        return next.run(request).await;
+    }
+    WebError::Misdirected(state.config.base_url.clone()).into_response()
+}
 
 /// Refuses unsafe requests that another site made.
 pub async fn refuse_foreign(request: Request, next: Next) -> Response {
@@ -44,6 +56,25 @@ pub async fn set_headers(State(state): State<AppState>, request: Request, next: 
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Writes down who was refused what, once an hour for each caller and place: somebody who tries doors shows.
+pub async fn note_refusals(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let place = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+    let credentials = credentials(request.headers());
+    let response = next.run(request).await;
+    let is_refused = matches!(response.extensions().get(), Some(WebError::Forbidden(_) | WebError::Hidden));
+    if is_refused && let Ok(Some(caller)) = auth::caller(&credentials, &state).await {
+        let subject = format!("place:/{}", place.escape_debug());
+        state.note_access(&caller.name, "access.refused", &subject).await;
+    }
+    response
+}
+
+/// The headers that say who calls.
+fn credentials(headers: &HeaderMap) -> HeaderMap {
+    let wanted = headers.iter().filter(|(name, _)| *name == header::AUTHORIZATION || *name == header::COOKIE);
+    wanted.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Browsers say where a request comes from: by `Sec-Fetch-Site`, or, on plain HTTP away from loopback, by `Origin`.

@@ -1,20 +1,23 @@
 //! Signing in and out, and making the first operator. The one-time tokens in the addresses that `serve` and `demo` print work
 //! once and are gone.
 
-use std::collections::BTreeMap;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
 use axum::{
-    Form,
-    extract::{Query, State},
+    Extension, Form,
+    extract::{ConnectInfo, Query, State},
     http::{HeaderMap, Method, header},
     response::{IntoResponse, Redirect, Response},
 };
 use maud::{Markup, html};
-use metering::Timestamp;
 use serde::Deserialize;
-use store::{NewUser, OneTime, Role};
+use store::{FirstOperator, NewUser, OneTime, Role};
 
 use crate::{
+    attempts::Name,
     auth,
     error::{WebError, sentence},
     layout, password,
@@ -25,30 +28,18 @@ use crate::{
 const SESSION_SECONDS: i64 = 12 * 3_600;
 /// The same on a simulated clock, which may run a thousand times faster than the person.
 const SIMULATED_SESSION_SECONDS: i64 = 10 * 365 * 86_400;
-/// Failed tries with one name before it has to wait.
-const FAILURES_MAX: u32 = 5;
-/// How long it waits, seconds of the server's clock.
-const WAIT_SECONDS: i64 = 300;
-/// Names remembered; beyond, the oldest are forgotten.
-const NAMES_MAX: usize = 1_000;
+/// Longest name looked up, bytes; nobody has a longer one.
+const NAME_BYTES_MAX: usize = 64;
 
-/// Failed sign-ins by name.
-#[derive(Debug, Default)]
-pub struct Failures(BTreeMap<String, (u32, Timestamp)>);
+/// The address of whoever asks, as the listener tells it.
+pub type Peer = Option<Extension<ConnectInfo<SocketAddr>>>;
 
-impl Failures {
-    fn must_wait(&self, name: &str, now: Timestamp) -> bool {
-        self.0.get(name).is_some_and(|(n, last)| *n >= FAILURES_MAX && now.seconds_since(*last) < WAIT_SECONDS)
-    }
-
-    fn failed(&mut self, name: &str, now: Timestamp) {
-        if self.0.len() >= NAMES_MAX && !self.0.contains_key(name) {
-            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(name, _)| name.clone());
-            oldest.map(|name| self.0.remove(&name));
-        }
-        let entry = self.0.entry(name.to_owned()).or_insert((0, now));
-        let forgotten = now.seconds_since(entry.1) >= WAIT_SECONDS;
-        *entry = (if forgotten { 1 } else { entry.0 + 1 }, now);
+/// The address that counts for limits: of IPv6 the /64. Without a listener (in tests) there is one caller only.
+pub fn address_of(peer: &Peer) -> IpAddr {
+    let address = peer.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(ConnectInfo(peer))| peer.ip());
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 => v4,
     }
 }
 
@@ -89,36 +80,63 @@ pub struct SignInForm {
 }
 
 /// `POST /sign-in`.
-pub async fn sign_in(State(state): State<AppState>, Form(form_in): Form<SignInForm>) -> Result<Response, WebError> {
-    let now = state.now();
-    let waits = state.failures.lock().is_ok_and(|failures| failures.must_wait(&form_in.name, now));
-    if waits {
-        return Err(WebError::TooMany("too many failed tries with this name: wait five minutes".to_owned()));
+pub async fn sign_in(
+    State(state): State<AppState>,
+    peer: Peer,
+    Form(form_in): Form<SignInForm>,
+) -> Result<Response, WebError> {
+    check_lengths(&form_in)?;
+    let address = address_of(&peer);
+    let user = state.store.user_by_name(&form_in.name).await?;
+    let name = if user.is_some() { Name::Known(&form_in.name) } else { Name::Unknown(&form_in.name) };
+    // Counted before it is looked at: tries at the same time are as many tries.
+    let ticket = state
+        .attempts()
+        .begin(name, address, Instant::now())
+        .ok_or_else(|| WebError::TooMany("too many failed tries: wait five minutes and try again".to_owned()))?;
+    let hash = user.filter(|user| !user.disabled).map(|user| user.password_hash);
+    match password::verify(form_in.password, hash, &state.password_checks).await {
+        Ok(true) => {
+            state.attempts().succeeded(ticket);
+            let next = form_in.next.as_deref().and_then(local_target).unwrap_or("/");
+            begin_session(&state, &form_in.name, next).await
+        }
+        Ok(false) => {
+            let subject = format!("person:{}", form_in.name.escape_debug());
+            tracing::warn!(name = %form_in.name.escape_debug(), %address, "a sign-in failed");
+            let by = format!("address:{address}");
+            state.store.audit_note(&by, "sign_in.failed", &subject, "", state.now()).await?;
+            let body = form(form_in.next.as_deref(), Some("name and password do not fit: try again"));
+            Ok((axum::http::StatusCode::UNPROCESSABLE_ENTITY, body).into_response())
+        }
+        Err(error) => {
+            state.attempts().not_checked(ticket);
+            Err(error)
+        }
     }
-    let user = state.store.user_by_name(&form_in.name).await?.filter(|user| !user.disabled);
-    let hash = user.as_ref().map(|user| user.password_hash.clone());
-    if password::verify(form_in.password, hash, &state.password_checks).await? {
-        let next = form_in.next.as_deref().filter(|next| is_local(next)).unwrap_or("/");
-        return begin_session(&state, &form_in.name, next).await;
+}
+
+/// What nobody's name or password can be is refused before it is counted, looked up or written anywhere.
+fn check_lengths(form: &SignInForm) -> Result<(), WebError> {
+    if form.name.is_empty() || form.name.len() > NAME_BYTES_MAX || form.name.chars().any(char::is_control) {
+        return Err(WebError::Invalid(format!("a name has 1 to {NAME_BYTES_MAX} bytes and no control characters")));
     }
-    if let Ok(mut failures) = state.failures.lock() {
-        failures.failed(&form_in.name, now);
+    if form.password.len() > password::BYTES_MAX {
+        return Err(WebError::Invalid(format!("a password has at most {} bytes", password::BYTES_MAX)));
     }
-    tracing::warn!(name = %form_in.name.escape_debug(), "a sign-in failed");
-    let body = form(form_in.next.as_deref(), Some("name and password do not fit: try again"));
-    Ok((axum::http::StatusCode::UNPROCESSABLE_ENTITY, body).into_response())
+    Ok(())
 }
 
 /// `POST /sign-out`.
 pub async fn sign_out(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, WebError> {
     if let Some(token) = auth::cookie(&headers, auth::cookie_name(&state)) {
-        state.store.end_session(token).await?;
+        state.store.end_session(token, state.now()).await?;
     }
     let gone = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{}", auth::cookie_name(&state), secure(&state));
     Ok(([(header::SET_COOKIE, gone)], Redirect::to("/sign-in")).into_response())
 }
 
-async fn begin_session(state: &AppState, name: &str, next: &str) -> Result<Response, WebError> {
+pub(crate) async fn begin_session(state: &AppState, name: &str, next: &str) -> Result<Response, WebError> {
     let seconds = if state.store.is_simulation() { SIMULATED_SESSION_SECONDS } else { SESSION_SECONDS };
     let now = state.now();
     let token = state.store.create_session(name, now.plus(seconds), now).await?;
@@ -134,10 +152,16 @@ fn secure(state: &AppState) -> &'static str {
     if state.is_https() { "; Secure" } else { "" }
 }
 
-/// Only addresses of this server, never `//elsewhere` or `/\elsewhere`.
-fn is_local(next: &str) -> bool {
-    let mut bytes = next.bytes();
-    bytes.next() == Some(b'/') && !matches!(bytes.next(), Some(b'/' | b'\\')) && !next.contains(['\r', '\n'])
+/// The target, when it is an address of this server: a path, and nothing that a browser reads as something else. Browsers drop tabs
+/// and line breaks and take a backslash for a slash, so `/<TAB>/elsewhere` is another server to them.
+pub(crate) fn local_target(target: &str) -> Option<&str> {
+    let is_plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let is_path = target.starts_with('/') && !target.starts_with("//");
+    let stays_here = || {
+        let uri = format!("http://own.invalid{target}").parse::<axum::http::Uri>();
+        uri.is_ok_and(|uri| uri.authority().is_some_and(|own| own == "own.invalid"))
+    };
+    (is_plain && is_path && stays_here()).then_some(target)
 }
 
 fn form(next: Option<&str>, problem: Option<&str>) -> Markup {
@@ -184,25 +208,27 @@ pub struct SetUpForm {
     password: String,
 }
 
-/// `POST /setup`: makes the first operator and signs in.
+/// `POST /setup`: makes the first operator and signs in. The token is spent and the person made in one step, and only while there is
+/// nobody: of several who come at the same time one is the operator.
 pub async fn set_up(State(state): State<AppState>, Form(form_in): Form<SetUpForm>) -> Result<Response, WebError> {
     let now = state.now();
+    let spent =
+        WebError::Forbidden("this set-up address has been used or has expired: restart the server for a new one");
     if state.store.one_time(&form_in.token, now).await? != Some(OneTime::SetUp) {
-        return Err(WebError::Forbidden(
-            "this set-up address has been used or has expired: restart the server for a new one",
-        ));
+        return Err(spent);
     }
-    let made = match password::hash(form_in.password, &state.password_checks).await {
+    let made = match password::hash(&form_in.name, form_in.password, &state.password_checks).await {
         Ok(password_hash) => {
             let new = NewUser { name: form_in.name.clone(), role: Role::Operator, usage_point: None, password_hash };
-            state.store.create_user(new, "set-up", now).await.map_err(WebError::from)
+            state.store.create_first_operator(&form_in.token, new, now).await.map_err(WebError::from)
         }
         Err(error) => Err(error),
     };
     match made {
-        Ok(user) => {
-            state.store.spend_one_time(&form_in.token, now).await?;
-            begin_session(&state, &user.name, "/").await
+        Ok(FirstOperator::Made(user)) => begin_session(&state, &user.name, "/").await,
+        Ok(FirstOperator::TokenSpent) => Err(spent),
+        Ok(FirstOperator::SomebodyIsThere) => {
+            Err(WebError::Forbidden("there is an operator already: sign in, or ask that operator for a name"))
         }
         Err(WebError::Invalid(why)) => {
             let body = set_up_form(&form_in.token, Some(&why));
@@ -241,21 +267,26 @@ mod tests {
 
     #[test]
     fn only_local_addresses_are_followed() {
-        assert!(is_local("/cases?state=new"));
-        for bad in ["//evil.example", "/\\evil.example", "https://evil.example", "", "/a\r\nb"] {
-            assert!(!is_local(bad), "{bad}");
+        for good in ["/", "/cases?state=new", "/sign-in?next=%2Fa%09", "/a//b"] {
+            assert_eq!(local_target(good), Some(good));
         }
-    }
-
-    #[test]
-    fn a_name_waits_after_too_many_failures() {
-        let mut failures = Failures::default();
-        for _ in 0..FAILURES_MAX {
-            assert!(!failures.must_wait("a", Timestamp(0)));
-            failures.failed("a", Timestamp(0));
+        for bad in [
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "",
+            "a",
+            "/a\r\nb",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/\0",
+            "/a\u{7f}",
+            "/ü",
+            "/a b",
+            "\t//evil.example",
+            "@evil.example/",
+        ] {
+            assert_eq!(local_target(bad), None, "{bad:?}");
         }
-        assert!(failures.must_wait("a", Timestamp(10)));
-        assert!(!failures.must_wait("b", Timestamp(10)));
-        assert!(!failures.must_wait("a", Timestamp(WAIT_SECONDS)));
     }
 }

@@ -3,15 +3,15 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use metering::{MeterId, Timestamp};
 use serde::Serialize;
 use store::{Enrolment, Store, StoreError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{live::Hub, sign_in::Failures, supply::NominalVoltage};
+use crate::{access_log::AccessLog, attempts::Attempts, live::Hub, password::Checks, supply::NominalVoltage};
 
 /// The clock: the real one or a simulation's.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -50,6 +50,8 @@ pub struct Advance {
 pub struct WebConfig {
     /// The address people open, e.g. `https://gridtally.example`; `https` makes cookies secure and sends HSTS.
     pub base_url: String,
+    /// Names in `Host` that are served, lower case, without a port.
+    pub hosts: Vec<String>,
     /// The clock.
     pub now: Now,
     /// Where the pipeline stands; streams end when its sender is gone.
@@ -68,6 +70,17 @@ pub struct WebConfig {
     pub enrolled: LetIn,
 }
 
+impl WebConfig {
+    /// Whether requests for this host (with or without a port) are served.
+    pub(crate) fn serves(&self, host: &str) -> bool {
+        let name = match host.rfind(']') {
+            Some(end) => &host[..=end],
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
 impl fmt::Debug for WebConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebConfig").field("base_url", &self.base_url).finish_non_exhaustive()
@@ -83,10 +96,12 @@ pub struct AppState {
     pub config: Arc<WebConfig>,
     /// Live values.
     pub(crate) hub: Arc<Hub>,
-    /// Password checks running at the same time: each takes 19 MiB.
-    pub(crate) password_checks: Arc<Semaphore>,
-    /// Failed sign-ins by name.
-    pub(crate) failures: Arc<Mutex<Failures>>,
+    /// Room for password checks: each takes 19 MiB.
+    pub(crate) password_checks: Arc<Checks>,
+    /// Tries to sign in.
+    attempts: Arc<Mutex<Attempts>>,
+    /// Who was written down lately.
+    pub(crate) access_log: Arc<AccessLog>,
 }
 
 impl AppState {
@@ -96,14 +111,20 @@ impl AppState {
             store,
             config: Arc::new(config),
             hub: Arc::new(Hub::default()),
-            password_checks: Arc::new(Semaphore::new(2)),
-            failures: Arc::new(Mutex::new(Failures::default())),
+            password_checks: Arc::default(),
+            attempts: Arc::default(),
+            access_log: Arc::default(),
         }
     }
 
     /// The time.
     pub fn now(&self) -> Timestamp {
         (self.config.now)()
+    }
+
+    /// Tries to sign in; held for moments only.
+    pub(crate) fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives meters new secrets and lets them in.

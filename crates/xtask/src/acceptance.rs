@@ -1,5 +1,6 @@
 //! Proofs that drive the built product as a user would. Short ones run in `ci`, long ones by name.
 
+mod abuse;
 mod axe;
 mod billing;
 mod clients;
@@ -49,6 +50,11 @@ const LONG: &[Check] = &[
         name: "devices",
         about: "telegrams and files of real meters: equal to their expectation, 10,000 damaged copies never wrong",
         run: devices::run,
+    },
+    Check {
+        name: "abuse",
+        about: "forged answers, guessed passwords, sockets that never speak: all held, and honest meters acknowledged in time",
+        run: abuse::run,
     },
     Check {
         name: "story",

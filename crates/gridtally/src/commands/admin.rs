@@ -1,18 +1,22 @@
 //! `gridtally admin`: topology, enrolment, tokens; on a data directory, or on a running server by REST.
 
+mod people;
+mod place;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use metering::{MeterId, Timestamp};
 use serde_json::{Value, json};
-use sim::rest::RestClient;
 use store::{CaseFilter, ControlFilter, Role, Store};
 
 use super::CommandError;
-use crate::{clock::Clock, data_directory::DataDirectory};
+use crate::{audit_head, clock::Clock, data_directory::DataDirectory};
+use people::NewTokenWords;
+use place::{Place, PlaceArguments};
 
 /// Who the audit names for work on a data directory from the command line.
 const BY: &str = "command line";
@@ -25,7 +29,7 @@ pub enum AdminCommand {
         /// The file
         file: PathBuf,
         #[command(flatten)]
-        place: Place,
+        place: PlaceArguments,
     },
     /// Give meters secrets; prints secret, topics and a QR code, once
     Enrol {
@@ -36,7 +40,14 @@ pub enum AdminCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        place: Place,
+        place: PlaceArguments,
+    },
+    /// Take a meter's secret back: it is let in no more
+    Withdraw {
+        /// The meter
+        meter: MeterId,
+        #[command(flatten)]
+        place: PlaceArguments,
     },
     /// Make a token for a program; prints it, once
     Token {
@@ -46,12 +57,38 @@ pub enum AdminCommand {
         /// Permission to read and to work on cases only, instead of everything
         #[arg(long)]
         read_only: bool,
-        /// Data directory; made when it is not there
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// Make the directory for simulation
+        /// Days until it ends; without, it does not
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: Option<u32>,
+        /// A directory that is not there is made for simulation
         #[arg(long)]
         simulation: bool,
+        #[command(flatten)]
+        place: PlaceArguments,
+    },
+    /// Take a program's token back
+    RevokeToken {
+        /// Name of the program
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        place: PlaceArguments,
+    },
+    /// Make a person, or let one in again with a new first password; prints the password, once
+    Person {
+        /// Name of the person
+        name: String,
+        /// operator or engineer; of a person who is there already it stays
+        #[arg(long, default_value = "operator")]
+        role: String,
+        #[command(flatten)]
+        place: PlaceArguments,
+    },
+    /// Make a new server key when the old one is lost; every meter must be enrolled again then
+    RenewKey {
+        /// Data directory of a server that does not run
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
     },
     /// Write registers, balances, cases and controls as one JSON object, for comparison and archives
     ExportState {
@@ -70,84 +107,66 @@ pub enum AdminCommand {
     },
 }
 
-/// Where to work: a data directory, or a running server.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub struct Place {
-    /// Data directory of a server that does not run
-    #[arg(long, value_name = "DIR", conflicts_with = "server")]
-    data: Option<PathBuf>,
-    /// A running server, http://host:port
-    #[arg(long, value_name = "URL", requires = "token")]
-    server: Option<String>,
-    /// API token of the running server
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
-}
-
 /// Runs one.
 pub async fn run(command: AdminCommand) -> Result<ExitCode, CommandError> {
     match command {
         AdminCommand::ImportTopology { file, place } => import_topology(&file, place).await,
         AdminCommand::Enrol { meters, json, place } => enrol(meters, json, place).await,
-        AdminCommand::Token { name, read_only, data, simulation } => token(&name, read_only, &data, simulation).await,
+        AdminCommand::Withdraw { meter, place } => withdraw(meter, place).await,
+        AdminCommand::Token { name, read_only, days, simulation, place } => {
+            let role = if read_only { Role::Engineer } else { Role::Operator };
+            people::token(NewTokenWords { name, role, days }, simulation, place).await
+        }
+        AdminCommand::RevokeToken { name, place } => people::revoke_token(&name, place).await,
+        AdminCommand::Person { name, role, place } => people::person(&name, role, place).await,
+        AdminCommand::RenewKey { data } => {
+            let meters = DataDirectory::renew_key(&data, BY, Clock::Real.now()).await?;
+            println!("a new key is made; {meters} meters must be enrolled again: they trust the one that was lost");
+            Ok(ExitCode::SUCCESS)
+        }
         AdminCommand::ExportState { data, out } => export_state(&data, &out).await,
         AdminCommand::VerifyAudit { data } => verify_audit(&data).await,
     }
 }
 
-/// Opens a directory of either kind; it must be there.
-async fn open(data: &Path) -> Result<DataDirectory, CommandError> {
-    if !data.is_dir() {
-        return Err(format!("{} is not there; `gridtally serve --data` makes a data directory", data.display()).into());
-    }
-    match DataDirectory::open(data, false).await {
-        Ok(directory) => Ok(directory),
-        Err(_) => Ok(DataDirectory::open(data, true).await?),
+/// Opens a directory that no server has open.
+async fn open_alone(data: &Path) -> Result<DataDirectory, CommandError> {
+    match place::open_directory(data).await? {
+        Place::Directory(directory) => Ok(*directory),
+        Place::Server(_) => Err(format!("a server runs on {}: stop it first", data.display()).into()),
     }
 }
 
-fn rest(server: &str, token: Option<String>) -> Result<RestClient, CommandError> {
-    Ok(RestClient::new(server, &token.unwrap_or_default(), std::time::Duration::from_secs(30))?)
-}
-
-async fn import_topology(file: &Path, place: Place) -> Result<ExitCode, CommandError> {
+async fn import_topology(file: &Path, place: PlaceArguments) -> Result<ExitCode, CommandError> {
     let bytes = std::fs::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
     let csv = store::csv_text(&bytes).map_err(|e| format!("{}: {e}", file.display()))?;
-    let report: Value = match (place.data, place.server) {
-        (Some(data), _) => {
-            let directory = open(&data).await?;
+    let report: Value = match place.open().await? {
+        Place::Directory(directory) => {
             let report = directory.store.import_topology(csv, BY, Clock::Real.now()).await?;
             directory.store.close().await?;
             serde_json::to_value(report)?
         }
-        (None, Some(server)) => rest(&server, place.token)?.post_text("/api/v1/topology", "text/csv", csv).await?,
-        (None, None) => return Err("say where: --data DIR, or --server URL with --token".into()),
+        Place::Server(server) => server.ask("POST", "/api/v1/topology", "text/csv", csv.to_owned()).await?,
     };
     let rejected = report["rejected"].as_array().cloned().unwrap_or_default();
-    let refused = report["rejected_count"].as_u64().unwrap_or(rejected.len() as u64);
-    println!("{} rows accepted, {} unchanged, {refused} rejected", report["accepted"], report["unchanged"]);
+    let count = report["rejected_count"].as_u64().unwrap_or(rejected.len() as u64);
+    println!("{} rows accepted, {} unchanged, {count} rejected", report["accepted"], report["unchanged"]);
     for row in &rejected {
         println!("  line {}: {}", row["line"], row["reason"].as_str().unwrap_or_default());
     }
-    Ok(if rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn enrol(meters: Vec<MeterId>, as_json: bool, place: Place) -> Result<ExitCode, CommandError> {
-    let enrolled: Value = match (place.data, place.server) {
-        (Some(data), _) => {
-            let directory = open(&data).await?;
+async fn enrol(meters: Vec<MeterId>, as_json: bool, place: PlaceArguments) -> Result<ExitCode, CommandError> {
+    let enrolled: Value = match place.open().await? {
+        Place::Directory(directory) => {
             let enrolled = directory.store.enrol(&meters, BY, Clock::Real.now()).await?;
             let key = hex(&directory.key.verifying_key().to_bytes());
             directory.store.close().await?;
             let list: Vec<Value> = enrolled.iter().map(|e| credentials(e.meter, &hex(&e.secret), &key)).collect();
             json!({ "meters": list })
         }
-        (None, Some(server)) => {
-            let body = json!({ "meters": meters }).to_string();
-            rest(&server, place.token)?.post_text("/api/v1/meters", "application/json", &body).await?
-        }
-        (None, None) => return Err("say where: --data DIR, or --server URL with --token".into()),
+        Place::Server(server) => server.ask_json("POST", "/api/v1/meters", &json!({ "meters": meters })).await?,
     };
     if as_json {
         println!("{enrolled}");
@@ -156,6 +175,20 @@ async fn enrol(meters: Vec<MeterId>, as_json: bool, place: Place) -> Result<Exit
     for meter in enrolled["meters"].as_array().into_iter().flatten() {
         print_enrolment(meter)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn withdraw(meter: MeterId, place: PlaceArguments) -> Result<ExitCode, CommandError> {
+    match place.open().await? {
+        Place::Directory(directory) => {
+            directory.store.withdraw(meter, BY, Clock::Real.now()).await?;
+            directory.store.close().await?;
+        }
+        Place::Server(server) => {
+            server.ask("DELETE", &format!("/api/v1/meters/{meter}/secret"), "application/json", String::new()).await?;
+        }
+    }
+    println!("{meter} is let in no more");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -201,26 +234,20 @@ fn terminal(code: &qrcode::QrCode) -> String {
     text
 }
 
-async fn token(name: &str, read_only: bool, data: &Path, simulation: bool) -> Result<ExitCode, CommandError> {
-    let directory = match data.is_dir() && !simulation {
-        true => open(data).await?,
-        false => DataDirectory::open(data, simulation).await?,
-    };
-    let role = if read_only { Role::Engineer } else { Role::Operator };
-    println!("{}", directory.store.create_api_token(name, role, BY, Clock::Real.now()).await?);
-    directory.store.close().await?;
-    Ok(ExitCode::SUCCESS)
-}
-
 async fn verify_audit(data: &Path) -> Result<ExitCode, CommandError> {
-    let directory = open(data).await?;
-    println!("{} rows, unbroken", directory.store.verify_audit().await?);
+    let directory = open_alone(data).await?;
+    let key = directory.key.verifying_key();
+    let (rows, head) = audit_head::verify(data, &directory.store, &key).await?;
+    match head {
+        Some(head) => println!("{rows} rows, unbroken; row {} was signed at {}", head.id, head.at),
+        None => println!("{rows} rows, unbroken; none was signed yet, so rows cut off at the end would not show"),
+    }
     directory.store.close().await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn export_state(data: &Path, out: &Path) -> Result<ExitCode, CommandError> {
-    let directory = open(data).await?;
+    let directory = open_alone(data).await?;
     let state = state(&directory.store).await?;
     directory.store.close().await?;
     std::fs::write(out, serde_json::to_vec_pretty(&state)?)

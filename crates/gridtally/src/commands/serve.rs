@@ -56,11 +56,17 @@ pub async fn run(arguments: ServeArguments) -> Result<ExitCode, CommandError> {
     let simulated_clock = arguments.clock == ClockSource::Sim;
     let server =
         Server::start(ServerOptions { data: arguments.data, config, simulated_clock, any_port: false }).await?;
-    println!("console http://{}", server.http);
+    println!("console {}", server.url);
     println!("meters mqtt://{}", server.mqtt);
+    if let Some(mqtts) = server.mqtts {
+        println!("meters mqtts://{mqtts}");
+    }
+    if let Some(readings) = server.readings {
+        println!("readings http://{readings}/api/v1/readings");
+    }
     if server.store.users().await?.is_empty() {
         let token = server.store.create_one_time(&OneTime::SetUp, server.clock.now().plus(SET_UP_SECONDS)).await?;
-        println!("set up the first operator, once, within a day: http://{}/setup?token={token}", server.http);
+        println!("set up the first operator, once, within a day: {}/setup?token={token}", server.url);
     }
     stopped().await?;
     println!("stopping");

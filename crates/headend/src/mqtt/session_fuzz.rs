@@ -156,7 +156,7 @@ fn acknowledgements(out: &[u8]) -> usize {
 #[test]
 fn arbitrary_bytes_and_calls() {
     let credentials = Credentials::new();
-    credentials.insert(meter(), Credentials::hash(&[7; 32]));
+    let _ = credentials.insert(meter(), Credentials::hash(&[7; 32]));
     let config = HeadendConfig { window: 8, down_window: 3, ..HeadendConfig::default() };
     let (mut opened, mut payloads, mut ended) = (0, 0, 0);
     for seed in 0..ROUNDS {

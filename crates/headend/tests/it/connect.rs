@@ -248,7 +248,8 @@ async fn shutdown_acknowledges_what_is_committed_and_says_goodbye() {
     let mut client = server.client(5, 1).await;
     client.publish(&now_frame(meter(1), 1), 1).await;
     let batch = server.batch().await;
-    let stopping = tokio::spawn(server.headend.shutdown());
+    let headend = server.headend;
+    let stopping = tokio::spawn(async move { headend.shutdown().await });
     batch.done.send(vec![headend::Outcome::Stored]).expect("the connection waits");
     let puback = client.packet().await;
     assert_eq!((puback.kind, puback.id()), (PUBACK, 1));
@@ -261,8 +262,28 @@ async fn an_operator_can_end_the_connections_of_a_meter() {
     let server = server().await;
     let mut client = server.client(5, 1).await;
     let mut other = server.client(5, 2).await;
-    server.credentials.remove(meter(1));
+    let kept = (2..10).map(|n| (meter(n), headend::Credentials::hash(&secret(n))));
+    assert_eq!(server.credentials.replace_all(kept), [meter(1)]);
     server.headend.disconnect(meter(1));
     client.expect_close(Some(0x98)).await;
     other.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_meter_at_two_addresses_is_counted() {
+    let server = server_with(|config| config.mqtt = Some(([0, 0, 0, 0], 0).into())).await;
+    let port = server.headend.mqtt_addr().expect("plain MQTT").port();
+    let from = async |address: [u8; 4]| {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((address, 0).into()).expect("an address of the loopback");
+        Client::new(socket.connect(([127, 0, 0, 1], port).into()).await.expect("connects"), 4)
+    };
+    let mut meter = from([127, 0, 0, 1]).await;
+    meter.log_on(1, "a").await;
+    let mut again = from([127, 0, 0, 1]).await;
+    again.log_on(1, "b").await;
+    assert_eq!(server.headend.counters().two_addresses, 0);
+    let mut clone = from([127, 0, 0, 9]).await;
+    clone.log_on(1, "c").await;
+    assert_eq!(server.headend.counters().two_addresses, 1);
 }

@@ -1,8 +1,13 @@
 //! `POST /api/v1/readings`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use headend::{FRAMES_PER_POST_MAX, Outcome, readings_router};
+use axum::{
+    Extension, Router,
+    extract::{ConnectInfo, Request},
+    middleware::{Next, from_fn},
+};
+use headend::{Encrypted, FRAMES_PER_POST_MAX, Outcome, readings_router};
 use metering::topic::UpKind;
 use serde_json::{Value, json};
 use tokio::{
@@ -13,9 +18,13 @@ use tokio::{
 use crate::support::*;
 
 async fn web(server: &Server) -> SocketAddr {
+    web_of(readings_router(&server.headend)).await
+}
+
+async fn web_of(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = listener.local_addr().expect("bound");
-    let service = readings_router(&server.headend).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
     address
 }
@@ -138,4 +147,86 @@ async fn what_is_not_stored_is_to_be_sent_again() {
     assert_eq!(asked.await.expect("answered").0, 503);
     drop(server.batches);
     assert_eq!(post(address, own(), b"garbage").await.0, 503);
+}
+
+/// The router as seen by a meter far away: the peer's address is replaced by one that is neither loopback nor permitted.
+fn from_afar(router: Router) -> Router {
+    router.layer(from_fn(|mut request: Request, next: Next| async move {
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4_000))));
+        next.run(request).await
+    }))
+}
+
+#[tokio::test]
+async fn plain_http_is_taken_from_where_plain_mqtt_is() {
+    let mut server = server().await;
+    let frame = now_frame(meter(1), 1).to_cbor();
+    let far = web_of(from_afar(readings_router(&server.headend))).await;
+    let (status, why) = post(far, own(), &frame).await;
+    assert_eq!(status, 403);
+    assert!(why.contains("plain_networks") && why.contains("https"), "{why}");
+    assert_eq!(server.headend.counters().refused_plain, 1);
+    assert!(server.batches.try_recv().is_err());
+
+    let by_https = from_afar(readings_router(&server.headend)).layer(Extension(Encrypted));
+    let address = web_of(by_https).await;
+    let body = frame.clone();
+    let asked = tokio::spawn(async move { post(address, own(), &body).await.0 });
+    server.store(1, Outcome::Stored).await;
+    assert_eq!(asked.await.expect("answered"), 200);
+
+    let mut server = server_with(|config| {
+        config.plain_networks = ["192.0.2.0/24".parse().expect("a network")].into_iter().collect();
+    })
+    .await;
+    let address = web_of(from_afar(readings_router(&server.headend))).await;
+    let asked = tokio::spawn(async move { post(address, own(), &frame).await.0 });
+    server.store(1, Outcome::Stored).await;
+    assert_eq!(asked.await.expect("answered"), 200);
+}
+
+/// Opens a request whose body never comes.
+async fn half_a_body(address: SocketAddr, n: usize) -> TcpStream {
+    let authorization = basic(&format!("M-{n}"), &hex(secret(n))).expect("credentials");
+    let head = format!(
+        "POST /api/v1/readings HTTP/1.1\r\nHost: meter\r\nAuthorization: {authorization}\r\nContent-Length: 100\r\n\r\nhalf"
+    );
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    stream.write_all(head.as_bytes()).await.expect("writes");
+    stream
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_keep_no_other_meter_out() {
+    let mut server = server_with(|config| config.body_timeout = Duration::from_secs(2)).await;
+    let address = web(&server).await;
+    let mut halves = Vec::new();
+    for _ in 0..300 {
+        halves.push(half_a_body(address, 2).await);
+    }
+    let asked = tokio::spawn(async move { post(address, own(), &now_frame(meter(1), 1).to_cbor()).await.0 });
+    server.store(1, Outcome::Stored).await;
+    assert_eq!(asked.await.expect("answered"), 200);
+    // the first of them is told that its time is over, and closed
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, halves[0].read_to_end(&mut answer)).await;
+    read.expect("an answer in time").expect("readable");
+    assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_in_the_senders_words() {
+    let server = server().await;
+    let address = web(&server).await;
+    let frame = serde_json::to_vec(&now_frame(meter(1), 1)).expect("json");
+    let (status, why) = post(address, own(), &[b"\xef\xbb\xbf", &frame[..]].concat()).await;
+    assert_eq!(status, 400);
+    assert!(why.contains("byte order mark"), "{why}");
+    let (status, why) = post(address, own(), b"[]").await;
+    assert_eq!(status, 400);
+    assert!(why.contains("empty"), "{why}");
+    let authorization = own().map(|own| format!("{own}\r\nContent-Encoding: gzip"));
+    let (status, why) = post(address, authorization, &frame).await;
+    assert_eq!(status, 415);
+    assert!(why.contains("uncompressed"), "{why}");
 }

@@ -132,3 +132,37 @@ async fn too_many_subscriptions_end_the_connection() {
     }
     client.expect_silence().await;
 }
+
+#[tokio::test]
+async fn a_byte_now_and_then_is_no_log_on() {
+    let server = server_with(|config| config.connect_timeout = Duration::from_millis(400)).await;
+    let mut client = server.raw(4).await;
+    let bytes = Connect::of(1).packet(4);
+    let dribble = async {
+        for byte in &bytes {
+            if client.stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // an error or the end, never an acceptance
+        client.next().await
+    };
+    let answer = tokio::time::timeout(PATIENCE, dribble).await.expect("the end in time");
+    assert_eq!(answer, None);
+    let counters = server.headend.counters();
+    assert_eq!((counters.connect_timeouts, counters.accepted), (1, 0));
+}
+
+#[tokio::test]
+async fn who_never_logs_on_makes_way_for_who_does() {
+    let server = server_with(|config| config.waiting_per_address_max = 4).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        idle.push(server.raw(4).await);
+        let mut meter = server.client(4, 1).await;
+        meter.expect_silence().await;
+    }
+    assert_eq!(idle[0].next().await, None, "the oldest made way");
+    assert!(server.headend.counters().made_way >= 4);
+}

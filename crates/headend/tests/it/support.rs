@@ -6,6 +6,7 @@ use headend::{Batch, Credentials, Delivery, Headend, HeadendConfig, Outcome};
 use metering::{
     Frame, MeterId, Timestamp,
     frame::{Body, Now},
+    sms::TextKey,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -58,7 +59,8 @@ pub async fn server_with(change: impl FnOnce(&mut HeadendConfig)) -> Server {
     let mut config = HeadendConfig { mqtt: Some(([127, 0, 0, 1], 0).into()), ..HeadendConfig::default() };
     change(&mut config);
     let credentials = Arc::new(Credentials::new());
-    credentials.replace_all((1..10).map(|n| (meter(n), Credentials::hash(&secret(n)))));
+    credentials.replace_text_keys((1..10).map(|n| (meter(n), TextKey::from_secret(&secret(n)))));
+    let _ = credentials.replace_all((1..10).map(|n| (meter(n), Credentials::hash(&secret(n)))));
     let (sink, batches) = mpsc::channel(16);
     let headend = headend::start(config, credentials.clone(), Arc::new(|| NOW), sink).await.expect("starts");
     Server { headend, batches, credentials }

@@ -1,6 +1,6 @@
 //! Meters by SMS.
 
-use headend::{Credentials, Inbox, Outcome, TEXT_BOOT, TextOutcome, TextRefused};
+use headend::{Inbox, Outcome, TEXT_BOOT, TextOutcome, TextRefused};
 use metering::{
     Body, EventKind, IntervalLength, RecordFlags, Timestamp, WattHours,
     control::ReplyOutcome,
@@ -10,7 +10,7 @@ use metering::{
 use crate::support::*;
 
 fn key(n: usize) -> TextKey {
-    TextKey::from_secret_hash(&Credentials::hash(&secret(n)))
+    TextKey::from_secret(&secret(n))
 }
 
 fn register(counter: u64) -> Text {

@@ -100,3 +100,30 @@ async fn start(config: HeadendConfig) -> Result<headend::Headend, HeadendError> 
     let (sink, _batches) = tokio::sync::mpsc::channel(1);
     headend::start(config, Arc::default(), Arc::new(|| NOW), sink).await
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_without_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = write_certificate(dir.path());
+    let path = files.certificates.clone();
+    let server = server_with(|config: &mut HeadendConfig| config.mqtts = Some(files)).await;
+    let certificates = server.headend.certificates().expect("TLS").clone();
+    assert!(!certificates.have_changed());
+    let mut before = secure(&server, &path, 4).await;
+    before.log_on(1, "before").await;
+
+    std::fs::write(dir.path().join("key.pem"), "not a key").expect("written");
+    assert!(certificates.have_changed());
+    certificates.reload().expect_err("a broken file is refused");
+    assert!(!certificates.have_changed(), "and not read over and over");
+    let mut still = secure(&server, &path, 4).await;
+    still.log_on(2, "still").await;
+
+    write_certificate(dir.path());
+    assert!(certificates.have_changed());
+    certificates.reload().expect("reads");
+    // trusts the new certificate only
+    let mut after = secure(&server, &path, 4).await;
+    after.log_on(3, "after").await;
+    before.expect_silence().await;
+}

@@ -4,15 +4,17 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use losses::case::CaseAction;
+use losses::case::{Case, CaseAction};
 use metering::{UsagePointId, ZoneId};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::CaseFilter;
+use store::{CaseFilter, Role};
 
 use super::Body;
 use crate::{auth::Staff, error::WebError, state::AppState};
 
+/// A case is due so far from now at most, seconds: ten years.
+const DUE_SECONDS_MAX: u64 = 10 * 366 * 86_400;
 /// Most cases in one answer.
 const LIMIT_MAX: u32 = 1_000;
 
@@ -63,5 +65,25 @@ pub async fn act(
     Path(id): Path<u64>,
     Body(action): Body<CaseAction>,
 ) -> Result<Json<Value>, WebError> {
-    Ok(Json(json!(state.store.case_action(id, action, &caller.name, state.now()).await?)))
+    Ok(Json(json!(apply(&state, id, action, &caller.name).await?)))
+}
+
+/// Does something with a case; used by the page as well.
+///
+/// # Errors
+/// When the owner is nobody who works on cases, the date is none, or the case refuses it.
+pub async fn apply(state: &AppState, id: u64, action: CaseAction, by: &str) -> Result<Case, WebError> {
+    let now = state.now();
+    if let CaseAction::Assign { owner, due } = &action {
+        if let Some(owner) = owner {
+            let user = state.store.user_by_name(owner).await?;
+            if !user.is_some_and(|user| !user.disabled && user.role != Role::Consumer) {
+                return Err(WebError::Invalid("a case is assigned to an operator or an engineer".to_owned()));
+            }
+        }
+        if due.is_some_and(|due| due.seconds_since(now).unsigned_abs() > DUE_SECONDS_MAX) {
+            return Err(WebError::Invalid("a case is due within ten years".to_owned()));
+        }
+    }
+    Ok(state.store.case_action(id, action, by, now).await?)
 }

@@ -4,11 +4,12 @@
 use axum::{
     Json,
     extract::{Path, Query, State},
+    http::StatusCode,
 };
-use metering::{MeterId, Topic};
+use metering::{MeterId, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{EventFilter, StoredRecord};
+use store::{EventFilter, MeterPeriod, StoredEvent, StoredRecord};
 
 use super::Body;
 use crate::{
@@ -83,6 +84,13 @@ pub async fn enrol(
     if body.meters.is_empty() || body.meters.len() > ENROL_MAX {
         return Err(WebError::Invalid(format!("enrol 1 to {ENROL_MAX} meters in one call")));
     }
+    let mut names = body.meters.clone();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() < body.meters.len() {
+        let why = "a meter is named twice: it would get two secrets, and the first would not work";
+        return Err(WebError::Invalid(why.to_owned()));
+    }
     let made = state.enrol(&body.meters, &caller.name).await?;
     let meters = made.iter().map(|enrolment| EnrolledOut {
         meter: enrolment.meter.to_string(),
@@ -93,18 +101,77 @@ pub async fn enrol(
     Ok(Json(EnrolOut { meters: meters.collect() }))
 }
 
-/// The meter, when this caller may see it.
-async fn visible(state: &AppState, caller: &Caller, id: &str) -> Result<MeterId, WebError> {
+/// Takes a meter's secret back: its connections end and it is let in no more.
+#[utoipa::path(delete, path = "/api/v1/meters/{id}/secret", tag = "meters", params(("id" = String, Path)), responses((status = 204), (status = 404, body = crate::error::Problem)))]
+pub async fn withdraw(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+) -> Result<StatusCode, WebError> {
+    let id = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    state.store.withdraw(id, &caller.name, state.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a caller may see of a meter.
+enum View {
+    /// Everything.
+    Whole,
+    /// What was measured while it hung at the consumer's place.
+    Parts(Vec<MeterPeriod>),
+}
+
+impl View {
+    async fn records(
+        &self,
+        state: &AppState,
+        id: MeterId,
+        time: (Timestamp, Timestamp),
+    ) -> Result<Vec<StoredRecord>, WebError> {
+        match self {
+            Self::Whole => Ok(state.store.profile(id, time.0, time.1).await?),
+            Self::Parts(parts) => own_meter::records_of(state, parts, id, time).await,
+        }
+    }
+
+    async fn events(
+        &self,
+        state: &AppState,
+        id: MeterId,
+        (after, to): (Timestamp, Timestamp),
+    ) -> Result<Vec<StoredEvent>, WebError> {
+        let filter = EventFilter {
+            meter: Some(id),
+            after: Some(after),
+            to: Some(to),
+            limit: EVENTS_MAX,
+            ..EventFilter::default()
+        };
+        match self {
+            Self::Whole => Ok(state.store.events(filter).await?),
+            Self::Parts(parts) => own_meter::events_of(state, parts, id, (after, to), EVENTS_MAX).await,
+        }
+    }
+}
+
+/// The meter, when this caller may see something of it, and how much.
+async fn visible(state: &AppState, caller: &Caller, id: &str, what: &str) -> Result<(MeterId, View), WebError> {
     let id = MeterId::new(id).map_err(|_| WebError::NotFound)?;
     if caller.is_staff() {
         let topology = state.store.topology(state.now()).await?;
-        return if meter::is_known(state, &topology, id).await? { Ok(id) } else { Err(WebError::NotFound) };
+        if !meter::is_known(state, &topology, id).await? {
+            return Err(WebError::NotFound);
+        }
+        state.note_read(caller, what, &format!("meter:{id}")).await;
+        return Ok((id, View::Whole));
     }
-    if own_meter::meter_of(state, caller).await? == Some(id) { Ok(id) } else { Err(WebError::NotFound) }
+    let parts = own_meter::seen_by(state, caller).await?;
+    if parts.iter().any(|part| part.meter == id) { Ok((id, View::Parts(parts))) } else { Err(WebError::Hidden) }
 }
 
-async fn own(state: &AppState, caller: &Caller) -> Result<MeterId, WebError> {
-    own_meter::meter_of(state, caller).await?.ok_or(WebError::NotFound)
+async fn own(state: &AppState, caller: &Caller) -> Result<(MeterId, View), WebError> {
+    let id = own_meter::meter_of(state, caller).await?.ok_or(WebError::NotFound)?;
+    Ok((id, View::Parts(own_meter::seen_by(state, caller).await?)))
 }
 
 /// A meter: where it is and the newest that is known of it.
@@ -114,7 +181,11 @@ pub async fn one(
     SignedIn(caller): SignedIn,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, WebError> {
-    let id = visible(&state, &caller, &id).await?;
+    let (id, view) = visible(&state, &caller, &id, "meter.read").await?;
+    if matches!(view, View::Parts(_)) && own_meter::meter_of(&state, &caller).await? != Some(id) {
+        // It hangs elsewhere now: where, and what it shows there, is another customer's.
+        return Err(WebError::NotFound);
+    }
     describe(&state, id).await
 }
 
@@ -186,14 +257,19 @@ pub async fn profile(
     Path(id): Path<String>,
     Query(query): Query<RangeQuery>,
 ) -> Result<Json<ProfileOut>, WebError> {
-    let id = visible(&state, &caller, &id).await?;
-    read_profile(&state, id, &query).await
+    let (id, view) = visible(&state, &caller, &id, "profile.read").await?;
+    read_profile(&state, id, &view, &query).await
 }
 
-async fn read_profile(state: &AppState, id: MeterId, query: &RangeQuery) -> Result<Json<ProfileOut>, WebError> {
+async fn read_profile(
+    state: &AppState,
+    id: MeterId,
+    view: &View,
+    query: &RangeQuery,
+) -> Result<Json<ProfileOut>, WebError> {
     let period = PeriodQuery { hours: query.hours, from: query.from, to: query.to }.period(state.now());
     // one hour more, so that the first interval has a register before it
-    let records = state.store.profile(id, period.after.plus(-3_600), period.to).await?;
+    let records = view.records(state, id, (period.after.plus(-3_600), period.to)).await?;
     let mut before: Option<&StoredRecord> = None;
     let mut rows = Vec::with_capacity(records.len());
     for stored in &records {
@@ -230,27 +306,20 @@ pub async fn events(
     Path(id): Path<String>,
     Query(query): Query<RangeQuery>,
 ) -> Result<Json<Value>, WebError> {
-    let id = visible(&state, &caller, &id).await?;
-    read_events(&state, id, &query).await
+    let (id, view) = visible(&state, &caller, &id, "events.read").await?;
+    read_events(&state, id, &view, &query).await
 }
 
-async fn read_events(state: &AppState, id: MeterId, query: &RangeQuery) -> Result<Json<Value>, WebError> {
+async fn read_events(state: &AppState, id: MeterId, view: &View, query: &RangeQuery) -> Result<Json<Value>, WebError> {
     let hours = query.hours.or(Some(24 * 31));
     let period = PeriodQuery { hours, from: query.from, to: query.to }.period(state.now());
-    let filter = EventFilter {
-        meter: Some(id),
-        after: Some(period.after),
-        to: Some(period.to),
-        limit: EVENTS_MAX,
-        ..EventFilter::default()
-    };
-    Ok(Json(json!(state.store.events(filter).await?)))
+    Ok(Json(json!(view.events(state, id, (period.after, period.to)).await?)))
 }
 
 /// A consumer's own meter.
 #[utoipa::path(get, path = "/api/v1/my", tag = "consumer", responses((status = 200, body = Object), (status = 404, body = crate::error::Problem)))]
 pub async fn my(State(state): State<AppState>, SignedIn(caller): SignedIn) -> Result<Json<Value>, WebError> {
-    let id = own(&state, &caller).await?;
+    let (id, _) = own(&state, &caller).await?;
     describe(&state, id).await
 }
 
@@ -261,8 +330,8 @@ pub async fn my_profile(
     SignedIn(caller): SignedIn,
     Query(query): Query<RangeQuery>,
 ) -> Result<Json<ProfileOut>, WebError> {
-    let id = own(&state, &caller).await?;
-    read_profile(&state, id, &query).await
+    let (id, view) = own(&state, &caller).await?;
+    read_profile(&state, id, &view, &query).await
 }
 
 /// Events of a consumer's own meter.
@@ -272,6 +341,6 @@ pub async fn my_events(
     SignedIn(caller): SignedIn,
     Query(query): Query<RangeQuery>,
 ) -> Result<Json<Value>, WebError> {
-    let id = own(&state, &caller).await?;
-    read_events(&state, id, &query).await
+    let (id, view) = own(&state, &caller).await?;
+    read_events(&state, id, &view, &query).await
 }

@@ -10,6 +10,7 @@ pub mod people;
 pub mod policy;
 pub mod suspects;
 pub mod system;
+pub mod tokens;
 pub mod zones;
 
 use axum::{

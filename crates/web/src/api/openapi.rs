@@ -6,19 +6,20 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{cases, controls, master, meters, pending, people, policy, suspects, system, zones};
+use super::{cases, controls, master, meters, pending, people, policy, suspects, system, tokens, zones};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Gridtally", description = "Energies in Wh, times in seconds since 1970 UTC. Send an API token as `Authorization: Bearer …`, or use the session of the console. Errors are problem documents (RFC 9457).", license(name = "Apache-2.0 OR MIT")),
     paths(
         zones::list, zones::balances,
-        meters::list, meters::enrol, meters::one, meters::profile, meters::events, meters::my, meters::my_profile, meters::my_events,
+        meters::list, meters::enrol, meters::withdraw, meters::one, meters::profile, meters::events, meters::my, meters::my_profile, meters::my_events,
         cases::list, cases::one, cases::act,
         suspects::list, suspects::findings, suspects::decide,
         controls::list, controls::request, controls::one, controls::approve,
         master::read, master::import,
-        people::list, people::create, people::disable,
+        people::list, people::create, people::disable, people::reset_password, people::contract, people::change_own_password,
+        tokens::list, tokens::create, tokens::revoke,
         policy::read, policy::write, policy::abort,
         pending::list, pending::confirm, pending::withdraw,
         system::health, system::metrics, system::clock, system::audit,

@@ -1,16 +1,25 @@
 //! People: who may sign in, as what.
 
+use std::{net::IpAddr, time::Instant};
+
 use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
 };
-use metering::UsagePointId;
+use metering::{Timestamp, UsagePointId};
 use serde::{Deserialize, Serialize};
 use store::{NewUser, Role, User};
 
 use super::Body;
-use crate::{auth::Operator, error::WebError, password, state::AppState};
+use crate::{
+    attempts::Name,
+    auth::{AnySignedIn, Caller, Operator},
+    error::WebError,
+    password,
+    sign_in::{Peer, address_of},
+    state::AppState,
+};
 
 /// A person.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -23,12 +32,26 @@ pub struct PersonOut {
     usage_point: Option<String>,
     /// May not sign in any more.
     disabled: bool,
+    /// Has the password that somebody else chose, and must change it first.
+    first_password: bool,
+    /// A consumer sees what was measured after this, seconds since 1970 UTC; `null`: from the beginning.
+    sees_after: Option<i64>,
+    /// A consumer sees what was measured up to this; `null`: without end.
+    sees_to: Option<i64>,
 }
 
 impl From<User> for PersonOut {
     fn from(user: User) -> Self {
         let usage_point = user.usage_point.map(|point| point.to_string());
-        Self { name: user.name, role: user.role.word(), usage_point, disabled: user.disabled }
+        Self {
+            name: user.name,
+            role: user.role.word(),
+            usage_point,
+            disabled: user.disabled,
+            first_password: user.first_password,
+            sees_after: (user.sees_after.0 > i64::MIN).then_some(user.sees_after.0),
+            sees_to: (user.sees_to.0 < i64::MAX).then_some(user.sees_to.0),
+        }
     }
 }
 
@@ -48,7 +71,7 @@ pub struct PersonIn {
     pub role: String,
     /// A consumer's usage point.
     pub usage_point: Option<String>,
-    /// At least 10 characters.
+    /// A first password of at least 10 characters; the person must change it before anything else.
     pub password: String,
 }
 
@@ -80,8 +103,9 @@ pub async fn make(state: &AppState, person: PersonIn, by: &str) -> Result<User, 
             Some(point)
         }
     };
-    let password_hash = password::hash(person.password, &state.password_checks).await?;
-    Ok(state.store.create_user(NewUser { name: person.name, role, usage_point, password_hash }, by, now).await?)
+    let password_hash = password::hash(&person.name, person.password, &state.password_checks).await?;
+    let new = NewUser { name: person.name, role, usage_point, password_hash };
+    Ok(state.store.create_user_with_first_password(new, by, now).await?)
 }
 
 /// Whether a person may sign in.
@@ -118,4 +142,116 @@ pub async fn set_disabled(state: &AppState, name: &str, disabled: bool, by: &str
         state.store.enable_user(name, by, now).await?;
     }
     Ok(())
+}
+
+/// A first password for somebody else.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstPasswordIn {
+    /// At least 10 characters; the person must change it before anything else.
+    pub password: String,
+}
+
+/// Gives a person a first password again and ends their sessions.
+#[utoipa::path(put, path = "/api/v1/people/{name}/password", tag = "people", params(("name" = String, Path)), request_body = FirstPasswordIn, responses((status = 204), (status = 400, body = crate::error::Problem), (status = 404, body = crate::error::Problem)))]
+pub async fn reset_password(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Path(name): Path<String>,
+    Body(body): Body<FirstPasswordIn>,
+) -> Result<StatusCode, WebError> {
+    give_first_password(&state, &name, body.password, &caller.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives a person a first password; used by the page as well.
+///
+/// # Errors
+/// When there is no such person, it is the caller, or the password is not usable.
+pub async fn give_first_password(state: &AppState, name: &str, password: String, by: &str) -> Result<(), WebError> {
+    if name == by {
+        return Err(WebError::Conflict("one's own password is changed at /password".to_owned()));
+    }
+    state.store.user_by_name(name).await?.ok_or(WebError::NotFound)?;
+    let hash = password::hash(name, password, &state.password_checks).await?;
+    Ok(state.store.set_first_password(name, &hash, by, state.now()).await?)
+}
+
+/// One's own password and the next one.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPasswordIn {
+    /// The password as it is.
+    pub old: String,
+    /// The password as it shall be, at least 10 characters.
+    pub new: String,
+}
+
+/// Changes one's own password; all of one's sessions end.
+#[utoipa::path(put, path = "/api/v1/my/password", tag = "people", request_body = OwnPasswordIn, responses((status = 204), (status = 400, body = crate::error::Problem), (status = 429, body = crate::error::Problem)))]
+pub async fn change_own_password(
+    State(state): State<AppState>,
+    AnySignedIn(caller): AnySignedIn,
+    peer: Peer,
+    Body(body): Body<OwnPasswordIn>,
+) -> Result<StatusCode, WebError> {
+    change_own(&state, &caller, address_of(&peer), body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes the password of the person who asks; used by the page as well. Tries count as tries to sign in: an open browser is not
+/// a place to guess.
+///
+/// # Errors
+/// When a program asks, the old password is wrong, or the new one is not usable.
+pub async fn change_own(
+    state: &AppState,
+    caller: &Caller,
+    address: IpAddr,
+    passwords: OwnPasswordIn,
+) -> Result<(), WebError> {
+    let user = state.store.user_by_name(&caller.name).await?.ok_or(WebError::NotFound)?;
+    if passwords.old.len() > password::BYTES_MAX {
+        return Err(WebError::Invalid("the old password is not right".to_owned()));
+    }
+    let ticket = state
+        .attempts()
+        .begin(Name::Known(&caller.name), address, Instant::now())
+        .ok_or_else(|| WebError::TooMany("too many failed tries: wait five minutes and try again".to_owned()))?;
+    match password::verify(passwords.old.clone(), Some(user.password_hash), &state.password_checks).await {
+        Ok(true) => state.attempts().succeeded(ticket),
+        Ok(false) => return Err(WebError::Invalid("the old password is not right".to_owned())),
+        Err(error) => {
+            state.attempts().not_checked(ticket);
+            return Err(error);
+        }
+    }
+    if passwords.old == passwords.new {
+        return Err(WebError::Invalid("the new password is the old one: choose another".to_owned()));
+    }
+    let hash = password::hash(&caller.name, passwords.new, &state.password_checks).await?;
+    Ok(state.store.set_password(&caller.name, &hash, &caller.name, state.now()).await?)
+}
+
+/// The time of a consumer's contract.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContractIn {
+    /// Sees what was measured after this, seconds since 1970 UTC; from the beginning when left out.
+    after: Option<i64>,
+    /// Sees what was measured up to this; without end when left out.
+    to: Option<i64>,
+}
+
+/// Sets the time of a consumer's contract: only what was measured in it, at the consumer's usage point, is shown.
+#[utoipa::path(put, path = "/api/v1/people/{name}/contract", tag = "people", params(("name" = String, Path)), request_body = ContractIn, responses((status = 204), (status = 400, body = crate::error::Problem), (status = 404, body = crate::error::Problem)))]
+pub async fn contract(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Path(name): Path<String>,
+    Body(body): Body<ContractIn>,
+) -> Result<StatusCode, WebError> {
+    let time = (Timestamp(body.after.unwrap_or(i64::MIN)), Timestamp(body.to.unwrap_or(i64::MAX)));
+    state.store.set_contract(&name, time, &caller.name, state.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -19,9 +19,10 @@ use store::{ControlFilter, StoredControl, Topology};
 use super::{case_chart::CaseCurve, case_files, cases, controls, meter};
 use crate::{
     account::{self, Account, Sources},
+    api::cases::apply,
     auth::Staff,
     drawing,
-    error::{WebError, sentence},
+    error::WebError,
     format,
     layout::{self, Frame, Page, Section},
     state::AppState,
@@ -518,12 +519,6 @@ pub async fn act(
         // Who dismisses a case has looked at it: its history says so before it says the end.
         state.store.case_action(id, CaseAction::Move { to: CaseState::Review }, &caller.name, state.now()).await?;
     }
-    if let CaseAction::Assign { owner: Some(owner), .. } = &action {
-        let known = state.store.user_by_name(owner).await?;
-        if known.is_none_or(|user| user.usage_point.is_some() || user.disabled) {
-            return Err(WebError::Invalid(sentence("a case is assigned to an operator or an engineer")));
-        }
-    }
-    state.store.case_action(id, action, &caller.name, state.now()).await?;
+    apply(&state, id, action, &caller.name).await?;
     Ok(Redirect::to(&format!("/cases/{id}")))
 }

@@ -65,9 +65,10 @@ pub async fn attach(
 /// When the caller is not staff or there is no such file.
 pub async fn download(
     State(state): State<AppState>,
-    Staff(_): Staff,
+    Staff(caller): Staff,
     Path((id, file)): Path<(u64, u64)>,
 ) -> Result<Response, WebError> {
+    state.note_read(&caller, "attachment.read", &format!("case:{id}")).await;
     let found = state.store.attachment(id, file).await?.ok_or(WebError::NotFound)?;
     Ok(as_download(&found.attachment.content_type, &found.attachment.name, found.body))
 }
@@ -76,7 +77,12 @@ pub async fn download(
 ///
 /// # Errors
 /// When the caller is not staff or there is no such case.
-pub async fn json(State(state): State<AppState>, Staff(_): Staff, Path(id): Path<u64>) -> Result<Response, WebError> {
+pub async fn json(
+    State(state): State<AppState>,
+    Staff(caller): Staff,
+    Path(id): Path<u64>,
+) -> Result<Response, WebError> {
+    state.note_read(&caller, "evidence.read", &format!("case:{id}")).await;
     let made = bundle::gather(&state.store, id).await?.ok_or(WebError::NotFound)?;
     Ok(as_download("application/json", &format!("case-{id}-evidence.json"), made.json))
 }
@@ -85,7 +91,12 @@ pub async fn json(State(state): State<AppState>, Staff(_): Staff, Path(id): Path
 ///
 /// # Errors
 /// When the caller is not staff or there is no such case.
-pub async fn pdf(State(state): State<AppState>, Staff(_): Staff, Path(id): Path<u64>) -> Result<Response, WebError> {
+pub async fn pdf(
+    State(state): State<AppState>,
+    Staff(caller): Staff,
+    Path(id): Path<u64>,
+) -> Result<Response, WebError> {
+    state.note_read(&caller, "evidence.read", &format!("case:{id}")).await;
     let made = bundle::gather(&state.store, id).await?.ok_or(WebError::NotFound)?;
     Ok(as_download("application/pdf", &format!("case-{id}-evidence.pdf"), bundle::pdf(&made)))
 }

@@ -73,6 +73,12 @@ async fn render(state: &AppState, frame: &Frame, result: Markup) -> Result<Marku
                 @if !waiting.is_empty() { span.hint { "Filled with meters of the topology that have no secret yet." } }
                 button.primary { "Make secrets" }
             } }
+            section.card { form.form method="post" action="/enrolment/withdraw" {
+                h2 { "Take a secret back" }
+                p.dim { "For a meter that was lost, stolen or scrapped: its connections end, and it is let in no more until it is enrolled again. What it has reported stays." }
+                div.field { label for="gone" { "Name of the meter" } input #gone name="meter" maxlength="32" autocomplete="off" required; }
+                button { "Take back" }
+            } }
         }
     };
     Ok(frame.page(Page { title: "Enrolment", section: Section::Enrolment, topics: "cases", charts: false, body }))
@@ -109,7 +115,7 @@ pub async fn import(
 fn report_view(report: &ImportReport) -> Markup {
     let class = if report.rejected.is_empty() { "banner good" } else { "banner warn" };
     html! {
-        div class=(class) role="status" { p { strong { (report.accepted) " rows taken, " (report.unchanged) " already known, " (report.rejected.len()) " not taken." } } }
+        div class=(class) role="status" { p { strong { (report.accepted) " rows taken, " (report.unchanged) " already known, " (report.rejected_count) " not taken." } } }
         @if !report.rejected.is_empty() { section.card {
             header { h2 { "Rows not taken" } }
             table {
@@ -216,4 +222,38 @@ fn secret(enrolment: &Enrolment, broker: &Broker) -> Result<Markup, WebError> {
             dt { "Try it" } dd { code { (line) } " " button.plain type="button" data-copy=(line) { "copy" } div.small.dim { "From this machine, or a network that the configuration lets in. " a href={ "/meters/" (enrolment.meter) } { "Its page" } " shows the values at once." } }
         }
     } })
+}
+
+/// Body of the form that takes a secret back.
+#[derive(Debug, Deserialize)]
+pub struct WithdrawForm {
+    meter: String,
+}
+
+/// `POST /enrolment/withdraw`.
+///
+/// # Errors
+/// When the caller is no operator or the store fails; that the meter is not enrolled is said on the page.
+pub async fn withdraw(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    headers: HeaderMap,
+    Form(form): Form<WithdrawForm>,
+) -> Result<Markup, WebError> {
+    let withdrawn = match MeterId::new(form.meter.trim()) {
+        Ok(meter) => state.store.withdraw(meter, &caller.name, state.now()).await.map_err(WebError::from),
+        Err(why) => Err(WebError::Invalid(why.to_string())),
+    };
+    let frame = Frame::load(&state, caller, &headers).await?;
+    let result = match withdrawn {
+        Ok(()) => {
+            html! { div.banner.good role="status" { p { strong { (form.meter.trim()) " is let in no more." } } } }
+        }
+        Err(WebError::NotFound) => {
+            html! { div.banner.bad role="alert" { p { "There is no enrolled meter of that name." } } }
+        }
+        Err(WebError::Invalid(why)) => html! { div.banner.bad role="alert" { p { (sentence(&why)) } } },
+        Err(error) => return Err(error),
+    };
+    render(&state, &frame, result).await
 }

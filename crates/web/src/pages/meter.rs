@@ -97,6 +97,7 @@ pub async fn page(
     Query(query): Query<PeriodQuery>,
 ) -> Result<Markup, WebError> {
     let id = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    state.note_read(&caller, "meter.read", &format!("meter:{id}")).await;
     let frame = Frame::load(&state, caller, &headers).await?;
     let now = frame.now();
     let topology = state.store.topology(now).await?;
@@ -413,11 +414,12 @@ fn event_badge(kind: EventKind) -> Markup {
 /// When the caller is not staff or the store fails.
 pub async fn csv(
     State(state): State<AppState>,
-    Staff(_): Staff,
+    Staff(caller): Staff,
     Path(id): Path<String>,
     Query(query): Query<PeriodQuery>,
 ) -> Result<Response, WebError> {
     let id = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    state.note_read(&caller, "profile.read", &format!("meter:{id}")).await;
     let period = query.period(state.now());
     let records = state.store.profile(id, period.after, period.to).await?;
     Ok(profile_csv(id, &records))

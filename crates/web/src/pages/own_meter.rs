@@ -7,7 +7,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use metering::{EventKind, MeterId, Timestamp, frame::RelayState};
-use store::{EventFilter, StoredRecord};
+use store::{EventFilter, MeterPeriod, StoredEvent, StoredRecord};
 
 use super::{meter, zone::PeriodQuery};
 use crate::{
@@ -24,14 +24,67 @@ const DAYS: i64 = 7;
 /// Events shown.
 const EVENTS_MAX: u32 = 20;
 
-/// The meter installed at a consumer's usage point now.
+/// The meter that hangs at a consumer's usage point now, within the contract.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn meter_of(state: &AppState, caller: &Caller) -> Result<Option<MeterId>, WebError> {
-    let Some(point) = caller.usage_point else { return Ok(None) };
-    let topology = state.store.topology(state.now()).await?;
-    Ok(topology.usage_point(point).and_then(|point| point.installation.as_ref()).map(|installation| installation.meter))
+    let now = state.now();
+    Ok(seen_by(state, caller).await?.into_iter().find(|seen| seen.after <= now && now < seen.to).map(|seen| seen.meter))
+}
+
+/// Which meters a consumer may see, and of which time each.
+///
+/// # Errors
+/// When the store fails.
+pub async fn seen_by(state: &AppState, caller: &Caller) -> Result<Vec<MeterPeriod>, WebError> {
+    match caller.usage_point {
+        Some(point) => Ok(state.store.meter_periods(point, caller.sees).await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Readings of the meters that a consumer may see, each cut to its time.
+///
+/// # Errors
+/// When the store fails.
+pub async fn records_of(
+    state: &AppState,
+    seen: &[MeterPeriod],
+    meter: MeterId,
+    (after, to): (Timestamp, Timestamp),
+) -> Result<Vec<StoredRecord>, WebError> {
+    let mut records = Vec::new();
+    for part in seen.iter().filter(|part| part.meter == meter).filter_map(|part| part.within(after, to)) {
+        records.extend(state.store.profile(meter, part.after, part.to).await?);
+    }
+    Ok(records)
+}
+
+/// Events of a meter in the time in which a consumer may see it, newest first.
+///
+/// # Errors
+/// When the store fails.
+pub async fn events_of(
+    state: &AppState,
+    seen: &[MeterPeriod],
+    meter: MeterId,
+    (after, to): (Timestamp, Timestamp),
+    limit: u32,
+) -> Result<Vec<StoredEvent>, WebError> {
+    let mut events = Vec::new();
+    for part in seen.iter().rev().filter(|part| part.meter == meter).filter_map(|part| part.within(after, to)) {
+        let filter = EventFilter {
+            meter: Some(meter),
+            after: Some(part.after),
+            to: Some(part.to),
+            limit,
+            ..EventFilter::default()
+        };
+        events.extend(state.store.events(filter).await?);
+    }
+    events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(events)
 }
 
 /// `GET /my`.
@@ -40,6 +93,7 @@ pub async fn meter_of(state: &AppState, caller: &Caller) -> Result<Option<MeterI
 /// When the caller is no consumer or the store fails.
 pub async fn page(State(state): State<AppState>, consumer: Consumer, headers: HeaderMap) -> Result<Markup, WebError> {
     let meter = meter_of(&state, &consumer.caller).await?;
+    let seen = seen_by(&state, &consumer.caller).await?;
     let frame = Frame::load(&state, consumer.caller, &headers).await?;
     let Some(id) = meter else {
         let body = html! { section.card { (layout::empty("No meter yet", "No meter is installed at your place in our records. Ask your supplier.")) } };
@@ -47,9 +101,8 @@ pub async fn page(State(state): State<AppState>, consumer: Consumer, headers: He
     };
     let now = frame.now();
     let first_day = now.floor_to(DAY_SECONDS).plus(-(DAYS - 1) * DAY_SECONDS);
-    let records = state.store.profile(id, first_day.plus(-DAY_SECONDS), now).await?;
-    let events =
-        state.store.events(EventFilter { meter: Some(id), limit: EVENTS_MAX, ..EventFilter::default() }).await?;
+    let records = records_of(&state, &seen, id, (first_day.plus(-DAY_SECONDS), now)).await?;
+    let events = events_of(&state, &seen, id, (Timestamp(i64::MIN), Timestamp(i64::MAX)), EVENTS_MAX).await?;
     let values = meter::live_values(&state, id);
     let latest = state.store.latest(id);
     let relay = latest.as_ref().and_then(|latest| latest.relay);
@@ -140,5 +193,6 @@ pub async fn csv(
 ) -> Result<Response, WebError> {
     let id = meter_of(&state, &consumer.caller).await?.ok_or(WebError::NotFound)?;
     let period = query.period(state.now());
-    Ok(meter::profile_csv(id, &state.store.profile(id, period.after, period.to).await?))
+    let seen = seen_by(&state, &consumer.caller).await?;
+    Ok(meter::profile_csv(id, &records_of(&state, &seen, id, (period.after, period.to)).await?))
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use store::{Role, User};
 
 use crate::{
-    api::people::{PersonIn, make, set_disabled},
+    api::people::{PersonIn, give_first_password, make, set_disabled},
     auth::Operator,
     error::{WebError, sentence},
     format,
@@ -36,7 +36,7 @@ pub async fn page(
 async fn render(state: &AppState, frame: &Frame, problem: Option<&str>) -> Result<Markup, WebError> {
     let users = state.store.users().await?;
     let body = html! {
-        div.head { div { h1 { "People" } div.sub { "Operators do everything; engineers read everything and work on cases; a consumer sees one usage point." } } }
+        div.head { div { h1 { "People" } div.sub { "Operators do everything; engineers read everything and work on cases; a consumer sees one usage point. " a href="/tokens" { "Programs and their tokens" } } } }
         @if let Some(problem) = problem { div.banner.bad role="alert" { p { (sentence(problem)) } } }
         div.cols.two {
             section.card aria-label="People" { (table(&users, &frame.caller().name)) }
@@ -64,9 +64,51 @@ fn table(users: &[User], own_name: &str) -> Markup {
             td data-label="State" { @if user.disabled { span.badge.bad { "barred" } } @else { span.badge.good { "may sign in" } } }
             td { @if user.name != own_name { form method="post" action={ "/people/" (crate::layout::query_text(&user.name)) } {
                 button.plain name="disabled" value=(!user.disabled) { @if user.disabled { "let in again" } @else { "bar" } " " span.visually-hidden { (user.name) } }
-            } } }
+            } (first_password(user)) } @else { a href="/password" { "change password" } } }
         } } }
     } } }
+}
+
+/// The form that gives somebody a first password again.
+fn first_password(user: &User) -> Markup {
+    html! { details { summary { "new first password" " " span.visually-hidden { "for " (user.name) } }
+        form.form method="post" action={ "/people/" (crate::layout::query_text(&user.name)) "/password" } {
+            div.field {
+                label for={ "password-" (user.id) } { "First password for " (user.name) }
+                input id={ "password-" (user.id) } name="password" type="password" autocomplete="new-password" minlength=(password::CHARACTERS_MIN) required;
+                span.hint { "Ends all of their sessions; they choose their own at the next one." }
+            }
+            button { "Set" }
+        }
+    } }
+}
+
+/// Body of the form that gives a first password again.
+#[derive(Deserialize)]
+pub struct FirstPasswordForm {
+    password: String,
+}
+
+/// `POST /people/{name}/password`.
+///
+/// # Errors
+/// When the caller is no operator, there is no such person, or it is the caller; what is not usable is said on the page.
+pub async fn reset_password(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+    Form(form): Form<FirstPasswordForm>,
+) -> Result<Response, WebError> {
+    match give_first_password(&state, &name, form.password, &caller.name).await {
+        Ok(()) => Ok(Redirect::to("/people").into_response()),
+        Err(WebError::Invalid(why)) => {
+            let frame = Frame::load(&state, caller, &headers).await?;
+            let page = render(&state, &frame, Some(&why)).await?;
+            Ok((axum::http::StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// `POST /people`.

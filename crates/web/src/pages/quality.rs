@@ -57,6 +57,7 @@ pub async fn page(
     Query(query): Query<WeekQuery>,
 ) -> Result<Markup, WebError> {
     let id = MeterId::new(&id).map_err(|_| WebError::NotFound)?;
+    state.note_read(&caller, "quality.read", &format!("meter:{id}")).await;
     let frame = Frame::load(&state, caller, &headers).await?;
     let now = frame.now();
     let topology = state.store.topology(now).await?;

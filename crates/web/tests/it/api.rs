@@ -114,6 +114,7 @@ async fn a_simulated_clock_goes_forward_only_and_answers_when_the_step_is_taken(
     let config = WebConfig {
         nominal_voltage: Default::default(),
         base_url: "http://127.0.0.1".to_owned(),
+        hosts: vec!["127.0.0.1".to_owned()],
         now: Arc::new(|| NOW),
         status: receiver,
         advance: Some(sender),
@@ -122,7 +123,7 @@ async fn a_simulated_clock_goes_forward_only_and_answers_when_the_step_is_taken(
         mqtt: None,
         enrolled: Arc::new(|_, _| {}),
     };
-    let router = web::router(AppState::new(store, config));
+    let router = web::router(AppState::new(store, config), axum::Router::new());
     tokio::spawn(async move {
         while let Some(step) = steps.recv().await {
             let status = PipelineStatus {

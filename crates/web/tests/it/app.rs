@@ -39,6 +39,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn of(response: axum::response::Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.into_body().collect().await.expect("body").to_bytes();
+        Self { status, headers, body: String::from_utf8_lossy(&bytes).into_owned() }
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -53,6 +59,14 @@ impl App {
         Self::at("http://127.0.0.1:8090").await
     }
 
+    /// A house with nobody and nothing in it.
+    pub async fn empty() -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let (base, store) = ("http://127.0.0.1:8090", world::open(dir.path()).await);
+        let (state, status) = world::state_over(store.clone(), base);
+        Self { router: web::router(state, Router::new()), store, base, _dir: dir, _status: status }
+    }
+
     pub async fn at(base: &'static str) -> Self {
         let dir = tempfile::tempdir().expect("directory");
         let store = world::open(dir.path()).await;
@@ -62,7 +76,13 @@ impl App {
         world::user(&store, "carla", Role::Consumer, Some(world::point(1, 1))).await;
         world::user(&store, "dora", Role::Consumer, Some(world::point(1, 2))).await;
         let (state, status) = world::state_over(store.clone(), base);
-        Self { router: web::router(state), store, base, _dir: dir, _status: status }
+        Self { router: web::router(state, Router::new()), store, base, _dir: dir, _status: status }
+    }
+
+    /// A page under another name.
+    pub async fn at_host(&self, host: &str, path: &str) -> Answer {
+        let request = Request::builder().uri(path).header(header::HOST, host).body(Body::empty()).expect("request");
+        Answer::of(self.router.clone().oneshot(request).await.expect("infallible")).await
     }
 
     pub fn nobody(&self) -> Caller<'_> {
@@ -111,10 +131,7 @@ impl Caller<'_> {
             request = request.header(*name, value);
         }
         let request = request.body(Body::from(body)).expect("request");
-        let response = self.app.router.clone().oneshot(request).await.expect("infallible");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.into_body().collect().await.expect("body").to_bytes();
-        Answer { status, headers, body: String::from_utf8_lossy(&bytes).into_owned() }
+        Answer::of(self.app.router.clone().oneshot(request).await.expect("infallible")).await
     }
 
     /// The body's frames one by one, for streams.

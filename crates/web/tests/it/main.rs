@@ -7,4 +7,5 @@ mod live;
 mod pages;
 mod palette;
 mod security;
+mod sign_in;
 mod world;

@@ -258,7 +258,7 @@ async fn secrets_are_shown_once() {
 
 #[tokio::test]
 async fn set_up_and_sign_in_tokens_work_once() {
-    let app = App::new().await;
+    let app = App::empty().await;
     let token = app.store.create_one_time(&OneTime::SetUp, NOW.plus(60)).await.expect("token");
     let nobody = app.nobody();
     assert_eq!(nobody.get("/setup?token=wrong").await.status, StatusCode::FORBIDDEN);
@@ -281,7 +281,7 @@ async fn set_up_and_sign_in_tokens_work_once() {
     let waits = nobody.form("/sign-in", "name=eve&password=long+enough+1").await;
     assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
 
-    let token = app.store.create_one_time(&OneTime::SignIn("anna".to_owned()), NOW.plus(60)).await.expect("token");
+    let token = app.store.create_one_time(&OneTime::SignIn("eve".to_owned()), NOW.plus(60)).await.expect("token");
     let path = format!("/sign-in?token={token}");
     assert_eq!(nobody.get(&path).await.status, StatusCode::SEE_OTHER);
     assert!(nobody.get(&path).await.body.contains("has been used or has expired"));
@@ -300,6 +300,16 @@ async fn signing_out_ends_the_session_and_barring_ends_all() {
     assert_eq!(anna.form("/people/anna", "disabled=true").await.status, StatusCode::CONFLICT);
     let body = format!("name=frida&role=consumer&usage_point={}&password=long+enough+1", point(1, 4));
     assert_eq!(anna.form("/people", &body).await.status, StatusCode::SEE_OTHER);
+    let frida = app.person("frida").await;
+    let gate = frida.get("/my").await;
+    assert_eq!(
+        (gate.status, gate.header("location")),
+        (StatusCode::SEE_OTHER, "/password"),
+        "the first password is changed first"
+    );
+    assert_eq!(frida.get("/api/v1/my").await.status, StatusCode::FORBIDDEN);
+    let changed = frida.form("/password", "old=long+enough+1&new=only+frida+knows&again=only+frida+knows").await;
+    assert_eq!((changed.status, changed.header("location")), (StatusCode::SEE_OTHER, "/"), "{}", changed.body);
     assert!(app.person("frida").await.get("/my").await.body.contains("M-104"));
     let unknown = anna.form("/people", "name=g&role=consumer&usage_point=UP-9&password=long+enough+1").await;
     assert!(

@@ -432,6 +432,7 @@ pub fn state_over(store: Store, base_url: &str) -> (AppState, watch::Sender<Pipe
     let config = WebConfig {
         nominal_voltage: Default::default(),
         base_url: base_url.to_owned(),
+        hosts: vec!["127.0.0.1".to_owned()],
         now: Arc::new(|| NOW),
         status: receiver,
         advance: None,

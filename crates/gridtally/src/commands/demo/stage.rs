@@ -3,7 +3,6 @@
 use metering::{Timestamp, UsagePointId};
 use sim::Story;
 use store::{NewUser, Role, Store};
-use tokio::sync::Semaphore;
 use web::{password, programme};
 
 use super::narrate::Narrator;
@@ -33,11 +32,11 @@ pub struct Player {
 /// Makes one person of each role, or gives those of an earlier run a new password.
 pub async fn people(store: &Store, now: Timestamp) -> Result<Vec<Player>, CommandError> {
     let by = super::PERSON;
-    let slots = Semaphore::new(1);
+    let checks = password::Checks::default();
     let mut players = Vec::with_capacity(PEOPLE.len());
     for (name, role, about) in PEOPLE {
         let player = Player { name, about, password: new_password()? };
-        let password_hash = password::hash(player.password.clone(), &slots).await.map_err(|e| e.to_string())?;
+        let password_hash = password::hash(name, player.password.clone(), &checks).await.map_err(|e| e.to_string())?;
         if store.user_by_name(name).await?.is_some() {
             store.set_password(name, &password_hash, by, now).await?;
         } else {
