@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forecast::calendar::{Clock, DAY_S, Holidays, day_of};
+use forecast::calendar::{Clock, Holidays, day_of};
 use forecast::engine::{Engine, Forecast, Member, Plan, World, likely_clock};
 use forecast::quantiles::LEVELS;
 use forecast::weather::{Weather, WeatherRow};
