@@ -29,7 +29,7 @@ pub enum TableError {
         source: std::io::Error,
     },
     /// The file is not Parquet or uses a feature that is not built in.
-    #[error("{path} cannot be read as Parquet: {source}; files with Snappy or no compression are read")]
+    #[error("{path} cannot be read as Parquet: {source}; files with Snappy, Zstandard or no compression are read")]
     Parquet {
         /// The path as given.
         path: String,

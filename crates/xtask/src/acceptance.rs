@@ -7,6 +7,7 @@ mod clients;
 mod demo;
 mod devices;
 mod emulated;
+mod forecast;
 mod grid;
 mod localisation;
 mod meter;
@@ -91,6 +92,11 @@ const LONG: &[Check] = &[
         name: "localisation",
         about: "theft localised on the shared trials at 7 and 30 days, against their truth and the targets",
         run: localisation::trials,
+    },
+    Check {
+        name: "forecast",
+        about: "forecasts and solar on the shared data: targets, leak test, sums; held-back weeks when they are there",
+        run: forecast::run,
     },
     Check {
         name: "grid-lost",

@@ -2,6 +2,7 @@
 
 mod billing;
 mod devices;
+mod forecast;
 mod grid;
 mod losses;
 
@@ -10,8 +11,9 @@ pub fn run(name: &str) -> Result<(), String> {
     match name {
         "billing" => billing::run(),
         "devices" => devices::run(),
+        "forecast" => forecast::run(),
         "grid" => grid::run(),
         "losses" => losses::run(),
-        other => Err(format!("no such comparison: {other}; there are billing, devices, grid and losses")),
+        other => Err(format!("no such comparison: {other}; there are billing, devices, forecast, grid and losses")),
     }
 }

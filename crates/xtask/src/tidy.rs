@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("losses", &["metering", "grid"]),
     ("billing", &["metering"]),
     ("telegrams", &["metering"]),
+    ("forecast", &["grid"]),
     ("store", &["metering", "losses", "grid"]),
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
@@ -31,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "meter",
             "grid",
             "losses",
+            "forecast",
             "billing",
             "store",
             "headend",
@@ -44,7 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that must stay pure: no clock, no environment, no input or output but the file readers named in [`MAY_READ`].
-const PURE: &[&str] = &["metering", "metrology", "meter", "board", "grid", "losses", "billing", "privacy", "telegrams"];
+const PURE: &[&str] =
+    &["metering", "metrology", "meter", "board", "grid", "losses", "forecast", "billing", "privacy", "telegrams"];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.

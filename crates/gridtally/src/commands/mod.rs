@@ -10,6 +10,7 @@ pub mod bill;
 pub mod case_evidence;
 pub mod custodian;
 pub mod demo;
+pub mod forecast;
 pub mod grid;
 pub mod log;
 pub mod losses;
@@ -18,6 +19,7 @@ pub mod metrology;
 pub mod privacy;
 pub mod serve;
 pub mod simulate;
+pub mod solar;
 pub mod tariff;
 
 use std::process::ExitCode;
@@ -52,6 +54,10 @@ enum Command {
     /// Telegrams and files of real meters and makers' devices: readings, and field by field
     #[command(subcommand)]
     Meters(meters::MetersCommand),
+    /// Solar behind the meter: which sites, how much, since when
+    Solar(solar::SolarArguments),
+    /// Day-ahead forecasts with their doubt, from a file of readings
+    Forecast(forecast::ForecastArguments),
     /// The metrology core on files of waveforms
     #[command(subcommand)]
     Metrology(metrology::MetrologyCommand),
@@ -95,6 +101,8 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
         }
         Command::Losses(command) => losses::run(command).map(|()| ExitCode::SUCCESS).map_err(told),
         Command::Meters(command) => meters::run(command),
+        Command::Solar(arguments) => solar::run(&arguments).map_err(told).map(|()| ExitCode::SUCCESS),
+        Command::Forecast(arguments) => forecast::run(&arguments).map_err(told).map(|()| ExitCode::SUCCESS),
         Command::Metrology(command) => metrology::run(command).map_err(told),
         Command::Custodian(arguments) => runtime()?.block_on(custodian::run(arguments)),
         Command::Witness(arguments) => runtime()?.block_on(log::witness(arguments)),
