@@ -1,5 +1,7 @@
 //! Prints an evidence bundle of a small log with known keys, for programs that check bundles: `cargo run -p privacy --example bundle`.
 
+use std::io::Write;
+
 use ed25519_dalek::SigningKey;
 use privacy::{
     hex::Hex,
@@ -15,6 +17,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let head = head.sign(&log).cosign("gridtally.example/witness", &witness, 1_790_000_000);
     let public = |key: &SigningKey| Hex(key.verifying_key().to_bytes());
     let bundle = Bundle::new(&entries, 33, &head, public(&log), Some(public(&witness))).ok_or("no such entry")?;
-    println!("{}", serde_json::to_string_pretty(&bundle)?);
+    std::io::stdout().write_all(serde_json::to_string_pretty(&bundle)?.as_bytes())?;
     Ok(())
 }

@@ -276,7 +276,11 @@ impl<P: FnMut(SimEvent) + Send> Field<P> {
             self.take_waiting();
             if let Some((due, ..)) = self.under_way.front() {
                 let due = *due;
-                self.meanwhile(async { Ok(time::sleep_until(due).await) }).await?;
+                self.meanwhile(async {
+                    time::sleep_until(due).await;
+                    Ok(())
+                })
+                .await?;
                 self.arrive();
                 continue;
             }

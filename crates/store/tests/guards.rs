@@ -398,6 +398,7 @@ fn body() -> impl Strategy<Value = Body> {
                 export_wh: WattHours(7),
                 relay: Some(RelayState::Fault),
                 waiting: 3,
+                senses_load: None,
             }),
             1 => profile(meter(2), 1, 1, vec![record(at / 900, u64::from(power.unsigned_abs()))]).body,
             2 => Body::Now(now(at, power, Some(control))),

@@ -194,6 +194,7 @@ fn a_meter_that_reports_too_rarely_to_be_balanced_is_said_at_its_start() {
                 export_wh: WattHours(0),
                 relay: None,
                 waiting: 0,
+                senses_load: None,
             };
             let frame = metering::Frame::new(meter(number), 1, 1, metering::Body::Hello(hello));
             store.ingest(vec![incoming(&frame, 10)]).await.expect("stored");

@@ -85,7 +85,8 @@ pub async fn gather(store: &Store, id: u64) -> Result<Option<Bundle>, StoreError
         let counted = records
             .first()
             .zip(records.last())
-            .filter(|(first, last)| first.record.end == range.from && last.record.end == range.to);
+            .filter(|(first, last)| first.record.end == range.from && last.record.end == range.to)
+            .filter(|(first, last)| first.quality.is_trusted() && last.quality.is_trusted());
         let import_wh = counted.and_then(|(first, last)| last.record.import_wh.0.checked_sub(first.record.import_wh.0));
         let cut = records.len() > left;
         records.truncate(left);

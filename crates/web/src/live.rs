@@ -264,7 +264,7 @@ async fn values(state: &AppState, topic: Topic) -> Result<Option<Values>, WebErr
     Ok(match topic {
         Topic::Status => Some(pages::overview::status_values(state)),
         Topic::Overview => Some(pages::overview::live_values(state).await?),
-        Topic::Meter(meter) => Some(pages::meter::live_values(state, meter)),
+        Topic::Meter(meter) => Some(pages::meter::live_values(state, meter).await?),
         Topic::Cases => {
             let mut values = Values::default();
             values.text("open-cases", pages::cases::open_count(state).await?.to_string());

@@ -123,7 +123,8 @@ async fn use_wh_per_day(
     let installed = topology.usage_point(point).and_then(|p| p.installation.as_ref());
     let Some(installation) = installed else { return Ok(None) };
     let records = store.profile(installation.meter, now.plus(-USE_DAYS * 86_400), now).await?;
-    let Some((first, last)) = records.first().zip(records.last()) else { return Ok(None) };
+    let trusted = || records.iter().filter(|record| record.quality.is_trusted());
+    let Some((first, last)) = trusted().next().zip(trusted().next_back()) else { return Ok(None) };
     let seconds = last.record.end.seconds_since(first.record.end);
     let Some(used) = last.record.import_wh.checked_sub(first.record.import_wh) else { return Ok(None) };
     // A week's energy and its seconds fit a float exactly.

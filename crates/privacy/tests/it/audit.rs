@@ -18,8 +18,9 @@ fn rank(mut rows: Vec<Vec<u64>>) -> usize {
         for r in 0..rows.len() {
             if r != rank && rows[r][column] != 0 {
                 let factor = mul(rows[r][column], inverse);
-                for c in 0..width {
-                    rows[r][c] = sub(rows[r][c], mul(factor, rows[rank][c]));
+                let pivot = rows[rank].clone();
+                for (cell, above) in rows[r].iter_mut().zip(&pivot) {
+                    *cell = sub(*cell, mul(factor, *above));
                 }
             }
         }

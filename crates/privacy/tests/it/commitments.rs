@@ -29,7 +29,7 @@ fn case_24_a_wrong_sum_fails_the_check_of_its_slot() {
         .collect();
     let query = world.spatial(0..15, FIRST, 96);
     let answer = world.ask(&signed(query.clone())).expect("answers");
-    let honest = world.operator.decode(&query, &[answer.clone()]).expect("decodes");
+    let honest = world.operator.decode(&query, std::slice::from_ref(&answer)).expect("decodes");
     let Answer::Masks(mut masks) = answer else { unreachable!() };
     masks[17] = masks[17].wrapping_add(500);
     let cheated = world.operator.decode(&query, &[Answer::Masks(masks)]).expect("decodes");

@@ -1,6 +1,6 @@
 //! The topology: what hangs where.
 
-use axum::{Json, extract::State};
+use axum::{Json, body::Bytes, extract::State};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,7 +21,8 @@ pub async fn read(State(state): State<AppState>, Staff(caller): Staff) -> Result
 pub async fn import(
     State(state): State<AppState>,
     Operator(caller): Operator,
-    csv: String,
+    csv: Bytes,
 ) -> Result<Json<Value>, WebError> {
-    Ok(Json(json!(state.store.import_topology(&csv, &caller.name, state.now()).await?)))
+    let csv = store::csv_text(&csv)?;
+    Ok(Json(json!(state.store.import_topology(csv, &caller.name, state.now()).await?)))
 }

@@ -273,10 +273,14 @@ async fn read_profile(
     let mut before: Option<&StoredRecord> = None;
     let mut rows = Vec::with_capacity(records.len());
     for stored in &records {
-        let adjoins =
-            before.filter(|b| stored.record.end.seconds_since(b.record.end) == i64::from(stored.minutes) * 60);
+        // A mean power is made of readings that are trusted; of a wrong one it would be any number.
+        let adjoins = before.filter(|b| {
+            let is_next = stored.record.end.seconds_since(b.record.end) == i64::from(stored.minutes) * 60;
+            is_next && b.quality.is_trusted() && stored.quality.is_trusted()
+        });
         let mean = |now: metering::WattHours, then: Option<metering::WattHours>| {
-            then.and_then(|then| now.checked_sub(then)).map(|wh| wh.0 * 60 / u64::from(stored.minutes.max(1)))
+            let wh = then.and_then(|then| now.checked_sub(then))?;
+            u64::try_from(u128::from(wh.0) * 60 / u128::from(stored.minutes.max(1))).ok()
         };
         let record = &stored.record;
         if record.end > period.after {

@@ -10,7 +10,10 @@ use losses::case::Case;
 use maud::{Markup, html};
 use metering::{EventKind, MeterId, Quality, Timestamp, frame::RelayState};
 use serde::Deserialize;
-use store::{CaseFilter, ControlFilter, EventFilter, Latest, StoredEvent, StoredRecord, SuspectReadings, Topology};
+use store::{
+    CaseFilter, ControlFilter, EventFilter, Latest, NewestRegister, StoredEvent, StoredRecord, SuspectReadings,
+    Topology,
+};
 
 use super::{controls, zone::PeriodQuery};
 use crate::{
@@ -59,15 +62,26 @@ pub fn relay_badge(relay: Option<RelayState>) -> Markup {
 }
 
 /// What changes on a meter's page with every frame.
-pub fn live_values(state: &AppState, meter: MeterId) -> Values {
+///
+/// # Errors
+/// When the store fails.
+pub async fn live_values(state: &AppState, meter: MeterId) -> Result<Values, WebError> {
     let mut values = Values::default();
-    let Some(latest) = state.store.latest(meter) else { return values };
+    let Some(latest) = state.store.latest(meter) else { return Ok(values) };
+    if let Some(register) = state.store.newest_register(meter, state.now()).await? {
+        values.text("import", format::register_kwh(register.import_wh.0));
+        values.text(
+            "export",
+            register.export_wh.map_or_else(|| format::UNKNOWN.to_owned(), |e| format::register_kwh(e.0)),
+        );
+        values.text("register-at", format::date_minute(register.at));
+    }
     values.text("heard", format::date_time(latest.received));
     values.text("relay", latest.relay.map_or(format::UNKNOWN, supply_word));
     if let Some(end) = latest.profile_end {
         values.text("profile-end", format::date_minute(end));
     }
-    let Some(now) = &latest.now else { return values };
+    let Some(now) = &latest.now else { return Ok(values) };
     values.text("at", format::clock(now.at));
     let mut put = |key: &str, text: Option<String>| {
         values.text(key, text.unwrap_or_else(|| format::UNKNOWN.to_owned()));
@@ -80,9 +94,7 @@ pub fn live_values(state: &AppState, meter: MeterId) -> Values {
     put("frequency", now.frequency_mhz.map(|f| format::milli(f.0, 2)));
     put("neutral", now.neutral_ma.map(|c| format::milli(c.0, 2)));
     put("load-voltage", now.load_voltage_mv.map(|v| format::milli(v.0, 1)));
-    put("import", now.import_wh.map(|e| format::register_kwh(e.0)));
-    put("export", now.export_wh.map(|e| format::register_kwh(e.0)));
-    values
+    Ok(values)
 }
 
 /// `GET /meters/{id}`.
@@ -113,7 +125,8 @@ pub async fn page(
         .store
         .controls(ControlFilter { meter: Some(id), limit: CONTROLS_MAX, ..ControlFilter::default() })
         .await?;
-    let values = live_values(&state, id);
+    let values = live_values(&state, id).await?;
+    let register = state.store.newest_register(id, now).await?;
     let cases = match topology.usage_point_of(id) {
         Some(point) => {
             let filter = CaseFilter { usage_point: Some(point.usage_point), open_only: true, ..CaseFilter::default() };
@@ -136,8 +149,8 @@ pub async fn page(
         div.cols.wide-right {
             div.stack {
                 section.card aria-labelledby="display" {
-                    header { h2 #display { "Display" } span.small.dim { "as on the front of the meter" } }
-                    (layout::refreshed("lcd", &format!("meter:{id}"), &refresh_path, lcd(id, latest.as_ref())))
+                    header { h2 #display { "Display" } span.small.dim { "as on the front of the meter, at " span data-k="register-at" { (values.of("register-at")) } " UTC" } }
+                    (layout::refreshed("lcd", &format!("meter:{id}"), &refresh_path, lcd(id, latest.as_ref(), register.as_ref())))
                 }
                 (layout::refreshed("supply-state", &format!("controls meter:{id}"), &refresh_path, supply_card(&topology, id, latest.as_ref(), operator)))
                 (about(latest.as_ref(), &values))
@@ -293,15 +306,14 @@ fn figures(values: &Values) -> Markup {
     }
 }
 
-fn lcd(id: MeterId, latest: Option<&Latest>) -> Markup {
-    let import = latest
-        .and_then(|l| l.now.as_ref().and_then(|now| now.import_wh).or_else(|| l.hello.as_ref().map(|h| h.import_wh)));
+fn lcd(id: MeterId, latest: Option<&Latest>, register: Option<&NewestRegister>) -> Markup {
+    let import = register.map(|register| register.import_wh);
     let text = import.map(|wh| format!("{:06}.{:02}", wh.0 / 1_000 % 1_000_000, wh.0 % 1_000 / 10));
     let mut signs = Vec::new();
+    if register.and_then(|register| register.export_wh).is_some_and(|wh| wh.0 > 0) {
+        signs.push("−A".to_owned());
+    }
     if let Some(latest) = latest {
-        if latest.now.as_ref().and_then(|now| now.export_wh).is_some_and(|wh| wh.0 > 0) {
-            signs.push("−A".to_owned());
-        }
         match latest.relay {
             Some(RelayState::Closed) => signs.push("ON".to_owned()),
             Some(RelayState::Ready) => signs.push("PRESS".to_owned()),
@@ -345,6 +357,7 @@ fn about(latest: Option<&Latest>, values: &Values) -> Markup {
             dl.facts {
                 dt { "Import" } dd { span data-k="import" { (values.of("import")) } " kWh" }
                 dt { "Export" } dd { span data-k="export" { (values.of("export")) } " kWh" }
+                dt { "Registers at" } dd { span data-k="register-at" { (values.of("register-at")) } " UTC" }
                 dt { "Newest interval" } dd { span data-k="profile-end" { (values.of("profile-end")) } }
                 @if let Some(hello) = hello {
                     dt { "Model" } dd { (or_dash(&hello.model)) }

@@ -103,7 +103,7 @@ pub async fn page(State(state): State<AppState>, consumer: Consumer, headers: He
     let first_day = now.floor_to(DAY_SECONDS).plus(-(DAYS - 1) * DAY_SECONDS);
     let records = records_of(&state, &seen, id, (first_day.plus(-DAY_SECONDS), now)).await?;
     let events = events_of(&state, &seen, id, (Timestamp(i64::MIN), Timestamp(i64::MAX)), EVENTS_MAX).await?;
-    let values = meter::live_values(&state, id);
+    let values = meter::live_values(&state, id).await?;
     let latest = state.store.latest(id);
     let relay = latest.as_ref().and_then(|latest| latest.relay);
     let today = now.floor_to(DAY_SECONDS);
@@ -118,7 +118,7 @@ pub async fn page(State(state): State<AppState>, consumer: Consumer, headers: He
         div.kpis {
             div.kpi { div.label { "Today (UTC)" } div.value { (energy_text(used(&records, today, now))) " " span.unit { "kWh" } } }
             div.kpi { div.label { "Yesterday" } div.value { (energy_text(used(&records, today.plus(-DAY_SECONDS), today))) " " span.unit { "kWh" } } }
-            div.kpi { div.label { "Meter reading" } div.value { span data-k="import" { (values.of("import")) } " " span.unit { "kWh" } } }
+            div.kpi { div.label { "Meter reading" } div.value { span data-k="import" { (values.of("import")) } " " span.unit { "kWh" } } div.note { "of " span data-k="register-at" { (values.of("register-at")) } " UTC" } }
         }
         section.card aria-labelledby="load" {
             header { h2 #load { "Last 24 hours" } a.more href="/my/profile.csv?hours=744" { "CSV of 31 days" } }
@@ -158,7 +158,7 @@ fn supply_banner(relay: Option<RelayState>) -> Markup {
 
 /// Energy imported in (from, to], Wh, when a register is known at both ends (to the nearest interval).
 fn used(records: &[StoredRecord], from: Timestamp, to: Timestamp) -> Option<u64> {
-    let at_or_before = |time: Timestamp| records.iter().rev().find(|record| record.record.end <= time);
+    let at_or_before = |time: Timestamp| records.iter().rev().find(|r| r.record.end <= time && r.quality.is_trusted());
     let (first, last) = (at_or_before(from)?, at_or_before(to)?);
     let near = from.seconds_since(first.record.end) < i64::from(first.minutes.max(1)) * 60;
     (near && last.record.end > first.record.end)

@@ -6,6 +6,7 @@ mod case_page;
 mod live;
 mod pages;
 mod palette;
+mod readings;
 mod security;
 mod sign_in;
 mod world;
