@@ -92,7 +92,7 @@ pub fn pinball(band: &Band, actual: f32) -> f64 {
 pub fn weighted(sample: &mut [(f32, f32)]) -> Option<Band> {
     sample.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let total: f32 = sample.iter().map(|s| s.1).sum();
-    if !(total > 0.0) {
+    if total.is_nan() || total <= 0.0 {
         return None;
     }
     let mut band = Band::point(0.0);

@@ -115,7 +115,7 @@ impl Normal {
             for j in 0..=i {
                 let dot: f64 = (0..j).map(|k| self.gram[i * n + k] * self.gram[j * n + k]).sum();
                 let rest = self.gram[i * n + j] - dot;
-                if i == j && !(rest > 0.0) {
+                if i == j && (rest.is_nan() || rest <= 0.0) {
                     return None;
                 }
                 self.gram[i * n + j] = if i == j { rest.sqrt() } else { rest / self.gram[j * n + j] };

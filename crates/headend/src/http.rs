@@ -113,8 +113,8 @@ struct FrameAnswer {
 async fn readings(State(posts): State<Arc<Posts>>, request: Request) -> Response {
     let shared = &posts.shared;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    if let Err(refusal) = admit(shared, peer, &request) {
-        return refusal;
+    if let Err(why) = admit(shared, peer, &request) {
+        return (StatusCode::FORBIDDEN, format!("{why}\n")).into_response();
     }
     let Some(meter) = authenticate(request.headers(), shared) else {
         return unknown(shared, peer);
@@ -138,17 +138,16 @@ async fn readings(State(posts): State<Arc<Posts>>, request: Request) -> Response
 }
 
 /// The same rule as for MQTT: https from everywhere, plain HTTP from loopback and the permitted networks.
-fn admit(shared: &Shared, peer: Option<SocketAddr>, request: &Request) -> Result<(), Response> {
+fn admit(shared: &Shared, peer: Option<SocketAddr>, request: &Request) -> Result<(), &'static str> {
     if request.extensions().get::<Encrypted>().is_some() {
         return Ok(());
     }
-    let refused = match peer {
+    match peer {
         Some(peer) => shared.admit_plain(peer.ip()).inspect_err(|why| {
             shared.note(peer.ip(), None, "https required", || (*why).to_owned());
         }),
         None => Err("the address of the sender is not known"),
-    };
-    refused.map_err(|why| (StatusCode::FORBIDDEN, format!("{why}\n")).into_response())
+    }
 }
 
 fn unknown(shared: &Shared, peer: Option<SocketAddr>) -> Response {

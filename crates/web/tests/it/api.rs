@@ -80,7 +80,12 @@ async fn an_operators_program_enrols_and_commands() {
     );
     let csv = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\nT8,F1,OBS-T8,,,,,2026-01-01\n";
     let report = operator.send("POST", "/api/v1/topology", Some("text/csv"), csv.to_owned()).await;
-    assert_eq!(report.json(), json!({ "accepted": 1, "unchanged": 0, "rejected": [] }), "{}", report.body);
+    assert_eq!(
+        report.json(),
+        json!({ "accepted": 1, "unchanged": 0, "rejected": [], "rejected_count": 0 }),
+        "{}",
+        report.body
+    );
     let wish = json!({ "usage_point": "UP-105", "kind": "disconnect", "reason": "test" });
     let control = operator.json("POST", "/api/v1/controls", &wish).await;
     assert_eq!(

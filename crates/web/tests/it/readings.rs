@@ -45,6 +45,7 @@ async fn the_display_shows_the_newest_register_with_its_time_whatever_said_it() 
         export_wh: WattHours(0),
         relay: None,
         waiting: 0,
+        senses_load: None,
     };
     send(&app, 1, Body::Hello(hello), at).await;
     send(&app, 2, Body::Profile(Profile { minutes: 15, records: vec![record(at, newest)] }), at).await;

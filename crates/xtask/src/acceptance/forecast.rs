@@ -170,7 +170,7 @@ fn judge(bench: &Bench, set: &Set, weather: bool) -> Result<Vec<String>, String>
             own / usual
         );
         let (value, target) = if set.held_back { (own, absolute) } else { (own / usual, ratio) };
-        if !(value <= target) {
+        if value.is_nan() || value > target {
             missed.push(format!("{name} {kind}{sky}: {value:.4} above {target}"));
         }
         if !(0.87..=0.93).contains(&ninety) || !(0.46..=0.54).contains(&half) {
@@ -179,7 +179,7 @@ fn judge(bench: &Bench, set: &Set, weather: bool) -> Result<Vec<String>, String>
     }
     let gap = sums["gap"].as_f64().unwrap_or(f64::NAN);
     println!("   {:<7} expectations of children against their parents: largest gap {gap:.1e} of the parent", set.name);
-    if !(gap < 1e-5) {
+    if gap.is_nan() || gap >= 1e-5 {
         missed.push(format!("{}: children do not sum to their parents ({gap:e})", set.name));
     }
     Ok(missed)
@@ -244,7 +244,7 @@ fn solar(bench: &Bench, folder: &Path, work: &Path) -> Result<Vec<String>, Strin
                 missed.push(format!("solar {place} {register}: found {found}, sized {sized}"));
             }
         }
-        if !(judged["dated"].as_f64().unwrap_or(1.0) >= 0.8) {
+        if judged["dated"].as_f64().is_some_and(|share| share < 0.8) {
             missed.push("solar: fewer than 80 % of the dated sites within 21 days".to_owned());
         }
     }
