@@ -84,11 +84,11 @@ fn scan(model: &Model, seen: &State, expected: &[C64], draws: &mut Draws) -> (Ve
         all.push(Measurement { quantity, value_pu: value + METER * normal(), sigma_pu: METER });
         witnesses.push(witness);
     };
-    for bus in 0..model.bus_count() {
+    for (bus, usual) in expected.iter().enumerate().take(model.bus_count()) {
         add(Quantity::Voltage { bus }, seen.v[bus].norm(), None);
         let witness = |e: f64| (bus > 0).then_some(Witness { expected_pu: e, sigma_pu: FORECAST });
-        add(Quantity::ActiveInjection { bus }, seen.injection[bus].re, witness(expected[bus].re));
-        add(Quantity::ReactiveInjection { bus }, seen.injection[bus].im, witness(expected[bus].im));
+        add(Quantity::ActiveInjection { bus }, seen.injection[bus].re, witness(usual.re));
+        add(Quantity::ReactiveInjection { bus }, seen.injection[bus].im, witness(usual.im));
     }
     for branch in 0..model.branch_count() {
         add(Quantity::ActiveFlow { branch, side: Side::From }, seen.branches[branch].p_from_pu, None);

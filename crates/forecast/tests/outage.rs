@@ -89,9 +89,7 @@ fn a_silent_concentrator_is_no_outage_and_a_gasp_behind_it_is() {
         }
     }
     assert!(group(&elements, &seen).expect("a tree").is_empty());
-    for meter in 3..8 {
-        seen[meter] = Sign::LastGasp(510);
-    }
+    seen[3..8].fill(Sign::LastGasp(510));
     let found = group(&elements, &seen).expect("a tree");
     assert!(!found.is_empty(), "last gasps are believed");
     let ring = [Element { parent: Some(0), silence_rate: Some(0.1), concentrator: None }];

@@ -147,13 +147,16 @@ pub(crate) fn step_of(rows: &[(i64, f32)]) -> i64 {
     ends.windows(2).map(|w| w[1] - w[0]).filter(|d| *d > 0).min().unwrap_or(1_800)
 }
 
-/// Rows (end, kWh) of each series wanted; those not asked for are left out.
+/// Rows of one series: end of the interval in seconds, energy in kWh.
+type SeriesRows = Vec<(i64, f32)>;
+
+/// Rows of each series wanted; those not asked for are left out.
 pub(crate) fn read_readings(
     paths: &[PathBuf],
     key: &str,
     position: &BTreeMap<&str, usize>,
-) -> Result<Vec<Vec<(i64, f32)>>, Box<dyn Error>> {
-    let mut rows: Vec<Vec<(i64, f32)>> = vec![Vec::new(); position.len()];
+) -> Result<Vec<SeriesRows>, Box<dyn Error>> {
+    let mut rows: Vec<SeriesRows> = vec![Vec::new(); position.len()];
     for path in paths {
         let table = Table::read(path)?;
         let (names, ends, kwh) = (table.texts(key)?, table.integers("end")?, table.reals("kwh")?);

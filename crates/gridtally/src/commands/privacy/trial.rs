@@ -115,8 +115,9 @@ fn ridge(trial: &Trial) -> Vec<f64> {
     for i in 0..n {
         for r in i + 1..n {
             let factor = matrix[r][i] / matrix[i][i];
-            for c in i..n {
-                matrix[r][c] -= factor * matrix[i][c];
+            let (above, below) = matrix.split_at_mut(r);
+            for (cell, pivot) in below[0][i..].iter_mut().zip(&above[i][i..]) {
+                *cell -= factor * pivot;
             }
             right[r] -= factor * right[i];
         }
