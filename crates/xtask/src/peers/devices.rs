@@ -35,7 +35,7 @@ pub fn run() -> Result<(), String> {
     let folder = run::shared_data().ok_or("no shared data beside the repository")?.join("devices");
     let python = environment()?;
     run::step("build", "cargo", &["build", "--release", "--locked", "-p", "gridtally"])?;
-    run::step("build", "cargo", &["build", "--release", "--locked", "-p", "telegrams", "--example", "speed"])?;
+    run::step("build", "cargo", &["build", "--release", "--locked", "-p", "telegrams", "--example", "decoding_speed"])?;
     let work = run::root().join("target/peers-devices");
     fs::create_dir_all(&work).map_err(|why| why.to_string())?;
     let gridtally = run::gridtally().display().to_string();
@@ -56,7 +56,7 @@ pub fn run() -> Result<(), String> {
     )?;
     let theirs: Value = serde_json::from_str(theirs.trim()).map_err(|why| why.to_string())?;
     let timed: Vec<String> = TIMED.iter().map(|file| folder.join(file).display().to_string()).collect();
-    let speed = run::gridtally().with_file_name("examples").join("speed").display().to_string();
+    let speed = run::gridtally().with_file_name("examples").join("decoding_speed").display().to_string();
     let ours = run::output(&speed, &timed.iter().map(String::as_str).collect::<Vec<_>>())?;
     let ours: Value = serde_json::from_str(ours.trim()).map_err(|why| why.to_string())?;
     tables(&theirs, &ours);
