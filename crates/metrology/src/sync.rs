@@ -68,6 +68,8 @@ pub struct Sync {
     forced_q16: u32,
     /// A crossing after this and before the earliest boundary calls for the earliest one, Q16 since the last.
     early_from_q16: u32,
+    /// Before this no crossing means anything: the least of both, so that most samples need one comparison.
+    quiet_until_q16: u32,
     alive: bool,
     last_real: bool,
     mode: Mode,
@@ -93,6 +95,7 @@ impl Sync {
             earliest_q16: 0,
             forced_q16: 0,
             early_from_q16: u32::MAX,
+            quiet_until_q16: 0,
             alive: false,
             last_real: false,
             mode: Mode::Following { near: 0 },
@@ -113,6 +116,7 @@ impl Sync {
         (self.earliest_q16, self.forced_q16) = (half - reach, half + reach);
         let is_searching = matches!(self.mode, Mode::Following { near } if near < KNOWN_AFTER);
         self.early_from_q16 = if is_searching { u32::MAX } else { half / 2 };
+        self.quiet_until_q16 = self.earliest_q16.min(self.early_from_q16.saturating_add(1));
     }
 
     /// Says of the half cycle that ended whether it held enough voltage to trust its crossings, and whether its voltage
@@ -151,6 +155,9 @@ impl Sync {
         self.before = self.stage2;
         self.stage2 += (self.stage1 - self.before) >> self.low_pass_shift;
         self.since_q16 += 1 << 16;
+        if self.since_q16 < self.quiet_until_q16 {
+            return false;
+        }
         let mut due = self.forced_q16;
         if self.alive && (self.before ^ self.stage2) < 0 {
             due = self.earliest_q16;
@@ -194,8 +201,9 @@ impl Sync {
             // Until the frequency is known its newest value is the best.
             let is_known = matches!(self.mode, Mode::Following { near: KNOWN_AFTER });
             let share = if is_known { 32 } else { 4 };
-            self.steady_q16 =
-                (i64::from(self.steady_q16) + (i64::from(half) - i64::from(self.steady_q16)) / share) as u32;
+            // In 32 bits, which the chip divides by itself: a half cycle in Q16 is below 2^31.
+            let ahead = half.wrapping_sub(self.steady_q16).cast_signed();
+            self.steady_q16 = self.steady_q16.wrapping_add_signed(ahead / share);
         }
         if jumped {
             self.half_q16 = self.steady_q16;

@@ -249,7 +249,7 @@ fn one_person_alone_cuts_off_a_few_and_the_rest_with_another() {
 fn open_requests_are_bounded_and_none_is_lost_from_sight() {
     runtime().block_on(async {
         let dir = tempfile::tempdir().expect("directory");
-        let store = with_network(dir.path(), 1).await;
+        let store = with_network(dir.path(), 1_510).await;
         let asked =
             |n: usize, by: &str| ControlRequest { approve: false, ..request(meter(n), ControlKind::Disconnect, by) };
         for _ in 0..10 {

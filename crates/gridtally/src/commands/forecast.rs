@@ -264,7 +264,8 @@ mod tests {
     fn times_are_read_or_refused() {
         assert_eq!(read_time("1383696000"), Ok(1_383_696_000));
         assert_eq!(read_time("2013-11-06T00:00:00Z"), Ok(1_383_696_000));
-        for bad in ["", "2013-11-06", "2013-02-30T00:00:00Z", "2013-11-06T25:00:00Z", "2013-11-06T00:00:00+01:00"] {
+        assert_eq!(read_time("2013-11-06"), Ok(1_383_696_000), "a date is its midnight");
+        for bad in ["", "06.11.2013", "2013-02-30T00:00:00Z", "2013-11-06T25:00:00Z", "2013-11-06T00:00:00+01:00"] {
             assert!(read_time(bad).is_err(), "{bad}");
         }
     }

@@ -47,6 +47,13 @@ impl ZoneConfig {
     }
 }
 
+/// The most that one member can have taken in a slot, Wh: twice what came in by the observer and from the members that export (an observer
+/// may read low); without bound where the observer is missing.
+fn possible_wh(slot: &ZoneSlot) -> f64 {
+    let exported: f64 = slot.members.iter().filter_map(|m| m.meter.net_wh()).map(|wh| (-wh).max(0.0)).sum();
+    slot.observer.net_wh().map_or(f64::INFINITY, |supplied| 2.0 * (supplied.max(0.0) + exported))
+}
+
 /// Observer's gain and the energy-weighted mean of `n` members'.
 fn common_gain_sd(observer: MeterClass, members: MeterClass, n: usize) -> f64 {
     let member = members.accuracy().gain;
@@ -240,6 +247,7 @@ impl ZoneMonitor {
         let mut missing = 0u32;
         let bin = bin_of(slot.end, hours);
         let per_hour = 1.0 / hours;
+        let possible_wh = possible_wh(slot);
         for (state, member) in self.members.iter_mut().zip(&slot.members) {
             let Some(net_wh) = member.meter.net_wh() else {
                 missing += 1;
@@ -251,7 +259,10 @@ impl ZoneMonitor {
             let gain = gain_sd(&member.meter);
             sum.gain_var += gain * gain * net_wh * net_wh;
             sum.random_var += random_var(&member.meter, net_wh, watts - f64::from(state.last_w));
-            state.learn(watts as f32, bin);
+            // What the zone cannot have delivered is a wrong reading: counted until it is proved wrong, never learned as usual.
+            if net_wh <= possible_wh || state.usual_w().is_none() {
+                state.learn(watts as f32, bin);
+            }
         }
         if missing == 0 {
             return sum;
