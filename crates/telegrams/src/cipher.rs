@@ -102,6 +102,17 @@ pub fn cbc_decrypt(key: &Key, vector: [u8; 16], text: &[u8]) -> Option<Vec<u8>> 
     Some(out)
 }
 
+/// AES-CBC without padding, as a meter encrypts; what is behind the last whole block is left out.
+pub fn cbc_encrypt(key: &Key, vector: [u8; 16], text: &[u8]) -> Vec<u8> {
+    let mut before = vector;
+    let mut out = Vec::with_capacity(text.len());
+    for block in text.as_chunks::<16>().0 {
+        before = encrypt_block(key, (u128::from_be_bytes(before) ^ u128::from_be_bytes(*block)).to_be_bytes());
+        out.extend_from_slice(&before);
+    }
+    out
+}
+
 /// AES-CMAC (RFC 4493).
 pub fn cmac(key: &Key, message: &[u8]) -> [u8; 16] {
     let double = |block: [u8; 16]| {

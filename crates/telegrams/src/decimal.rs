@@ -48,6 +48,20 @@ impl Decimal {
         self.digits.checked_mul(10_i64.checked_pow(steps)?)
     }
 
+    /// Root of the sum of both squares, to the nearest of six places; `None` when it does not fit.
+    pub fn vector_sum(self, other: Self) -> Option<Self> {
+        const PLACES: i8 = -6;
+        let square = |value: Self| {
+            let digits = i128::from(value.reduced().at_places(6).at_exponent(PLACES)?);
+            digits.checked_mul(digits)
+        };
+        let sum = u128::try_from(square(self)?.checked_add(square(other)?)?).ok()?;
+        let root = sum.isqrt();
+        // Nearer to the next: the square lies beyond root² + root.
+        let root = root + u128::from(sum - root * root > root);
+        Some(Self { digits: i64::try_from(root).ok()?, exponent: PLACES }.reduced())
+    }
+
     /// One quarter of the value, exact (two more places).
     pub fn quartered(self) -> Option<Self> {
         Some(Self { digits: self.digits.checked_mul(25)?, exponent: self.exponent.checked_sub(2)? })
@@ -239,5 +253,8 @@ mod tests {
         assert_eq!(Decimal::new(1234567, -6).at_places(3), Decimal::new(1235, -3));
         assert_eq!(Decimal::new(5, 0).plus(Decimal::new(25, -2)), Some(Decimal::new(525, -2)));
         assert!(Decimal::new(50, -1).same_value(Decimal::new(5, 0)));
+        assert_eq!(Decimal::new(3, 3).vector_sum(Decimal::new(-4, 3)), Some(Decimal::new(5, 3)));
+        assert_eq!(Decimal::new(229, 0).vector_sum(Decimal::new(63, 0)), Some(Decimal::new(237_507_895, -6)));
+        assert_eq!(Decimal::new(i64::MAX, 0).vector_sum(Decimal::new(1, 0)), None);
     }
 }

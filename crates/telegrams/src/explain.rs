@@ -6,7 +6,7 @@ use crate::{
     Fault, Reading,
     bytes::{from_hex, hex, printable},
     cipher::Keys,
-    dlms::{axdr::obis_text, push::Notification, push_link::Assembler, security},
+    dlms::{axdr::obis_text, push::Notification, push_link::Assembler},
     folder::{self, Entry},
     framing::{Splitter, hdlc::HdlcFraming, mbus::MBusFraming, p1::P1, sml, sml::SmlTransport},
     mbus::{Formats, Telegram, telegram},
@@ -164,7 +164,7 @@ fn each<F: crate::framing::Framing>(
 fn p1_lines(frame: &[u8], keys: Option<&Keys>, out: &mut String) -> Result<(), Fault> {
     let plain;
     let frame = if frame.first() == Some(&crate::framing::p1::CIPHERED) {
-        let opened = security::open_general_glo(frame, keys.ok_or(Fault::KeyMissing)?)?;
+        let opened = p1::open(frame, keys.ok_or(Fault::KeyMissing)?)?;
         line_of(out, format_args!("  encrypted, counter {}, security control {:02x}", opened.counter, opened.control));
         plain = opened.plain;
         let end = plain.iter().rposition(|byte| *byte == b'!').ok_or(Fault::WrongKey)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    Reading, Zone,
+    Decimal, Quality, Reading, Zone,
     dlms::push::{Form, Layout, Notification, Position, Scale},
     modbus::map::Register,
     sml::Quirk,
@@ -188,6 +188,12 @@ pub struct SumFile {
     pub name: String,
     /// Quantities that it is made of.
     pub of: Vec<String>,
+    /// Root of the sum of squares: apparent from active and reactive. Such a value is an estimate.
+    #[serde(default)]
+    pub is_vector: bool,
+    /// Its unit, when that of the parts is another.
+    #[serde(default)]
+    pub as_unit: Option<String>,
 }
 
 impl SumFile {
@@ -196,8 +202,15 @@ impl SumFile {
         let parts = self.of.iter().map(|name| readings.iter().find(|reading| reading.quantity == *name));
         let parts: Vec<&Reading> = parts.collect::<Option<_>>()?;
         let first = *parts.first()?;
-        let value = parts.iter().skip(1).try_fold(first.value, |sum, part| sum.plus(part.value))?;
-        Some(Reading { quantity: self.name.clone(), value, ..first.clone() })
+        let mut out = Reading { quantity: self.name.clone(), ..first.clone() };
+        out.unit = self.as_unit.clone().map_or(out.unit, Into::into);
+        if self.is_vector {
+            out.value = parts.iter().try_fold(Decimal::new(0, 0), |length, part| length.vector_sum(part.value))?;
+            out.quality = Quality::Estimated;
+        } else {
+            out.value = parts.iter().skip(1).try_fold(first.value, |sum, part| sum.plus(part.value))?;
+        }
+        Some(out)
     }
 }
 

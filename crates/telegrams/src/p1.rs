@@ -3,15 +3,15 @@
 //! Each sub-meter's value carries the time of its own capture. A time that cannot be (all zeros, the year 2000, a 13th month)
 //! leaves that value without a time and touches no other. Formats: NTA 8130, DSMR P1 companion standard 5.0.2, e-MUCS-P1.
 
-use alloc::{format, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::Cow, format, string::String, sync::Arc, vec::Vec};
 use metering::Timestamp;
 
 use crate::{
     Decimal, Fault, Reading,
     bytes::{from_hex, printable},
     checksum,
-    cipher::Keys,
-    dlms::security::open_general_glo,
+    cipher::{Key, Keys},
+    dlms::security::{Opened, open_general_glo},
     framing::p1::CIPHERED,
     zone::{Season, Zone},
 };
@@ -34,14 +34,27 @@ impl<'a> Object<'a> {
 /// Decodes one frame, whatever its version. `zone` is that of the meter's clock; without it local times are left out.
 pub fn decode(frame: &[u8], zone: Option<Zone>, keys: Option<&Keys>) -> Result<Vec<Reading>, Fault> {
     if frame.first() == Some(&CIPHERED) {
-        let keys = keys.ok_or(Fault::KeyMissing)?;
-        let plain = open_general_glo(frame, keys)?.plain;
+        let plain = open(frame, keys.ok_or(Fault::KeyMissing)?)?.plain;
         let end = plain.iter().rposition(|byte| *byte == b'!').ok_or(Fault::WrongKey)?;
         let digits = plain[end + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         return readings(text(&plain[..end + 1 + digits])?, zone);
     }
     readings(text(frame)?, zone)
 }
+
+/// Opens the encrypted envelope. Without an authentication key the public one of Luxembourg is tried.
+pub fn open(frame: &[u8], keys: &Keys) -> Result<Opened, Fault> {
+    match open_general_glo(frame, keys) {
+        Err(Fault::WrongKey) if keys.authentication.is_none() => {
+            open_general_glo(frame, &Keys { authentication: Some(PUBLIC_AUTHENTICATION_KEY), ..*keys })
+        }
+        outcome => outcome,
+    }
+}
+
+/// The same for every meter of Luxembourg (Smarty P1 specification 1.1.3, 3.2.5).
+const PUBLIC_AUTHENTICATION_KEY: Key =
+    [0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF];
 
 /// The text between `/` and `!` of a frame whose checksum is right.
 pub fn text(frame: &[u8]) -> Result<&str, Fault> {
@@ -106,7 +119,9 @@ fn object_end(text: &str) -> Option<usize> {
         end = Some(close + 1).or(end);
         let next = text[close + 1..].trim_start_matches(['\r', '\n']);
         if !next.starts_with('(') {
-            return end.filter(|_| next.len() < text[close + 1..].len() || next.is_empty() || next.starts_with('!'));
+            // IEC 62056-21 lets several data sets share a line.
+            let begins_anew = next.len() < text[close + 1..].len() || next.starts_with(|c: char| c.is_ascii_alphanumeric());
+            return end.filter(|_| begins_anew || next.is_empty() || next.starts_with('!'));
         }
         at = text.len() - next.len();
     }
@@ -120,8 +135,35 @@ pub fn readings(text: &str, zone: Option<Zone>) -> Result<Vec<Reading>, Fault> {
         .iter()
         .find(|object| matches!(object.id, "0-0:1.0.0" | "0-0:1.0.0*255"))
         .and_then(|object| time(object.groups().next()?, zone));
-    Ok(objects.iter().filter_map(|object| reading(object, &identity, clock, zone)).collect())
+    let mut out = Vec::with_capacity(objects.len());
+    for object in &objects {
+        match monthly_peaks(object, &identity, zone) {
+            Some(peaks) => out.extend(peaks),
+            None => out.extend(reading(object, &identity, clock, zone)),
+        }
+    }
+    Ok(out)
 }
+
+/// The highest quarter-hours of the last months (Belgium): `0-0:98.1.0(count)(code)(code)(read at)(peak at)(value*unit)…`, each with
+/// the time of its peak. `None`: another object, or another layout of it.
+fn monthly_peaks(object: &Object<'_>, identity: &Identity, zone: Option<Zone>) -> Option<Vec<Reading>> {
+    (object.id.strip_suffix("*255").unwrap_or(object.id) == "0-0:98.1.0").then_some(())?;
+    let mut groups = object.groups();
+    let count: usize = groups.next()?.parse().ok()?;
+    (groups.next()?.contains(':') && groups.next()?.contains(':')).then_some(())?;
+    let mut out = Vec::new();
+    for _ in 0..count.min(PEAKS_MAX) {
+        let (_read_at, at, value) = (groups.next()?, groups.next()?, groups.next()?);
+        let (value, unit) = value.split_once('*')?;
+        let reading = Reading::new("0-0:98.1.0", Decimal::parse(value)?, unit_text(unit));
+        out.push(reading.of(identity.main.clone()).at(time(at, zone)));
+    }
+    Some(out)
+}
+
+/// Months that are read of a log of peaks.
+const PEAKS_MAX: usize = 36;
 
 /// The numbers of the meter and of those behind it.
 struct Identity {
@@ -196,6 +238,7 @@ fn reading(object: &Object<'_>, identity: &Identity, clock: Option<Timestamp>, z
     });
     let count = count.count();
     let (value, unit, at) = match count {
+        1 if is_factor(object.id) && !groups[0].contains('*') => (groups[0], "", clock),
         1 => with_unit(groups[0], clock)?,
         2 if groups[0].contains('*') => (with_unit(groups[0], time(groups[1], zone)))?,
         2 => with_unit(groups[1], time(groups[0], zone))?,
@@ -204,14 +247,25 @@ fn reading(object: &Object<'_>, identity: &Identity, clock: Option<Timestamp>, z
         _ => return None,
     };
     let value = Decimal::parse(value)?;
-    if !is_measured(unit) || unit.is_empty() {
+    if !is_measured(unit) || unit.is_empty() && !is_factor(object.id) {
         return None;
     }
     let id = object.id.strip_suffix("*255").unwrap_or(object.id);
     let id = if id.contains(':') { id.into() } else { format!("1-0:{id}") };
-    let mut reading = Reading::new(id, value, String::from(unit)).of(identity.of_object(object.id)).at(at);
-    reading.quality = crate::Quality::Measured;
-    Some(reading)
+    Some(Reading::new(id, value, unit_text(unit)).of(identity.of_object(object.id)).at(at))
+}
+
+/// Power factors come without a unit, in all and by phase.
+fn is_factor(id: &str) -> bool {
+    let code = id.split(':').nth(1).unwrap_or(id);
+    let of_phase = ["13.7", "33.7", "53.7", "73.7"].iter().find_map(|factor| code.strip_prefix(factor));
+    of_phase.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// A unit as sent; the usual ones cost no memory.
+fn unit_text(unit: &str) -> Cow<'static, str> {
+    const USUAL: [&str; 12] = ["kWh", "kW", "V", "A", "m3", "kvar", "kvarh", "Wh", "W", "kVAr", "kVArh", "Hz"];
+    USUAL.iter().find(|usual| **usual == unit).map_or_else(|| Cow::Owned(unit.into()), |usual| Cow::Borrowed(*usual))
 }
 
 fn with_unit(group: &str, at: Option<Timestamp>) -> Option<(&str, &str, Option<Timestamp>)> {
@@ -231,13 +285,82 @@ pub fn time(text: &str, zone: Option<Zone>) -> Option<Timestamp> {
         b'W' => (&text[..text.len() - 1], Season::Winter),
         _ => (text, Season::Unsaid),
     };
-    let digits: Vec<u8> = digits.bytes().filter(|byte| !b"-: .".contains(byte)).collect();
-    if !matches!(digits.len(), 10 | 12) || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+    let (mut fields, mut count) = ([0_i64; 6], 0);
+    for byte in digits.bytes().filter(|byte| !b"-: .,/".contains(byte)) {
+        let place = fields.get_mut(count / 2).filter(|_| byte.is_ascii_digit())?;
+        *place = *place * 10 + i64::from(byte - b'0');
+        count += 1;
     }
-    let field =
-        |at: usize| digits.get(at..at + 2).map_or(0, |two| i64::from(two[0] - b'0') * 10 + i64::from(two[1] - b'0'));
+    matches!(count, 10 | 12).then_some(())?;
+    let field = |at: usize| fields.get(at / 2).copied().unwrap_or(0);
     let local = Timestamp::from_civil((2000 + field(0), field(2), field(4)), (field(6), field(8), field(10)))?;
     (field(0) > 0).then_some(())?;
     Some(zone?.to_utc(local, season))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    fn shown(text: &str) -> Vec<String> {
+        let readings = readings(text, Zone::named("Europe/Brussels")).expect("a telegram");
+        let line = |r: &Reading| {
+            let time = r.time.map_or_else(|| "-".into(), |time| time.to_string());
+            format!("{} {time} {} {} {}", r.meter.as_deref().unwrap_or("-"), r.quantity, r.value, r.unit)
+        };
+        readings.iter().map(line).collect()
+    }
+
+    /// e-MUCS P1 1.7.1: the peaks of past months, with the time of each.
+    #[test]
+    fn peaks_of_past_months_carry_their_own_time() {
+        let text = "/FLU5\\X\r\n\r\n0-0:96.1.1(4142)\r\n0-0:98.1.0(2)(1-0:1.6.0)(1-0:1.6.0)(200501000000S)\
+                    (200423192538S)(03.695*kW)(200401000000S)(200305122139W)(05.980*kW)\r\n1-0:1.4.0(02.351*kW)\r\n!";
+        assert_eq!(
+            shown(text),
+            [
+                "AB 2020-04-23T17:25:38Z 0-0:98.1.0 3.695 kW",
+                "AB 2020-03-05T11:21:39Z 0-0:98.1.0 5.980 kW",
+                "AB - 1-0:1.4.0 2.351 kW"
+            ]
+        );
+    }
+
+    /// IEC 62056-21, 6.3.2: data sets may share a line, codes may be short, a maximum has its time behind it.
+    #[test]
+    fn data_sets_share_a_line() {
+        let text = "/ABC5X\r\n0.0.0(0815)1.8.1(000012.5*kWh)1.8.2(3*kWh)\r\n1.6.1(0.55*kW)(26-07-01,12:15)\r\n\
+                    13.7(0.98)\r\nF.F(00)\r\n!";
+        assert_eq!(
+            shown(text),
+            [
+                "0815 - 1-0:1.8.1 12.5 kWh",
+                "0815 - 1-0:1.8.2 3 kWh",
+                "0815 2026-07-01T10:15:00Z 1-0:1.6.1 0.55 kW",
+                "0815 - 1-0:13.7 0.98 ",
+            ]
+        );
+    }
+
+    #[test]
+    fn factors_have_no_unit_and_other_bare_numbers_are_no_measurement() {
+        let text = "/EON5\\X\r\n\r\n1-0:13.7.0(0.987)\r\n1-0:33.7.0(1.000)\r\n0-0:96.14.0(0001)\r\n1-0:14.7.0(50.00*Hz)\r\n!";
+        assert_eq!(
+            shown(text),
+            ["EON5\\X - 1-0:13.7.0 0.987 ", "EON5\\X - 1-0:33.7.0 1.000 ", "EON5\\X - 1-0:14.7.0 50.00 Hz"]
+        );
+    }
+
+    #[test]
+    fn the_public_authentication_key_is_tried_where_none_is_given() {
+        let keys = Keys { encryption: [9; 16], authentication: Some(PUBLIC_AUTHENTICATION_KEY) };
+        let title = *b"SAG\0\0\0\0\x01";
+        let sealed = crate::dlms::security::seal(0x30, title, 7, &keys, b"/LUX5X\r\n\r\n1-0:1.7.0(00.351*kW)\r\n!\r\n");
+        let frame = crate::dlms::security::general_glo(title, &sealed);
+        let readings = decode(&frame, None, Some(&Keys { authentication: None, ..keys })).expect("it opens");
+        assert_eq!(readings[0].value.to_string(), "0.351");
+        let other = Keys { encryption: [8; 16], authentication: None };
+        assert_eq!(decode(&frame, None, Some(&other)), Err(Fault::WrongKey));
+    }
 }

@@ -89,13 +89,83 @@ fn derive(key: &cipher::Key, purpose: u8, context: &Context) -> Option<cipher::K
     Some(cipher::cmac(key, &message))
 }
 
-fn encryption_key(key: &cipher::Key, context: &Context) -> Option<cipher::Key> {
+/// The key of security mode 7.
+pub fn encryption_key(key: &cipher::Key, context: &Context) -> Option<cipher::Key> {
     derive(key, 0, context)
 }
 
 /// The key of the authentication layer's MAC.
 pub fn authentication_key(key: &cipher::Key, context: &Context) -> Option<cipher::Key> {
     derive(key, 1, context)
+}
+
+/// What the authentication and fragmentation layer says (OMS volume 2, 6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// A part of a longer message.
+    pub is_fragment: bool,
+    /// Message counter.
+    pub counter: Option<u32>,
+    /// Message control: the low four bits say how the MAC is made.
+    control: u8,
+    mac: Vec<u8>,
+    length: Option<[u8; 2]>,
+}
+
+/// The layer behind CI 90, and what follows it.
+pub fn authentication<'a>(cursor: &mut Cursor<'a>) -> Option<(Authentication, &'a [u8])> {
+    let length = usize::from(cursor.u8()?);
+    let mut layer = Cursor::new(cursor.take(length)?);
+    let fields = layer.u16_le()?;
+    let has = |bit: u16| fields >> bit & 1 == 1;
+    let mut out = Authentication { is_fragment: has(14) || fields & 0xFF > 1, ..Authentication::default() };
+    if has(13) {
+        out.control = layer.u8()?;
+    }
+    if has(9) {
+        layer.u16()?;
+    }
+    if has(11) {
+        out.counter = Some(u32::from_le_bytes(layer.array()?));
+    }
+    if has(10) {
+        let count = mac_length(out.control & 0x0F)?;
+        out.mac = layer.take(count)?.to_vec();
+    }
+    if has(12) {
+        out.length = Some(layer.array()?);
+    }
+    Some((out, cursor.rest()))
+}
+
+/// Bytes of the MAC by its kind; 8 is GMAC.
+fn mac_length(kind: u8) -> Option<usize> {
+    Some(match kind {
+        3 => 2,
+        4 => 4,
+        5 => 8,
+        6 | 8 => 12,
+        7 => 16,
+        _ => return None,
+    })
+}
+
+impl Authentication {
+    /// The MAC over control, counter, length and the message from its CI field on, as sent. A message without one passes.
+    pub fn check(&self, message: &[u8], key: &cipher::Key, context: &Context) -> Result<(), Fault> {
+        if self.mac.is_empty() {
+            return Ok(());
+        }
+        if self.control & 0x0F == 8 {
+            return Err(Fault::Unsupported("GMAC in the authentication layer".into()));
+        }
+        let derived = authentication_key(key, context).ok_or(Fault::structure("a MAC without a message counter"))?;
+        let mut covered = alloc::vec![self.control];
+        covered.extend_from_slice(&self.counter.unwrap_or(0).to_le_bytes());
+        covered.extend_from_slice(self.length.as_ref().map_or(&[][..], |length| length));
+        covered.extend_from_slice(message);
+        if cipher::cmac(&derived, &covered).starts_with(&self.mac) { Ok(()) } else { Err(Fault::WrongKey) }
+    }
 }
 
 /// AES-CTR of the extended link layer; the first two bytes are the CRC of the rest.

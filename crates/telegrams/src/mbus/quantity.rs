@@ -25,7 +25,11 @@ fn function_word(function: Function) -> Option<&'static str> {
 /// Readings of a wired meter: quantity with storage, tariff and unit, in the base unit.
 pub fn wired(telegram: &Telegram) -> Result<Vec<Reading>, Fault> {
     let address = &telegram.address;
-    let meter: Arc<str> = format!("{}-{}", address.maker_text(), address.number_text()).into();
+    // The fixed structure names no maker.
+    let meter: Arc<str> = match address.maker {
+        0 => address.number_text().into(),
+        _ => format!("{}-{}", address.maker_text(), address.number_text()).into(),
+    };
     let readings = telegram.records()?;
     let readings = readings.iter().filter_map(|record| {
         let value = record.value().filter(|_| is_measured(record.meaning.unit))?;

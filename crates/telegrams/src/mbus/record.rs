@@ -106,6 +106,24 @@ pub fn records_of_format<'a>(format: &'a [u8], data: &'a [u8]) -> Option<Vec<Rec
     Some(out)
 }
 
+/// The full frame that a compact one stands for: each head with its data behind it. Nothing may be left of the data.
+pub fn full_of_format(format: &[u8], data: &[u8]) -> Option<Vec<u8>> {
+    let (mut heads, mut data) = (Cursor::new(format), Cursor::new(data));
+    let mut out = Vec::with_capacity(format.len() + data.left());
+    while !heads.is_empty() {
+        let before = heads.rest();
+        let head = Head::read(&mut heads)?;
+        out.extend_from_slice(&before[..before.len() - heads.left()]);
+        if let Some(head) = head {
+            let before = data.rest();
+            head.record(&mut data)?;
+            out.extend_from_slice(&before[..before.len() - data.left()]);
+        }
+    }
+    // Behind the last record may stand fillers.
+    data.rest().iter().all(|byte| *byte == 0x2F).then_some(out)
+}
+
 /// The format of a full frame: all DIF, DIFE, VIF and VIFE.
 pub fn format(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut cursor = Cursor::new(bytes);
@@ -271,7 +289,7 @@ fn signed_le(bytes: &[u8]) -> Option<i64> {
 }
 
 /// Digits from the low end. A highest nibble of F is a minus; any other letter marks an error.
-fn bcd(bytes: &[u8]) -> Option<Decimal> {
+pub fn bcd(bytes: &[u8]) -> Option<Decimal> {
     let (mut digits, mut negative) = (0_i64, false);
     for (at, byte) in bytes.iter().rev().enumerate() {
         let (mut high, low) = (byte >> 4, byte & 0x0F);

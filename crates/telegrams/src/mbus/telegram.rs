@@ -4,10 +4,11 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
     header::{Address, without_block_checksums},
-    protection::{self, Configuration, Context},
+    protection::{self, Authentication, Configuration, Context},
     record,
+    vif::{self, Meaning},
 };
-use crate::{Fault, bytes::Cursor, checksum, cipher, framing::mbus};
+use crate::{Decimal, Fault, bytes::Cursor, checksum, cipher, framing::mbus};
 
 /// A telegram whose layers are off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Telegram {
 pub enum Body {
     /// Heads and data together.
     Full(Vec<u8>),
+    /// Two counters of the fixed structure that EN 1434-3 knew before records.
+    Fixed([Counter; 2]),
     /// Data alone; the heads come from an earlier full frame.
     Compact {
         /// Heads of that frame.
@@ -34,11 +37,43 @@ pub enum Body {
     },
 }
 
+/// A counter of the fixed structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Low byte first, BCD or binary.
+    bytes: [u8; 4],
+    is_binary: bool,
+    meaning: Meaning,
+    /// It is the value of the last fixed date.
+    is_past: bool,
+}
+
+impl Counter {
+    fn record(&self) -> record::Record<'_> {
+        let number = if self.is_binary {
+            Some(Decimal::new(i64::from(i32::from_le_bytes(self.bytes)), 0))
+        } else {
+            record::bcd(&self.bytes)
+        };
+        record::Record {
+            function: record::Function::Instantaneous,
+            storage: u64::from(self.is_past),
+            tariff: 0,
+            subunit: 0,
+            vif: &[],
+            meaning: self.meaning,
+            data: number.map_or(record::Data::Nothing, record::Data::Number),
+            bytes: &self.bytes,
+        }
+    }
+}
+
 impl Telegram {
     /// Its records.
     pub fn records(&self) -> Result<Vec<record::Record<'_>>, Fault> {
         let records = match &self.body {
             Body::Full(bytes) => record::records(bytes),
+            Body::Fixed(counters) => Some(counters.iter().map(Counter::record).collect()),
             Body::Compact { format, data } => record::records_of_format(format, data),
         };
         records.ok_or(Fault::structure("a record that ends in the middle, or a wrong key"))
@@ -83,8 +118,38 @@ impl Formats {
 /// A wired long frame.
 pub fn wired(frame: &[u8], key: Option<&cipher::Key>, formats: &mut Formats) -> Result<Telegram, Fault> {
     let (_, _, data) = mbus::user_data(frame).ok_or(Fault::structure("an M-Bus frame without data"))?;
+    // CI 73 and 77 with just these 16 bytes: low byte first, high byte first.
+    if let [control @ (0x73 | 0x77), rest @ ..] = data
+        && let Ok(rest) = <[u8; 16]>::try_from(rest)
+    {
+        return Ok(fixed(rest, *control == 0x77));
+    }
     let mut cursor = Cursor::new(data);
     layers(&mut cursor, None, key, formats)
+}
+
+/// The fixed structure: number, access, status, medium and units, two counters.
+fn fixed(bytes: [u8; 16], high_first: bool) -> Telegram {
+    let four = |at: usize| {
+        let mut four = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        if high_first {
+            four.reverse();
+        }
+        four
+    };
+    let (status, low, high) = (bytes[5], bytes[6], bytes[7]);
+    let address = Address { maker: 0, number: four(0), version: 0, medium: (high >> 6) << 2 | low >> 6 };
+    let first = vif::fixed_unit(low & 0x3F);
+    let is_past = status & 2 != 0;
+    // 3E: as the first, at the fixed date.
+    let second = if high & 0x3F == 0x3E { first } else { vif::fixed_unit(high & 0x3F) };
+    let counter = |at: usize, meaning, is_past| {
+        let bytes = four(at);
+        let is_binary = status & 1 != 0 || record::bcd(&bytes).is_none();
+        Counter { bytes, is_binary, meaning, is_past }
+    };
+    let body = Body::Fixed([counter(8, first, is_past), counter(12, second, is_past || high & 0x3F == 0x3E)]);
+    Telegram { address, status: Some(status), body }
 }
 
 /// A wireless frame, with or without its block checksums. One that is wired inside is read as such.
@@ -129,43 +194,31 @@ fn layers(
             layers(&mut Cursor::new(&plain), Some(address), key, formats)
         }
         0x90 => {
-            let (counter, rest) = authentication(cursor).ok_or_else(bad)?;
-            transport(&mut Cursor::new(rest), link, counter, key, formats)
+            let (authentication, rest) = protection::authentication(cursor).ok_or_else(bad)?;
+            if authentication.is_fragment {
+                return Err(Fault::Unsupported("a message in fragments (authentication and fragmentation layer)".into()));
+            }
+            transport(rest, link, &authentication, key, formats)
         }
         _ => {
             let rest = cursor.rest();
             let mut whole = Vec::with_capacity(rest.len() + 1);
             whole.push(control);
             whole.extend_from_slice(rest);
-            transport(&mut Cursor::new(&whole), link, None, key, formats)
+            transport(&whole, link, &Authentication::default(), key, formats)
         }
     }
 }
 
-/// Authentication and fragmentation layer: the message counter, and what follows. Fragments are not joined.
-fn authentication<'a>(cursor: &mut Cursor<'a>) -> Option<(Option<u32>, &'a [u8])> {
-    let length = usize::from(cursor.u8()?);
-    let mut layer = Cursor::new(cursor.take(length)?);
-    let fields = layer.u16_le()?;
-    let has = |bit: u16| fields >> bit & 1 == 1;
-    if has(13) {
-        layer.u8()?;
-    }
-    if has(9) {
-        layer.u16()?;
-    }
-    let counter = if has(11) { Some(u32::from_le_bytes(layer.array()?)) } else { None };
-    Some((counter, cursor.rest()))
-}
-
 fn transport(
-    cursor: &mut Cursor<'_>,
+    message: &[u8],
     link: Option<Address>,
-    message_counter: Option<u32>,
+    authentication: &Authentication,
     key: Option<&cipher::Key>,
     formats: &mut Formats,
 ) -> Result<Telegram, Fault> {
     let bad = || Fault::structure("an M-Bus header that is too short");
+    let cursor = &mut Cursor::new(message);
     let control = cursor.u8().ok_or_else(bad)?;
     let (long, short, compact) = match control {
         0x72 | 0x6B | 0x73 => (true, true, control == 0x73),
@@ -181,8 +234,13 @@ fn transport(
         status = Some(cursor.u8().ok_or_else(bad)?);
         let configuration = Configuration(cursor.u16_le().ok_or_else(bad)?);
         // Wired meters of old leave a signature of their own here.
-        let configuration = if link.is_none() && key.is_none() { Configuration(0) } else { configuration };
-        body = protection::open(configuration, cursor.rest(), Context { address, access, message_counter }, key)?;
+        let is_signature = link.is_none() && key.is_none() && record::records(cursor.rest()).is_some();
+        let configuration = if is_signature { Configuration(0) } else { configuration };
+        let context = Context { address, access, message_counter: authentication.counter };
+        if let Some(key) = key {
+            authentication.check(message, key, &context)?;
+        }
+        body = protection::open(configuration, cursor.rest(), context, key)?;
     }
     if compact {
         return Ok(Telegram { address, status, body: compact_body(&body, formats)? });
@@ -191,17 +249,123 @@ fn transport(
     Ok(Telegram { address, status, body: Body::Full(body) })
 }
 
-/// `signature, CRC of the full frame, data`.
+/// `signature, CRC of the full frame, data`: put together with the heads the data must have that CRC.
 fn compact_body(body: &[u8], formats: &Formats) -> Result<Body, Fault> {
     let mut cursor = Cursor::new(body.strip_prefix(&[0x2F, 0x2F]).unwrap_or(body));
     let bad = || Fault::structure("a compact frame that is too short");
     let signature = cursor.u16_le().ok_or_else(bad)?;
-    cursor.u16_le().ok_or_else(bad)?;
+    let crc = cursor.u16_le().ok_or_else(bad)?;
     let format = formats.of(signature);
     let format = format.ok_or_else(|| {
         Fault::Unsupported(
             "a compact frame before any full frame of this model was heard (they come every few minutes)".into(),
         )
     })?;
-    Ok(Body::Compact { format, data: cursor.rest().to_vec() })
+    let data = cursor.rest().to_vec();
+    let full = record::full_of_format(&format, &data).ok_or_else(bad)?;
+    if checksum::en13757(&full) != crc {
+        return Err(Fault::Checksum("the CRC of the compact frame"));
+    }
+    Ok(Body::Compact { format, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bytes::from_hex, mbus::quantity};
+    use alloc::{format, string::String};
+
+    fn shown(telegram: &Telegram) -> Vec<String> {
+        let readings = quantity::wired(telegram).expect("records");
+        readings.iter().map(|r| format!("{} {} {}", r.quantity, r.value, r.unit)).collect()
+    }
+
+    /// The example of "The M-Bus: A Documentation", 6.2: water, 1 l now and 135 l at the fixed date.
+    #[test]
+    fn the_fixed_structure() {
+        let frame = from_hex("68 13 13 68 08 05 73 78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 3C 16").expect("hex");
+        let telegram = wired(&frame, None, &mut Formats::default()).expect("a telegram");
+        assert_eq!((telegram.address.number_text(), telegram.address.medium), ("12345678".into(), 7));
+        assert_eq!(
+            shown(&telegram),
+            ["volume storage 0 tariff 0 unit 0 0.001 m3", "volume storage 1 tariff 0 unit 0 0.135 m3"]
+        );
+    }
+
+    const FULL: &str = "02FF207100041308190000441308190000615B7F616713";
+
+    fn kamstrup(ci: u8, body: &[u8]) -> Vec<u8> {
+        let mut frame = from_hex("00442D2C998734761B16").expect("hex");
+        frame.push(ci);
+        frame.extend_from_slice(body);
+        frame[0] = u8::try_from(frame.len() - 1).expect("short");
+        frame
+    }
+
+    /// A Multical 21 sends its heads now and then, and otherwise a signature of them with the data.
+    #[test]
+    fn a_compact_frame_takes_the_heads_of_a_full_one() {
+        let mut formats = Formats::default();
+        let full = wireless(&kamstrup(0x78, &from_hex(FULL).expect("hex")), None, &mut formats).expect("a full frame");
+        let compact = from_hex("EDA86AB6710008190000081900007F13").expect("hex");
+        let short = wireless(&kamstrup(0x79, &compact), None, &mut formats).expect("a compact frame");
+        assert_eq!(shown(&full), shown(&short));
+        let mut damaged = compact.clone();
+        damaged[7] ^= 1;
+        let why = wireless(&kamstrup(0x79, &damaged), None, &mut formats);
+        assert_eq!(why, Err(Fault::Checksum("the CRC of the compact frame")));
+        let unknown = wireless(&kamstrup(0x79, &[0; 16]), None, &mut Formats::default());
+        assert!(matches!(unknown, Err(Fault::Unsupported(_))), "{unknown:?}");
+    }
+
+    /// Security mode 7 with profile B of OMS 4: a key derived from the message counter, and the MAC over the sealed message.
+    #[test]
+    fn mode_7_opens_with_the_derived_key_and_the_mac_counts() {
+        let key = [0x31; 16];
+        let mut records = from_hex("2F2F0C04271048850C2B510100002F2F").expect("hex");
+        records.resize(32, 0x2F);
+        let address = Address { maker: 0x3265, number: [0x78, 0x56, 0x34, 0x12], version: 1, medium: 2 };
+        let context = Context { address, access: 9, message_counter: Some(0xB4) };
+        let sealed = cipher::cbc_encrypt(&protection::encryption_key(&key, &context).expect("a key"), [0; 16], &records);
+        // CI, access, status, configuration (mode 7, two blocks), its extension (key derivation by CMAC).
+        let mut message = alloc::vec![0x7A, 9, 0, 0x20, 0x07, 0x10];
+        message.extend_from_slice(&sealed);
+        let mac_key = protection::authentication_key(&key, &context).expect("a key");
+        let covered = [&[0x25, 0xB4, 0, 0, 0][..], &message].concat();
+        let mac = &cipher::cmac(&mac_key, &covered)[..8];
+        // Length, fields (message control, counter, MAC), message control, counter, MAC.
+        let layer = [&[0x0F, 0x00, 0x2C, 0x25, 0xB4, 0, 0, 0][..], mac].concat();
+        let body = [&layer[..], &message].concat();
+        let frame = |body: &[u8]| {
+            let mut frame = alloc::vec![0, 0x44];
+            frame.extend_from_slice(&address.bytes());
+            frame.push(0x90);
+            frame.extend_from_slice(body);
+            frame[0] = u8::try_from(frame.len() - 1).expect("short");
+            frame
+        };
+        let telegram = wireless(&frame(&body), Some(&key), &mut Formats::default()).expect("it opens");
+        assert_eq!(
+            shown(&telegram),
+            ["energy storage 0 tariff 0 unit 0 854810270 Wh", "power storage 0 tariff 0 unit 0 151 W"]
+        );
+        for at in [8, body.len() - 1] {
+            let mut damaged = body.clone();
+            damaged[at] ^= 1;
+            let why = wireless(&frame(&damaged), Some(&key), &mut Formats::default());
+            assert_eq!(why, Err(Fault::WrongKey), "byte {at}");
+        }
+        let other = wireless(&frame(&body), Some(&[0x32; 16]), &mut Formats::default());
+        assert_eq!(other, Err(Fault::WrongKey));
+        assert_eq!(wireless(&frame(&body), None, &mut Formats::default()), Err(Fault::KeyMissing));
+    }
+
+    #[test]
+    fn an_encrypted_wired_meter_asks_for_its_key() {
+        let mut data = from_hex("72785634126532010209000020").expect("hex");
+        data[11..].copy_from_slice(&[0x20, 0x05]);
+        data.extend_from_slice(&[0xC7; 32]);
+        let frame = mbus::encode(8, 1, &data).expect("short");
+        assert_eq!(wired(&frame, None, &mut Formats::default()), Err(Fault::KeyMissing));
+    }
 }

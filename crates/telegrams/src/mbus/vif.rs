@@ -40,6 +40,21 @@ pub fn meaning(vif: &[u8]) -> Meaning {
     meaning
 }
 
+/// Units of the fixed structure (EN 1434-3, six bits).
+pub fn fixed_unit(code: u8) -> Meaning {
+    match code {
+        0x02..=0x0A => plain("energy", "Wh", power(code, 2)),
+        0x0B..=0x13 => plain("energy", "J", power(code, 8)),
+        0x14..=0x1C => plain("power", "W", power(code, 0x14)),
+        0x1D..=0x25 => plain("power", "J/h", power(code, 0x1A)),
+        0x26..=0x2E => plain("volume", "m3", power(code, 0x2C)),
+        0x2F..=0x37 => plain("volume flow", "m3/h", power(code, 0x35)),
+        0x38 => plain("temperature", "°C", -3),
+        0x39 => plain("heat cost allocation", "HCA", 0),
+        _ => UNKNOWN,
+    }
+}
+
 /// A unit that the meter sends as text (in reverse order).
 pub fn plain_text(text: &[u8]) -> Meaning {
     match text {
@@ -132,6 +147,10 @@ fn table_fb(vif: u8) -> Meaning {
         0x1A..=0x1B => plain("relative humidity", "%", power(bit, 1)),
         0x20 => plain("volume", "ft3", 0),
         0x21 => plain("volume", "ft3", -1),
+        0x22..=0x23 => plain("volume", "gal", power(bit, 1)),
+        0x24 => plain("volume flow", "gal/min", -3),
+        0x25 => plain("volume flow", "gal/min", 0),
+        0x26 => plain("volume flow", "gal/h", 0),
         0x28..=0x29 => plain("power", "W", power(bit, -5)),
         0x2A => plain("phase between voltages", "deg", -1),
         0x2B => plain("phase of the current", "deg", -1),
@@ -149,6 +168,10 @@ fn extend(meaning: &mut Meaning, extensions: &[u8]) {
     let mut rest = extensions.iter().copied();
     while let Some(extension) = rest.next() {
         match extension & 0x7F {
+            // An error of the record (15 no data, 16 overflow, 17 underflow, 18 data error …): there is no value.
+            0x01..=0x1F => *meaning = Meaning { own: meaning.own, ..UNKNOWN },
+            // A rate, a product or another unit (per second, per pulse, times volts …); limits and how long they were passed.
+            0x20..=0x38 | 0x40..=0x6F => *meaning = Meaning { own: meaning.own, ..UNKNOWN },
             0x3C => meaning.backward = true,
             0x70..=0x77 => meaning.exponent = meaning.exponent.saturating_add(power(extension & 7, 6)),
             0x7D => meaning.exponent = meaning.exponent.saturating_add(3),
@@ -181,5 +204,15 @@ mod tests {
         assert_eq!(meaning(&[0xFD, 0xC9, 0xFC, 0x02]), Meaning { phase: 2, ..plain("voltage", "V", 0) });
         assert_eq!(meaning(&[0xAC, 0xFF, 0x01]), Meaning { own: 1, ..plain("power", "W", 1) });
         assert_eq!(meaning(&[0x83, 0x7D]), plain("energy", "Wh", 3));
+    }
+
+    /// EN 13757-3, tables 15 and 17: what is no value of the quantity must not look like one.
+    #[test]
+    fn errors_rates_and_limits_are_no_values() {
+        for extension in [0x15, 0x18, 0x20, 0x2C, 0x40, 0x48, 0x50, 0x60] {
+            assert_eq!(meaning(&[0x83, extension]).unit, "", "{extension:02x}");
+        }
+        assert_eq!(meaning(&[0x83, 0x3B]), plain("energy", "Wh", 0), "only what is positive is counted");
+        assert_eq!(meaning(&[0xFB, 0x22]), plain("volume", "gal", -1));
     }
 }
