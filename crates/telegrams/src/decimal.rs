@@ -62,11 +62,6 @@ impl Decimal {
         Some(Self { digits: i64::try_from(root).ok()?, exponent: PLACES }.reduced())
     }
 
-    /// One quarter of the value, exact (two more places).
-    pub fn quartered(self) -> Option<Self> {
-        Some(Self { digits: self.digits.checked_mul(25)?, exponent: self.exponent.checked_sub(2)? })
-    }
-
     /// The other sign.
     pub fn negated(self) -> Option<Self> {
         Some(Self { digits: self.digits.checked_neg()?, exponent: self.exponent })

@@ -68,13 +68,19 @@ impl<'a> Devices<'a> {
             ["spBv1.0", group, kind, rest @ ..] if !rest.is_empty() => {
                 self.births.message([*group, *kind], rest, &message.payload)
             }
-            ["homeassistant", .., "config"] => {
+            // The prefix is the user's choice; what is behind it is not.
+            [_, "sensor" | "device", .., "config"] if segments.len() >= 4 => {
                 self.discovered.configure(&segments, &message.payload).map(|()| Vec::new())
             }
+            ["homeassistant", .., "config"] => Ok(Vec::new()),
             ["v1", rest @ ..] => thingsboard::mqtt(rest, &json(&message.payload)?, self.models),
-            ["tele" | "stat", device, what] => {
-                let Some(value) = json_or_none(&message.payload) else { return Ok(Vec::new()) };
-                Ok(tasmota::readings(&message.topic, device, what, &value, self.models, self.zone))
+            // `%prefix%/%topic%/` by default, `%topic%/%prefix%/` where the user chose so; a topic may have several levels.
+            ["tele" | "stat", device @ .., what] | [device @ .., "tele" | "stat", what] if !device.is_empty() => {
+                let device = device.join("/");
+                let Some(value) = json_or_none(&message.payload) else {
+                    return Ok(tasmota::plain(&device, what, &message.payload));
+                };
+                Ok(tasmota::readings(&message.topic, &device, what, &value, self.models, self.zone))
             }
             ["shellies", device, rest @ ..] => Ok(shelly::gen1(device, rest, &message.payload)),
             [prefix @ .., "status", component] if !prefix.is_empty() && shelly::is_component(component) => {
@@ -90,9 +96,18 @@ impl<'a> Devices<'a> {
                 let device = value.get("src").and_then(Value::as_str).unwrap_or(segments[0]);
                 Ok(shelly::notification(device, &value))
             }
-            ["zigbee2mqtt", device] => Ok(zigbee2mqtt::readings(device, &json(&message.payload)?)),
-            ["zigbee2mqtt", ..] => self.discovered.state(&message.topic, &message.payload),
+            [.., "rpc"] => {
+                let Some(value) = json_or_none(&message.payload) else { return Ok(Vec::new()) };
+                Ok(shelly::answer(&value))
+            }
+            ["zigbee2mqtt", "bridge", ..] | ["zigbee2mqtt", .., "availability" | "set" | "get"] => Ok(Vec::new()),
+            ["zigbee2mqtt", device @ ..] => match json_or_none(&message.payload) {
+                Some(value) if value.is_object() => Ok(zigbee2mqtt::readings(&device.join("/"), &value)),
+                // `output: attribute` publishes each value by itself.
+                _ => Ok(zigbee2mqtt::attribute(device, &message.payload)),
+            },
             ["emon", node, name] => Ok(emon::value(node, name, &message.payload)),
+            ["emon", node] => Ok(json_or_none(&message.payload).map_or(Vec::new(), |value| emon::node(node, &value))),
             _ => self.discovered.state(&message.topic, &message.payload),
         }
     }
@@ -104,8 +119,9 @@ impl<'a> Devices<'a> {
         match segments.as_slice() {
             ["api", "v1", token, "telemetry"] => thingsboard::http(token, &json(&request.body)?, self.models),
             ["api", "v1", _, "attributes"] => Ok(Vec::new()),
-            [.., "input", "post"] => emon::post(query, &request.body),
-            [.., "input", "bulk"] => emon::bulk(query, &request.body),
+            [.., "input", "post" | "post.json"] => emon::post(None, query, &request.body),
+            [.., "input", "post" | "post.json", node] => emon::post(Some(node), query, &request.body),
+            [.., "input", "bulk" | "bulk.json"] => emon::bulk(query, &request.body),
             _ => Err(Fault::Unsupported(format!("a request to {}", segments.first().copied().unwrap_or("/")).into())),
         }
     }

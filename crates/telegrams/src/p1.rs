@@ -120,7 +120,8 @@ fn object_end(text: &str) -> Option<usize> {
         let next = text[close + 1..].trim_start_matches(['\r', '\n']);
         if !next.starts_with('(') {
             // IEC 62056-21 lets several data sets share a line.
-            let begins_anew = next.len() < text[close + 1..].len() || next.starts_with(|c: char| c.is_ascii_alphanumeric());
+            let begins_anew =
+                next.len() < text[close + 1..].len() || next.starts_with(|c: char| c.is_ascii_alphanumeric());
             return end.filter(|_| begins_anew || next.is_empty() || next.starts_with('!'));
         }
         at = text.len() - next.len();
@@ -345,7 +346,8 @@ mod tests {
 
     #[test]
     fn factors_have_no_unit_and_other_bare_numbers_are_no_measurement() {
-        let text = "/EON5\\X\r\n\r\n1-0:13.7.0(0.987)\r\n1-0:33.7.0(1.000)\r\n0-0:96.14.0(0001)\r\n1-0:14.7.0(50.00*Hz)\r\n!";
+        let text =
+            "/EON5\\X\r\n\r\n1-0:13.7.0(0.987)\r\n1-0:33.7.0(1.000)\r\n0-0:96.14.0(0001)\r\n1-0:14.7.0(50.00*Hz)\r\n!";
         assert_eq!(
             shown(text),
             ["EON5\\X - 1-0:13.7.0 0.987 ", "EON5\\X - 1-0:33.7.0 1.000 ", "EON5\\X - 1-0:14.7.0 50.00 Hz"]

@@ -47,6 +47,12 @@ pub struct Columns {
     /// Line before the header that begins with this and then names the meter.
     #[serde(default)]
     pub meter_line: Option<String>,
+    /// Column of a table of one row that stands before this one and names the meter.
+    #[serde(default)]
+    pub meter_above: Option<String>,
+    /// Column of that table with the length of the interval in minutes.
+    #[serde(default)]
+    pub minutes_above: Option<String>,
     /// Column that says how a value came about.
     #[serde(default)]
     pub quality: Option<String>,
@@ -65,7 +71,7 @@ pub struct Column {
     pub quantity: String,
     /// The unit.
     pub unit: String,
-    /// The number is the mean power in that unit × 1/h over a quarter-hour: the energy is a quarter.
+    /// The number is the mean power in that unit × 1/h over the interval: the energy is its share of an hour.
     #[serde(default)]
     pub is_mean_power: bool,
     /// Only rows where another column says so: [column, text].
@@ -113,7 +119,11 @@ fn split(line: &str, delimiter: char) -> Vec<String> {
     let mut reader =
         csv::ReaderBuilder::new().delimiter(byte).has_headers(false).flexible(true).from_reader(line.as_bytes());
     let row = reader.records().next().and_then(Result::ok).unwrap_or_default();
-    row.iter().map(|field| field.trim().to_string()).collect()
+    // `="5414…"` keeps a spreadsheet from reading a number.
+    let plain = |field: &str| {
+        field.trim().trim_start_matches("=\"").trim_matches('"').trim_start_matches('\'').trim().to_string()
+    };
+    row.iter().map(plain).collect()
 }
 
 fn rows(before: &[&str], lines: &[&str], table: &Table<'_>) -> Result<Vec<Reading>, Fault> {
@@ -122,6 +132,14 @@ fn rows(before: &[&str], lines: &[&str], table: &Table<'_>) -> Result<Vec<Readin
         let found = before.iter().map(|line| split(line, columns.delimiter)).find(|row| row.first() == Some(begin))?;
         found.get(1).cloned()
     });
+    let above = |name: &String| {
+        let mut tables = before.iter().map(|line| split(line, columns.delimiter));
+        let at = tables.by_ref().find_map(|head| head.iter().position(|head| head == name))?;
+        tables.next()?.get(at).cloned()
+    };
+    let of_line = of_line.or_else(|| columns.meter_above.as_ref().and_then(above));
+    let minutes = columns.minutes_above.as_ref().and_then(above).and_then(|text| minutes_of(&text));
+    let minutes = minutes.unwrap_or(columns.minutes);
     let mut out = Vec::new();
     for line in lines.iter().filter(|line| !line.trim().is_empty()) {
         let row = split(line, columns.delimiter);
@@ -134,11 +152,11 @@ fn rows(before: &[&str], lines: &[&str], table: &Table<'_>) -> Result<Vec<Readin
             let wanted = column.only.as_ref().is_none_or(|[name, text]| get(name) == Some(text));
             let Some(text) = get(&column.column).filter(|text| wanted && !text.is_empty()) else { continue };
             let value = Decimal::parse(text).ok_or_else(|| bad("no number"))?;
-            let value = if column.is_mean_power { value.quartered().map(Decimal::reduced) } else { Some(value) };
+            let value = if column.is_mean_power { share_of_hour(value, minutes) } else { Some(value) };
             let value = value.ok_or_else(|| bad("a number that is too long"))?;
             let mut reading = Reading::new(column.quantity.clone(), value, column.unit.clone()).of(meter.clone());
             reading.time = Some(time);
-            reading.interval_s = Some(columns.minutes * 60).filter(|seconds| *seconds > 0);
+            reading.interval_s = Some(minutes * 60).filter(|seconds| *seconds > 0);
             let said = columns.quality.as_deref().and_then(get).unwrap_or_default();
             let estimated = columns.estimated.iter().any(|word| said.eq_ignore_ascii_case(word));
             reading.quality = if estimated { Quality::Estimated } else { Quality::Measured };
@@ -153,6 +171,20 @@ fn rows(before: &[&str], lines: &[&str], table: &Table<'_>) -> Result<Vec<Readin
     } else {
         Ok(out)
     }
+}
+
+/// `30`, or `PT30M`.
+fn minutes_of(text: &str) -> Option<u32> {
+    text.trim_start_matches("PT").trim_end_matches('M').parse().ok().filter(|minutes| (1..=1_440).contains(minutes))
+}
+
+/// The energy of a mean power over so many minutes, exact where it can be, else to six places.
+fn share_of_hour(mean: Decimal, minutes: u32) -> Option<Decimal> {
+    let whole = mean.times(Decimal::new(i64::from(minutes), 0))?;
+    // An hour is 6 × 10 minutes; eight digits more leave nine places of a whole number.
+    let digits = i128::from(whole.digits) * 100_000_000;
+    let rounded = (digits + 3 * digits.signum()) / 6;
+    Some(Decimal::new(i64::try_from(rounded).ok()?, whole.exponent.checked_sub(9)?).reduced())
 }
 
 impl Table<'_> {
@@ -179,5 +211,75 @@ impl Table<'_> {
             zone?.to_utc(local.plus(-back), Season::Unsaid).plus(back)
         };
         Some(if columns.is_begin || columns.counts_hours { begin_or_end.plus(step) } else { begin_or_end })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_power_becomes_the_energy_of_its_interval() {
+        for (mean, minutes, energy) in
+            [("520", 30, "260"), ("1.2", 15, "0.3"), ("-7", 60, "-7"), ("1", 5, "0.083333333")]
+        {
+            let value = share_of_hour(Decimal::parse(mean).expect("a number"), minutes).expect("it fits");
+            assert_eq!(value.to_string(), energy, "{mean} over {minutes}");
+        }
+    }
+
+    fn shown(text: &str) -> Vec<String> {
+        let models = Models::builtin().expect("descriptions");
+        let readings = decode(text, &models, None).expect("a portal that is known");
+        let line = |r: &Reading| {
+            let time = r.time.map_or("-".into(), |time| time.to_string());
+            format!(
+                "{} {time} {} {} {} {:?}",
+                r.meter.as_deref().unwrap_or("-"),
+                r.quantity,
+                r.value,
+                r.unit,
+                r.quality
+            )
+        };
+        readings.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_table_above_names_the_meter_and_the_step() {
+        let file = "Identifiant PRM;Type de donnees;Date de debut;Date de fin;Grandeur physique;Grandeur metier;Etape metier;Unite;Pas en minutes\n\
+                    12345678901234;Courbe de charge;01/01/2026;02/01/2026;Energie active;Consommation;Comptage Brut;W;30\n\
+                    Horodate;Valeur\n2026-01-01T00:30:00+01:00;520\n2026-01-01T01:00:00+01:00;1001\n";
+        assert_eq!(
+            shown(file),
+            [
+                "12345678901234 2025-12-31T23:30:00Z import interval energy 260 Wh Measured",
+                "12345678901234 2026-01-01T00:00:00Z import interval energy 500.5 Wh Measured",
+            ]
+        );
+    }
+
+    #[test]
+    fn registers_in_rows_and_numbers_kept_as_text() {
+        let file = "Van (datum);Van (tijdstip);Tot (datum);Tot (tijdstip);EAN-code;Meter;Metertype;Register;Volume;Eenheid;Validatiestatus\n\
+                    01-07-2026;00:00:00;01-07-2026;00:15:00;=\"541448800000000001\";1SAG;Digitale meter;Afname Nacht;0,25;kWh;Gevalideerd\n\
+                    01-07-2026;00:00:00;01-07-2026;00:15:00;=\"541448800000000001\";1SAG;Digitale meter;Injectie Nacht;0,5;kWh;Geschat\n";
+        assert_eq!(
+            shown(file),
+            [
+                "541448800000000001 2026-06-30T22:15:00Z import interval energy 0.25 kWh Measured",
+                "541448800000000001 2026-06-30T22:15:00Z export interval energy 0.5 kWh Estimated",
+            ]
+        );
+        let texas = "ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH,ESTIMATED_ACTUAL,CONSUMPTION_SURPLUSGENERATION\n\
+                     '10443720000000001,07/01/2026,07/02/2026, 00:15, 00:30,0.125,A,Consumption\n\
+                     '10443720000000001,07/01/2026,07/02/2026, 23:45, 00:00,0.5,E,Surplus Generation\n";
+        assert_eq!(
+            shown(texas),
+            [
+                "10443720000000001 2026-07-01T05:30:00Z import interval energy 0.125 kWh Measured",
+                "10443720000000001 2026-07-02T05:00:00Z export interval energy 0.5 kWh Estimated",
+            ]
+        );
     }
 }

@@ -17,6 +17,8 @@ struct ReadingType {
     unit: &'static str,
     exponent: i8,
     is_interval: bool,
+    /// Length of an interval that does not say its own.
+    length_s: Option<i64>,
 }
 
 /// Decodes a feed.
@@ -95,16 +97,36 @@ fn reading_type(kind: &Element, _entry: &Element) -> Option<ReadingType> {
         29 => ("V", false),
         5 => ("A", false),
         33 => ("Hz", false),
-        42 | 119 => (if number("uom") == Some(42) { "m3" } else { "ft3" }, true),
+        42 => ("m3", true),
+        119 => ("ft3", true),
+        128 => ("gal", true),
+        132 => ("Btu", true),
+        134 => ("l", true),
         169 => ("therm", true),
         _ => return None,
+    };
+    // Commodities: 0, 1, 2 electricity, 7 gas, 9 water, others as they are.
+    let commodity = match number("commodity") {
+        Some(7) => "gas ",
+        Some(4 | 9) => "water ",
+        _ => "",
+    };
+    let phase = match number("phase") {
+        Some(128 | 129) => " L1",
+        Some(64 | 65) => " L2",
+        Some(32 | 33) => " L3",
+        _ => "",
     };
     let direction = match flow {
         19 => "export",
         4 => "net",
         _ => "import",
     };
-    let reactive = if unit == "varh" || unit == "var" { "reactive " } else { "" };
+    let reactive = match unit {
+        "varh" | "var" => "reactive ",
+        "VAh" | "VA" => "apparent ",
+        _ => commodity,
+    };
     // 3 cumulative, 1 bulk quantity, 4 delta, 12 instantaneous.
     let is_interval = energy && !matches!(accumulation, 1 | 3);
     let what = match (energy, is_interval) {
@@ -113,13 +135,14 @@ fn reading_type(kind: &Element, _entry: &Element) -> Option<ReadingType> {
         _ => "power",
     };
     let quantity = match unit {
-        "V" => "voltage".into(),
-        "A" => "current".into(),
+        "V" => format!("voltage{phase}"),
+        "A" => format!("current{phase}"),
         "Hz" => "frequency".into(),
-        _ => format!("{reactive}{direction} {what}"),
+        _ => format!("{reactive}{direction} {what}{phase}"),
     };
     let exponent = number("powerOfTenMultiplier").and_then(|m| i8::try_from(m).ok()).unwrap_or(0);
-    Some(ReadingType { quantity, unit, exponent, is_interval })
+    let length_s = kind.text_of("intervalLength").and_then(|text| text.parse().ok());
+    Some(ReadingType { quantity, unit, exponent, is_interval, length_s })
 }
 
 fn readings(
@@ -132,7 +155,7 @@ fn readings(
         let period = interval.child("timePeriod").or_else(|| block.child("interval"));
         let number = |name| period.and_then(|p| p.text_of(name)).and_then(|text| text.parse::<i64>().ok());
         let start = number("start").ok_or(Fault::structure("an IntervalReading without a start"))?;
-        let duration = number("duration").unwrap_or(0);
+        let duration = number("duration").or(kind.length_s).unwrap_or(0);
         let Some(value) = interval.text_of("value") else { continue };
         let value = Decimal::parse(value).and_then(|value| value.scaled(kind.exponent));
         let value = value.ok_or(Fault::structure("an IntervalReading whose value is no number"))?;
@@ -152,4 +175,57 @@ fn readings(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(kind: &str, readings: &str) -> String {
+        format!(
+            r#"<feed xmlns="http://www.w3.org/2005/Atom" xmlns:espi="http://naesb.org/espi"><entry>
+            <link rel="self" href="https://x/espi/1_1/resource/ReadingType/1"/><content><espi:ReadingType>{kind}</espi:ReadingType></content></entry>
+            <entry><link rel="self" href="https://x/espi/1_1/resource/UsagePoint/U1/MeterReading/1"/>
+            <link rel="related" href="https://x/espi/1_1/resource/ReadingType/1"/><content><espi:MeterReading/></content></entry>
+            <entry><link rel="up" href="https://x/espi/1_1/resource/UsagePoint/U1/MeterReading/1/IntervalBlock"/>
+            <content><espi:IntervalBlock>{readings}</espi:IntervalBlock></content></entry></feed>"#
+        )
+    }
+
+    fn shown(kind: &str) -> String {
+        let readings = "<espi:IntervalReading><espi:timePeriod><espi:start>1767225600</espi:start></espi:timePeriod>\
+             <espi:value>5</espi:value></espi:IntervalReading>";
+        let readings = decode(&feed(kind, readings)).expect("a feed");
+        let r = &readings[0];
+        let time = r.time.expect("a time").0 - 1_767_225_600;
+        format!("{:?} {time} {} {} {}", r.meter, r.quantity, r.value, r.unit)
+    }
+
+    /// NAESB REQ.21: unit, multiplier, direction, commodity and phase are codes.
+    #[test]
+    fn codes_of_a_reading_type() {
+        let base =
+            "<espi:intervalLength>900</espi:intervalLength><espi:accumulationBehaviour>4</espi:accumulationBehaviour>";
+        for (codes, expected) in [
+            (
+                "<espi:flowDirection>19</espi:flowDirection><espi:powerOfTenMultiplier>3</espi:powerOfTenMultiplier><espi:uom>72</espi:uom>",
+                "export interval energy 5000 Wh",
+            ),
+            (
+                "<espi:commodity>7</espi:commodity><espi:powerOfTenMultiplier>-2</espi:powerOfTenMultiplier><espi:uom>169</espi:uom>",
+                "gas import interval energy 0.05 therm",
+            ),
+            ("<espi:phase>64</espi:phase><espi:uom>29</espi:uom>", "voltage L2 5 V"),
+            ("<espi:uom>71</espi:uom>", "apparent import interval energy 5 VAh"),
+        ] {
+            assert_eq!(shown(&format!("{base}{codes}")), format!("Some(\"U1\") 900 {expected}"));
+        }
+    }
+
+    #[test]
+    fn a_block_whose_type_is_not_there_is_refused() {
+        let unknown = feed("<espi:uom>999</espi:uom>", "<espi:IntervalReading/>");
+        assert!(decode(&unknown).is_err());
+        assert!(decode("<feed/>").is_err());
+    }
 }

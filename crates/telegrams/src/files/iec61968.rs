@@ -106,6 +106,8 @@ impl Kind {
             5 => ("A", false),
             33 => ("Hz", false),
             42 => ("m3", true),
+            119 => ("ft3", true),
+            134 => ("l", true),
             _ => return None,
         };
         let direction = match numbers[4] {
@@ -114,7 +116,11 @@ impl Kind {
             0 if !energy => "",
             _ => "import ",
         };
-        let reactive = if matches!(base, "varh" | "var") { "reactive " } else { "" };
+        let reactive = match base {
+            "varh" | "var" => "reactive ",
+            "VAh" | "VA" => "apparent ",
+            _ => "",
+        };
         let delta = energy && numbers[3] == 4;
         let what = match (base, energy, delta) {
             ("V", ..) => "voltage",
@@ -152,4 +158,39 @@ fn period(code: i32) -> Option<u32> {
         31 => 1_200,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: &str) -> String {
+        format!(
+            r#"<m:MeterReadings xmlns:m="http://iec.ch/TC57/2011/MeterReadings#"><m:MeterReading><m:IntervalBlocks>
+            <m:IntervalReadings><m:timeStamp>2026-01-01T01:15:00+01:00</m:timeStamp><m:value>12.5</m:value>
+            <m:ReadingQualities><m:ReadingQualityType ref="1.8.0"/></m:ReadingQualities></m:IntervalReadings>
+            <m:ReadingType ref="{kind}"/></m:IntervalBlocks><m:Meter><m:Names><m:name>A-1</m:name></m:Names></m:Meter>
+            </m:MeterReading></m:MeterReadings>"#
+        )
+    }
+
+    /// IEC 61968-9:2013, annex C: the eighteen numbers.
+    #[test]
+    fn codes_of_a_reading_type() {
+        for (kind, expected) in [
+            ("0.0.2.4.1.1.12.0.0.0.0.0.0.0.0.3.72.0", "import interval energy 12.5 kWh Some(900)"),
+            ("0.0.2.4.19.1.12.0.0.0.0.0.0.0.128.0.72.0", "export interval energy L1 12.5 Wh Some(900)"),
+            ("0.0.0.1.1.1.12.0.0.0.0.0.0.0.0.3.73.0", "reactive import register 12.5 kvarh None"),
+            ("0.0.7.6.1.1.37.0.0.0.0.0.0.0.224.3.38.0", "import power 12.5 kW None"),
+            ("0.0.0.6.0.1.54.0.0.0.0.0.0.0.64.0.29.0", "voltage L2 12.5 V None"),
+        ] {
+            let readings = decode(&message(kind), None).expect("a message");
+            let r = &readings[0];
+            assert_eq!(format!("{} {} {} {:?}", r.quantity, r.value, r.unit, r.interval_s), expected, "{kind}");
+            assert_eq!(r.time.map(|t| t.to_string()).as_deref(), Some("2026-01-01T00:15:00Z"));
+            assert_eq!((r.meter.as_deref(), r.quality), (Some("A-1"), Quality::Estimated));
+        }
+        assert!(decode(&message("0.0.2.4.1.1.12.0.0.0.0.0.0.0.0.3.72"), None).is_err(), "seventeen numbers");
+        assert!(decode(&message("0.0.2.4.1.1.12.0.0.0.0.0.0.0.0.3.9999.0"), None).is_err(), "an unknown unit");
+    }
 }

@@ -188,9 +188,58 @@ fn time(segment: &Segment) -> Option<Timestamp> {
 fn unit(code: &str) -> &'static str {
     let parts: Vec<u8> = code.split(['-', ':', '.']).filter_map(|part| part.parse().ok()).collect();
     match parts.as_slice() {
+        // Gas: 99.33 is energy, 3 the volume.
+        [7, _, 99, ..] => "kWh",
         [7, ..] => "m3",
         [1, _, 3..=8, ..] => "kvarh",
         [1, _, _, 6 | 7, ..] => "kW",
         _ => "kWh",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str) -> String {
+        let count = body.matches('\'').count() + 2;
+        format!("UNB+UNOC:3+A:500+B:500+260101:0000+R'UNH+1+MSCONS:D:04B:UN:2.4c'{body}UNT+{count}+1'UNZ+1+R'")
+    }
+
+    /// BDEW MSCONS 2.4c: a register reading has one time, the energy of an interval two; `?` releases a separator.
+    #[test]
+    fn registers_and_intervals() {
+        let text = message(
+            "BGM+7+X+9'NAD+DP'LOC+172+DE0001?+2'LIN+1'PIA+5+1-1?:1.8.0:SRW'QTY+220:1234.5'DTM+9:202601010000?+00:303'\
+             LIN+2'PIA+5+7-20?:99.33.17:SRW'QTY+67:10'DTM+163:202512310500?+00:303'DTM+164:202601010500?+00:303'",
+        );
+        let readings = decode(&text).expect("a message");
+        let shown: Vec<_> = readings
+            .iter()
+            .map(|r| {
+                format!(
+                    "{} {} {} {} {:?} {:?}",
+                    r.meter.as_deref().unwrap_or("-"),
+                    r.quantity,
+                    r.value,
+                    r.unit,
+                    r.interval_s,
+                    r.quality
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            ["DE0001+2 1-1:1.8.0 1234.5 kWh None Measured", "DE0001+2 7-20:99.33.17 10 kWh Some(86400) Estimated"]
+        );
+    }
+
+    #[test]
+    fn a_lost_segment_refuses_the_message() {
+        let text = message("BGM+7+X+9'LOC+172+DE1'LIN+1'PIA+5+1-1?:1.8.0:SRW'QTY+220:1'DTM+9:202601010000?+00:303'");
+        assert!(decode(&text).is_ok());
+        assert!(decode(&text.replace("BGM+7+X+9'", "")).is_err());
+        assert!(decode(&text.replace("QTY+220:1'", "QTY+220:x'")).is_err());
+        assert!(decode(&text[..text.len() - 20]).is_err());
     }
 }

@@ -134,11 +134,14 @@ fn qualify(fields: &[&str], day: &mut [Reading]) -> Option<()> {
     Some(())
 }
 
-/// A 250-record of NEM13: two registers with their times.
+/// A 250-record of NEM13: two registers with their times, and what was used between them.
 fn accumulated(fields: &[&str], out: &mut Vec<Reading>) -> Option<()> {
-    let quantity = format!("{} register", fields.get(4).filter(|name| !name.is_empty())?);
+    // As in a 200-record: the register id where there is one, else the suffix.
+    let name = [fields.get(3)?, fields.get(4)?].into_iter().find(|name| !name.is_empty())?;
+    let quantity = format!("{name} register");
     // previous: value 8, time 9, quality 10; current: value 13, time 14, quality 15; unit 19.
     let unit = unit(fields.get(19)?);
+    let mut times = Vec::new();
     for (value, time, quality) in [(8, 9, 10), (13, 14, 15)] {
         let Some(value) = fields.get(value).and_then(|text| Decimal::parse(text)) else { continue };
         let time: Option<Timestamp> = fields.get(time).and_then(|text| compact(text));
@@ -146,6 +149,16 @@ fn accumulated(fields: &[&str], out: &mut Vec<Reading>) -> Option<()> {
         reading.meter = fields.get(1).map(|nmi| (*nmi).into());
         reading.time = time.map(|local| local.plus(-36_000));
         reading.quality = quality_of(fields.get(quality).copied().unwrap_or_default());
+        times.push(reading.time);
+        out.push(reading);
+    }
+    if let (Some(used), [Some(from), Some(to)]) =
+        (fields.get(18).and_then(|text| Decimal::parse(text)), times.as_slice())
+    {
+        let mut reading = Reading::new(format!("{name} interval energy"), used, unit).at(Some(*to));
+        reading.meter = fields.get(1).map(|nmi| (*nmi).into());
+        reading.interval_s = u32::try_from(to.seconds_since(*from)).ok();
+        reading.quality = quality_of(fields.get(15).copied().unwrap_or_default());
         out.push(reading);
     }
     Some(())
@@ -169,6 +182,28 @@ mod tests {
         assert_eq!(readings[0].time.map(|t| t.to_string()).as_deref(), Some("2025-12-31T14:30:00Z"));
         assert_eq!((readings[0].quality, readings[47].quality), (Quality::Measured, Quality::Estimated));
         assert_eq!((readings[0].unit.as_ref(), readings[0].interval_s), ("kvarh", Some(1_800)));
+    }
+
+    /// AEMO Meter Data File Format NEM12 & NEM13, 5: the fields of a 250 record.
+    #[test]
+    fn accumulated_data_are_two_registers_and_what_lies_between() {
+        let file = "100,NEM13,202601010000,A,B\n250,NMI1,11,1,11,11,M1,E,000021.2,20260101000000,A,,,000534.5,20260201000000,E64,77,,513.3,kWh,20260301,20260202000000,\n900\n";
+        let readings = decode(file).expect("a whole file");
+        let shown: Vec<_> = readings
+            .iter()
+            .map(|r| {
+                format!("{:?} {} {} {} {:?}", r.time.map(|t| t.to_string()), r.quantity, r.value, r.unit, r.quality)
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "Some(\"2025-12-31T14:00:00Z\") 1 register 21.2 kWh Measured",
+                "Some(\"2026-01-31T14:00:00Z\") 1 register 534.5 kWh Estimated",
+                "Some(\"2026-01-31T14:00:00Z\") 1 interval energy 513.3 kWh Estimated",
+            ]
+        );
+        assert_eq!(readings[2].interval_s, Some(31 * 86_400));
     }
 
     #[test]

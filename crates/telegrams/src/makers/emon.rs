@@ -14,6 +14,12 @@ pub fn value(node: &str, name: &str, payload: &[u8]) -> Vec<Reading> {
     reading.map(|reading| reading.of(Some(node.into()))).into_iter().collect()
 }
 
+/// All values of a node at once: `emon/NODE` with JSON.
+pub fn node(node: &str, value: &Value) -> Vec<Reading> {
+    let Some(object) = value.as_object() else { return Vec::new() };
+    object_readings(object, node, object.get("time").and_then(seconds))
+}
+
 fn named(name: &str, value: crate::Decimal) -> Option<Reading> {
     let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
     let number = if digits.bytes().all(|b| b.is_ascii_digit()) { digits } else { "" };
@@ -36,16 +42,19 @@ fn parameter<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
 }
 
-/// `input/post?node=…&fulljson={…}` (or `json`, or `csv`, which has no names), in the query or in the body.
-pub fn post(query: &str, body: &[u8]) -> Result<Vec<Reading>, Fault> {
+/// `input/post?node=…&fulljson={…}` (or `json`, or `csv`, which has no names), in the query or in the body; the node may stand in
+/// the path, and JSON may be the whole body.
+pub fn post(in_path: Option<&str>, query: &str, body: &[u8]) -> Result<Vec<Reading>, Fault> {
     let body = core::str::from_utf8(body).unwrap_or_default();
     let find = |name| parameter(query, name).or_else(|| parameter(body, name)).and_then(unescaped);
-    let node = find("node").unwrap_or_else(|| "0".into());
+    let node = in_path.map(String::from).or_else(|| find("node")).unwrap_or_else(|| "0".into());
     let text = find("fulljson").or_else(|| find("json")).or_else(|| find("data"));
+    let text = text.or_else(|| Some(body.trim().to_string()).filter(|body| body.starts_with('{')));
     let text = text.ok_or(Fault::structure("input/post without fulljson, json or data"))?;
     let value = json(text.as_bytes()).or_else(|_| json(loose(&text).as_bytes()))?;
     let object = value.as_object().ok_or(Fault::structure("input/post without names"))?;
     let time = object.get("time").and_then(seconds).or_else(|| seconds(&Value::String(find("time")?)));
+    let time = time.or_else(|| object.get("time").and_then(Value::as_str).and_then(|text| super::instant(text, None)));
     Ok(object_readings(object, &node, time))
 }
 

@@ -11,7 +11,7 @@ use super::{decimal, json};
 use crate::{Decimal, Fault, Reading};
 
 /// What is known of an entity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entity {
     meter: String,
     quantity: String,
@@ -36,25 +36,47 @@ pub struct Discovered {
 }
 
 impl Discovered {
-    /// A configuration `homeassistant/COMPONENT/[NODE/]OBJECT/config`. An empty one removes nothing here: no value can follow it.
+    /// A configuration `PREFIX/sensor/[NODE/]OBJECT/config`, or `PREFIX/device/[NODE/]OBJECT/config` with all entities of a device. An
+    /// empty one removes nothing here: no value can follow it.
     pub fn configure(&mut self, topic: &[&str], payload: &[u8]) -> Result<(), Fault> {
-        if payload.is_empty() || topic.get(1) != Some(&"sensor") {
+        if payload.is_empty() {
             return Ok(());
         }
         let value = json(payload)?;
+        if topic.get(1) != Some(&"device") {
+            return self.entity(topic, &value, &value);
+        }
+        let components = value.get("cmps").or_else(|| value.get("components")).and_then(Value::as_object);
+        let sensors = components.into_iter().flatten().filter(|(_, component)| {
+            let platform = component.get("p").or_else(|| component.get("platform")).and_then(Value::as_str);
+            platform == Some("sensor")
+        });
+        // One that is not understood does not hide the others.
+        let outcomes: Vec<Result<(), Fault>> =
+            sensors.map(|(_, component)| self.entity(topic, component, &value)).collect();
+        outcomes.into_iter().collect()
+    }
+
+    /// One entity; what it does not say itself stands in the configuration of its device.
+    fn entity(&mut self, topic: &[&str], value: &Value, shared: &Value) -> Result<(), Fault> {
         let get = |short: &str, long: &str| {
-            value.get(short).or_else(|| value.get(long)).and_then(Value::as_str).map(String::from)
+            let of =
+                |value: &Value| value.get(short).or_else(|| value.get(long)).and_then(Value::as_str).map(String::from);
+            of(value).or_else(|| matches!(short, "stat_t" | "~").then(|| of(shared)).flatten())
         };
         let Some(state) = get("stat_t", "state_topic") else { return Ok(()) };
-        let base = value.get("~").and_then(Value::as_str).unwrap_or_default();
+        let base = get("~", "~").unwrap_or_default();
         let state = match (state.strip_prefix('~'), state.strip_suffix('~')) {
             (Some(rest), _) => format!("{base}{rest}"),
             (_, Some(rest)) => format!("{rest}{base}"),
             _ => state,
         };
-        let Some(class) = get("dev_cla", "device_class") else { return Ok(()) };
+        let unit = get("unit_of_meas", "unit_of_measurement").unwrap_or_default();
+        let class = get("dev_cla", "device_class").or_else(|| class_of_unit(&unit).map(String::from));
+        let Some(class) = class else { return Ok(()) };
         let name = get("name", "name").unwrap_or_default();
-        let Some(quantity) = quantity(&class, &name, topic) else { return Ok(()) };
+        let id = get("obj_id", "object_id").or_else(|| get("uniq_id", "unique_id")).unwrap_or_default();
+        let Some(quantity) = quantity(&class, &format!("{name} {id}"), topic) else { return Ok(()) };
         let template = match get("val_tpl", "value_template") {
             None => Template::Payload,
             Some(text) => Template::parse(&text).ok_or_else(|| {
@@ -64,10 +86,13 @@ impl Discovered {
         if self.count >= super::Devices::MAX {
             return Err(Fault::TooLong("the list of discovered entities"));
         }
-        self.count += 1;
-        let unit = get("unit_of_meas", "unit_of_measurement").unwrap_or_default();
-        let meter = meter(topic, &value);
-        self.entities.entry(state).or_default().push(Entity { meter, quantity, unit, template });
+        let entity = Entity { meter: meter(topic, shared), quantity, unit, template };
+        let known = self.entities.entry(state).or_default();
+        // A retained configuration comes again with every connection.
+        if !known.contains(&entity) {
+            known.push(entity);
+            self.count += 1;
+        }
         Ok(())
     }
 
@@ -87,7 +112,7 @@ impl Discovered {
 
 /// The node of the topic, else the name or the first identifier of the device.
 fn meter(topic: &[&str], value: &Value) -> String {
-    if let ["homeassistant", _, node, _, "config"] = topic {
+    if let [_, _, node, _, "config"] = topic {
         return (*node).into();
     }
     let device = value.get("dev").or_else(|| value.get("device"));
@@ -97,9 +122,31 @@ fn meter(topic: &[&str], value: &Value) -> String {
     id.or(name).or(topic.get(2).copied()).unwrap_or_default().into()
 }
 
+/// What a unit can only be.
+fn class_of_unit(unit: &str) -> Option<&'static str> {
+    Some(match unit {
+        "Wh" | "kWh" | "MWh" => "energy",
+        "W" | "kW" => "power",
+        "V" => "voltage",
+        "A" => "current",
+        "Hz" => "frequency",
+        "VA" => "apparent_power",
+        "var" => "reactive_power",
+        "varh" | "kvarh" => "reactive_energy",
+        _ => return None,
+    })
+}
+
+/// Counters that begin anew with a day, a month or a year are no registers.
+const BEGIN_ANEW: [&str; 9] =
+    ["today", "yesterday", "daily", "this month", "last month", "monthly", "this year", "hourly", "energy_month"];
+
 fn quantity(class: &str, name: &str, topic: &[&str]) -> Option<String> {
     let words =
         format!("{} {}", name.to_lowercase(), topic.get(topic.len().saturating_sub(2)).unwrap_or(&"").to_lowercase());
+    if class == "energy" && BEGIN_ANEW.iter().any(|word| words.contains(word)) {
+        return None;
+    }
     let export = ["export", "return", "sent", "feed", "produced", "production", "delivered to grid", "e_out"]
         .iter()
         .any(|word| words.contains(word));
@@ -143,7 +190,7 @@ impl Template {
                 Some(("round", arguments)) => {
                     places = Some(arguments.trim_end_matches(')').split(',').next()?.trim().parse().unwrap_or(0));
                 }
-                None if matches!(filter, "float" | "int") => {}
+                None if matches!(filter, "float" | "int" | "is_defined") => {}
                 None if filter == "round" => places = Some(0),
                 _ => return None,
             }

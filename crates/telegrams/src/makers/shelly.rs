@@ -28,7 +28,7 @@ pub fn gen1(device: &str, path: &[&str], payload: &[u8]) -> Vec<Reading> {
             let state = core::str::from_utf8(payload).ok().and_then(relay);
             (channel_name(device, channel), state.map(|on| Reading::new("relay closed", on, "")))
         }
-        ["relay", channel, "power"] => {
+        ["relay" | "roller" | "light", channel, "power"] => {
             (channel_name(device, channel), plain_decimal(payload).map(|value| Reading::new("power", value, "W")))
         }
         ["voltage"] => (device.to_string(), plain_decimal(payload).map(|value| Reading::new("voltage", value, "V"))),
@@ -70,7 +70,7 @@ pub fn status(device: &str, component: &str, value: &Value) -> Vec<Reading> {
     let (meter, readings) = match kind {
         "em" | "emdata" => (device.to_string(), three_phase(status)),
         "em1" | "em1data" => (format!("{device}#{id}"), single(status)),
-        "switch" | "pm1" | "cover" | "light" => (channel_name(device, id), single(status)),
+        "switch" | "pm1" | "cover" | "light" | "rgb" | "rgbw" | "cct" => (channel_name(device, id), single(status)),
         _ => return Vec::new(),
     };
     let time = status.get("aenergy").and_then(|energy| energy.get("minute_ts")).and_then(seconds);
@@ -87,6 +87,31 @@ pub fn notification(device: &str, value: &Value) -> Vec<Reading> {
     let time = parameters.get("ts").and_then(seconds);
     let readings = parameters.iter().flat_map(|(component, value)| status(device, component, value));
     readings.map(|reading| if reading.time.is_none() { reading.at(time) } else { reading }).collect()
+}
+
+/// The answer to a call over MQTT (`Shelly.GetStatus`, or the status of one component), which names its device.
+pub fn answer(value: &Value) -> Vec<Reading> {
+    let (Some(device), Some(Value::Object(result))) = (value.get("src").and_then(Value::as_str), value.get("result"))
+    else {
+        return Vec::new();
+    };
+    let time = result.get("sys").and_then(|sys| sys.get("unixtime")).and_then(seconds);
+    if result.keys().any(|key| is_component(key)) {
+        let readings = result.iter().flat_map(|(component, value)| status(device, component, value));
+        return readings.map(|reading| if reading.time.is_none() { reading.at(time) } else { reading }).collect();
+    }
+    // One component says its number and shows its kind by its keys.
+    let has = |key: &str| result.contains_key(key);
+    let kind = match () {
+        () if has("a_act_power") => "em",
+        () if has("total_act") => "emdata",
+        () if has("act_power") => "em1",
+        () if has("total_act_energy") => "em1data",
+        () if has("apower") => "switch",
+        () => return Vec::new(),
+    };
+    let id = result.get("id").and_then(Value::as_u64).unwrap_or(0);
+    status(device, &format!("{kind}:{id}"), &Value::Object(result.clone()))
 }
 
 const PHASE: &[(&str, &str, &str)] = &[

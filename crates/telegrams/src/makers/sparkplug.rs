@@ -9,10 +9,20 @@ use metering::Timestamp;
 
 use crate::{Decimal, Fault, Reading, bytes::Cursor};
 
-/// What BIRTH messages have said: (edge node, device, alias) ▸ name and type.
+/// What BIRTH messages have said: (edge node, device, alias) ▸ name, type and unit.
 #[derive(Debug, Default)]
 pub struct Births {
-    aliases: BTreeMap<(String, u64), (String, u32)>,
+    aliases: BTreeMap<(String, u64), Identity>,
+    /// Units of metrics without an alias, by their name.
+    units: BTreeMap<(String, String), String>,
+}
+
+/// What a metric is.
+#[derive(Clone, Debug, Default)]
+struct Identity {
+    name: String,
+    datatype: u32,
+    unit: String,
 }
 
 /// One metric.
@@ -24,6 +34,8 @@ struct Metric {
     datatype: u32,
     is_null: bool,
     value: Option<Raw>,
+    /// Property `engUnit`.
+    unit: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,30 +63,41 @@ impl Births {
         let (timestamp, metrics) = payload_metrics(payload).ok_or(Fault::structure("not a payload of Sparkplug B"))?;
         if birth {
             self.aliases.retain(|(of, _), _| *of != meter);
+            self.units.retain(|(of, _), _| *of != meter);
         }
         let mut out = Vec::new();
         for metric in metrics {
-            let (name, datatype) = self.identity(&meter, &metric, birth)?;
+            let Identity { name, datatype, unit } = self.identity(&meter, &metric, birth)?;
             let Some(value) = metric.value.filter(|_| !metric.is_null) else { continue };
             let Some(value) = number(value, datatype).filter(|_| name != "bdSeq") else { continue };
             let ms = metric.timestamp.or(timestamp);
             let time = ms.and_then(|ms| i64::try_from(ms / 1000).ok()).map(Timestamp);
-            out.push(Reading::new(name, value, "").of(Some(meter.as_str().into())).at(time));
+            out.push(Reading::new(name, value, unit).of(Some(meter.as_str().into())).at(time));
         }
         Ok(out)
     }
 
-    fn identity(&mut self, meter: &str, metric: &Metric, birth: bool) -> Result<(String, u32), Fault> {
+    fn identity(&mut self, meter: &str, metric: &Metric, birth: bool) -> Result<Identity, Fault> {
+        let full = self.aliases.len() + self.units.len() >= super::Devices::MAX;
         if let (Some(name), true) = (&metric.name, birth) {
-            if let Some(alias) = metric.alias.filter(|_| self.aliases.len() < super::Devices::MAX) {
-                self.aliases.insert((meter.into(), alias), (name.clone(), metric.datatype));
+            let unit = metric.unit.clone().unwrap_or_default();
+            let identity = Identity { name: name.clone(), datatype: metric.datatype, unit };
+            match metric.alias {
+                Some(alias) if !full => drop(self.aliases.insert((meter.into(), alias), identity.clone())),
+                None if !full && !identity.unit.is_empty() => {
+                    self.units.insert((meter.into(), name.clone()), identity.unit.clone());
+                }
+                _ => {}
             }
-            return Ok((name.clone(), metric.datatype));
+            return Ok(identity);
         }
         let known = metric.alias.and_then(|alias| self.aliases.get(&(meter.into(), alias)));
         match (known, &metric.name) {
-            (Some((name, datatype)), _) => Ok((name.clone(), *datatype)),
-            (None, Some(name)) => Ok((name.clone(), metric.datatype)),
+            (Some(identity), _) => Ok(identity.clone()),
+            (None, Some(name)) => {
+                let unit = metric.unit.clone().or_else(|| self.units.get(&(meter.into(), name.clone())).cloned());
+                Ok(Identity { name: name.clone(), datatype: metric.datatype, unit: unit.unwrap_or_default() })
+            }
             (None, None) => Err(Fault::structure(
                 "an alias that no BIRTH named: ask the node for a rebirth (NCMD Node Control/Rebirth)",
             )),
@@ -161,6 +184,7 @@ fn metric(bytes: &[u8]) -> Option<Metric> {
             (3, Field::Varint(ms)) => out.timestamp = Some(ms),
             (4, Field::Varint(kind)) => out.datatype = u32::try_from(kind).ok()?,
             (7, Field::Varint(null)) => out.is_null = null != 0,
+            (9, Field::Bytes(properties)) => out.unit = unit(properties)?,
             (10, Field::Varint(value)) => out.value = Some(Raw::Int(u32::try_from(value & 0xFFFF_FFFF).ok()?)),
             (11, Field::Varint(value)) => out.value = Some(Raw::Long(value)),
             (12, Field::Fixed32(bits)) => out.value = Some(Raw::Float(bits)),
@@ -170,4 +194,26 @@ fn metric(bytes: &[u8]) -> Option<Metric> {
         }
     }
     Some(out)
+}
+
+/// The text of the property `engUnit` in a set of properties: keys (1), values (2) in the same order.
+fn unit(properties: &[u8]) -> Option<Option<String>> {
+    let mut cursor = Cursor::new(properties);
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    while !cursor.is_empty() {
+        match field(&mut cursor)? {
+            (1, Field::Bytes(key)) => keys.push(key),
+            (2, Field::Bytes(value)) => values.push(value),
+            _ => {}
+        }
+    }
+    let at = keys.iter().position(|key| key.eq_ignore_ascii_case(b"engUnit"));
+    let Some(value) = at.and_then(|at| values.get(at)) else { return Some(None) };
+    let mut cursor = Cursor::new(value);
+    while !cursor.is_empty() {
+        if let (8, Field::Bytes(text)) = field(&mut cursor)? {
+            return Some(core::str::from_utf8(text).ok().map(String::from));
+        }
+    }
+    Some(None)
 }

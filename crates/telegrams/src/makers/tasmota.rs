@@ -21,7 +21,24 @@ const ENERGY: &[(&str, &str, &str)] = &[
     ("Voltage", "voltage", "V"),
     ("Current", "current", "A"),
     ("Frequency", "frequency", "Hz"),
+    ("ImportReactive", "reactive import register", "kvarh"),
+    ("ExportReactive", "reactive export register", "kvarh"),
 ];
+
+/// `stat/DEVICE/POWER` without JSON: the state of the relay.
+pub fn plain(device: &str, what: &str, payload: &[u8]) -> Vec<Reading> {
+    let state = core::str::from_utf8(payload).ok().and_then(relay);
+    let reading = channel(what).zip(state).map(|(channel, on)| Reading::new(format!("relay closed{channel}"), on, ""));
+    reading.map(|reading| reading.of(Some(device.into()))).into_iter().collect()
+}
+
+/// ` 2` of `POWER2`, nothing of `POWER`; `None`: no relay.
+fn channel(key: &str) -> Option<String> {
+    match key.strip_prefix("POWER")? {
+        "" => Some(String::new()),
+        number => is_number(number).then(|| format!(" {number}")),
+    }
+}
 
 /// The readings of one message.
 pub fn readings(
@@ -39,10 +56,9 @@ pub fn readings(
     for (key, value) in object {
         match (key.as_str(), value) {
             ("ENERGY", Value::Object(energy)) => out.extend(chip(energy)),
-            (key, Value::String(state)) if key == "POWER" || key.strip_prefix("POWER").is_some_and(is_number) => {
-                let channel =
-                    key.strip_prefix("POWER").filter(|n| !n.is_empty()).map_or(String::new(), |n| format!(" {n}"));
-                out.extend(relay(state).map(|on| Reading::new(format!("relay closed{channel}"), on, "")));
+            (key, Value::String(state)) if key.starts_with("POWER") => {
+                let closed = channel(key).zip(relay(state));
+                out.extend(closed.map(|(channel, on)| Reading::new(format!("relay closed{channel}"), on, "")));
             }
             (_, Value::Object(script)) if what != "STATE" => out.extend(from_script(topic, script, models)),
             _ => {}
@@ -70,6 +86,18 @@ fn chip(energy: &Map<String, Value>) -> Vec<Reading> {
             Some(value) => out.extend(decimal(value).map(|value| Reading::new(*quantity, value, *unit))),
             None => {}
         }
+    }
+    // Meters on a serial line have a register a tariff, and one by phase beside the total.
+    for (key, quantity, part) in [
+        ("ImportActive", "import register", "L"),
+        ("TotalTariff", "import register", "tariff "),
+        ("ExportTariff", "export register", "tariff "),
+    ] {
+        let Some(Value::Array(parts)) = energy.get(key) else { continue };
+        let values = parts.iter().enumerate().filter_map(|(at, value)| Some((at + 1, decimal(value)?)));
+        let named = values.map(|(number, value)| Reading::new(format!("{quantity} {part}{number}"), value, "kWh"));
+        let known: Vec<String> = out.iter().map(|reading| reading.quantity.clone()).collect();
+        out.extend(named.filter(|reading| !known.contains(&reading.quantity)));
     }
     out
 }

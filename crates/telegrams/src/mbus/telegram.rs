@@ -196,7 +196,9 @@ fn layers(
         0x90 => {
             let (authentication, rest) = protection::authentication(cursor).ok_or_else(bad)?;
             if authentication.is_fragment {
-                return Err(Fault::Unsupported("a message in fragments (authentication and fragmentation layer)".into()));
+                return Err(Fault::Unsupported(
+                    "a message in fragments (authentication and fragmentation layer)".into(),
+                ));
             }
             transport(rest, link, &authentication, key, formats)
         }
@@ -283,7 +285,8 @@ mod tests {
     /// The example of "The M-Bus: A Documentation", 6.2: water, 1 l now and 135 l at the fixed date.
     #[test]
     fn the_fixed_structure() {
-        let frame = from_hex("68 13 13 68 08 05 73 78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 3C 16").expect("hex");
+        let frame =
+            from_hex("68 13 13 68 08 05 73 78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 3C 16").expect("hex");
         let telegram = wired(&frame, None, &mut Formats::default()).expect("a telegram");
         assert_eq!((telegram.address.number_text(), telegram.address.medium), ("12345678".into(), 7));
         assert_eq!(
@@ -326,7 +329,8 @@ mod tests {
         records.resize(32, 0x2F);
         let address = Address { maker: 0x3265, number: [0x78, 0x56, 0x34, 0x12], version: 1, medium: 2 };
         let context = Context { address, access: 9, message_counter: Some(0xB4) };
-        let sealed = cipher::cbc_encrypt(&protection::encryption_key(&key, &context).expect("a key"), [0; 16], &records);
+        let sealed =
+            cipher::cbc_encrypt(&protection::encryption_key(&key, &context).expect("a key"), [0; 16], &records);
         // CI, access, status, configuration (mode 7, two blocks), its extension (key derivation by CMAC).
         let mut message = alloc::vec![0x7A, 9, 0, 0x20, 0x07, 0x10];
         message.extend_from_slice(&sealed);

@@ -67,6 +67,10 @@ const METER: &[Point] = &[
     Point("import register L3", "Wh", 50, Counter(52)),
     Point("apparent export register", "VAh", 53, Counter(69)),
     Point("apparent import register", "VAh", 61, Counter(69)),
+    Point("reactive QI register", "varh", 70, Counter(102)),
+    Point("reactive QII register", "varh", 78, Counter(102)),
+    Point("reactive QIII register", "varh", 86, Counter(102)),
+    Point("reactive QIV register", "varh", 94, Counter(102)),
 ];
 
 const METER_FLOAT: &[Point] = &[
@@ -99,7 +103,19 @@ const METER_FLOAT: &[Point] = &[
     Point("power factor L2", "", 54, Float),
     Point("power factor L3", "", 56, Float),
     Point("export register", "Wh", 58, Float),
+    Point("export register L1", "Wh", 60, Float),
+    Point("export register L2", "Wh", 62, Float),
+    Point("export register L3", "Wh", 64, Float),
     Point("import register", "Wh", 66, Float),
+    Point("import register L1", "Wh", 68, Float),
+    Point("import register L2", "Wh", 70, Float),
+    Point("import register L3", "Wh", 72, Float),
+    Point("apparent export register", "VAh", 74, Float),
+    Point("apparent import register", "VAh", 82, Float),
+    Point("reactive QI register", "varh", 90, Float),
+    Point("reactive QII register", "varh", 98, Float),
+    Point("reactive QIII register", "varh", 106, Float),
+    Point("reactive QIV register", "varh", 114, Float),
 ];
 
 const INVERTER: &[Point] = &[
@@ -107,6 +123,9 @@ const INVERTER: &[Point] = &[
     Point("current L1", "A", 1, Unsigned(4)),
     Point("current L2", "A", 2, Unsigned(4)),
     Point("current L3", "A", 3, Unsigned(4)),
+    Point("voltage L1-L2", "V", 5, Unsigned(11)),
+    Point("voltage L2-L3", "V", 6, Unsigned(11)),
+    Point("voltage L3-L1", "V", 7, Unsigned(11)),
     Point("voltage L1", "V", 8, Unsigned(11)),
     Point("voltage L2", "V", 9, Unsigned(11)),
     Point("voltage L3", "V", 10, Unsigned(11)),
@@ -120,6 +139,15 @@ const INVERTER: &[Point] = &[
 
 const INVERTER_FLOAT: &[Point] = &[
     Point("current", "A", 0, Float),
+    Point("current L1", "A", 2, Float),
+    Point("current L2", "A", 4, Float),
+    Point("current L3", "A", 6, Float),
+    Point("voltage L1-L2", "V", 8, Float),
+    Point("voltage L2-L3", "V", 10, Float),
+    Point("voltage L3-L1", "V", 12, Float),
+    Point("voltage L1", "V", 14, Float),
+    Point("voltage L2", "V", 16, Float),
+    Point("voltage L3", "V", 18, Float),
     Point("power", "W", 20, Float),
     Point("frequency", "Hz", 22, Float),
     Point("apparent power", "VA", 24, Float),
@@ -127,6 +155,15 @@ const INVERTER_FLOAT: &[Point] = &[
     Point("power factor", "", 28, Float),
     Point("export register", "Wh", 30, Float),
 ];
+
+/// The fields that a model's form may read must lie inside the length that the device gives it.
+fn reaches(offset: u16, form: &Form) -> u16 {
+    match form {
+        Signed(factor) | Unsigned(factor) => offset.max(*factor).saturating_add(1),
+        Counter(factor) => offset.saturating_add(2).max(factor.saturating_add(1)),
+        Float => offset.saturating_add(2),
+    }
+}
 
 /// What a device says of itself and measures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,10 +192,10 @@ pub fn read(image: &Image) -> Result<Device, Fault> {
         device.models.push(id);
         match id {
             1 => device.serial = image.words(start.saturating_add(48), 16).and_then(|words| text(&words)),
-            201..=204 => device.readings.extend(values(image, start, METER)),
-            211..=214 => device.readings.extend(values(image, start, METER_FLOAT)),
-            101..=103 => device.readings.extend(values(image, start, INVERTER)),
-            111..=113 => device.readings.extend(values(image, start, INVERTER_FLOAT)),
+            201..=204 => device.readings.extend(values(image, (start, length), METER)),
+            211..=214 => device.readings.extend(values(image, (start, length), METER_FLOAT)),
+            101..=103 => device.readings.extend(values(image, (start, length), INVERTER)),
+            111..=113 => device.readings.extend(values(image, (start, length), INVERTER_FLOAT)),
             _ => {}
         }
         at = start.saturating_add(length);
@@ -173,8 +210,9 @@ fn text(words: &[u16]) -> Option<String> {
     crate::bytes::printable(&bytes).map(|text| text.trim().to_string())
 }
 
-fn values(image: &Image, start: u16, points: &[Point]) -> Vec<Reading> {
+fn values(image: &Image, (start, length): (u16, u16), points: &[Point]) -> Vec<Reading> {
     let value = |Point(name, unit, offset, form): &Point| {
+        (reaches(*offset, form) <= length).then_some(())?;
         let at = start.checked_add(*offset)?;
         let scale = |offset: u16| {
             let factor = image.word(start.checked_add(offset)?).filter(|word| *word != 0x8000)?.cast_signed();
