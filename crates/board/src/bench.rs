@@ -173,10 +173,15 @@ mod tests {
         let lead = 1.5 - f64::from(front_end.voltage_lead_udeg) / 1e6;
         let angle = (degrees + lead).to_radians();
         let (p, q) = (v * i * angle.cos(), v * i * angle.sin());
+        // 20 mA of noise add in quadrature, and what the front end knows of them is taken off again.
+        let with_noise = |amperes: f64, known_ua: u32| {
+            let square = (amperes * 1e6).powi(2) + 20_000f64.powi(2) - f64::from(known_ua).powi(2);
+            square.max(0.0).sqrt() as u32
+        };
         Reading {
             vrms_uv: (v * 1e6) as u32,
-            irms_ua: (i * 1e6) as u32 + 20_000,
-            neutral_ua: (n * 1e6) as u32 + 20_000,
+            irms_ua: with_noise(i, front_end.phase_noise_ua),
+            neutral_ua: with_noise(n, front_end.neutral_noise_ua),
             p_uw: (p * 1e6) as i64,
             p1_uw: (p * 1e6) as i64,
             q1_uvar: (q * 1e6) as i64,

@@ -3,7 +3,7 @@
 //! `cargo run --release -p losses --example bench_balance`
 #![allow(clippy::print_stdout)]
 
-#[path = "../tests/neighbourhood/mod.rs"]
+#[path = "../tests/it/neighbourhood.rs"]
 #[allow(dead_code)]
 mod neighbourhood;
 

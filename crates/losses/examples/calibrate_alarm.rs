@@ -3,7 +3,7 @@
 //! `cargo run --release -p losses --example calibrate_alarm [ZONES] [MONTHS]`
 #![allow(clippy::print_stdout)]
 
-#[path = "../tests/neighbourhood/mod.rs"]
+#[path = "../tests/it/neighbourhood.rs"]
 #[allow(dead_code)]
 mod neighbourhood;
 

@@ -4,9 +4,9 @@
 //! `cargo run --release -p losses --example coverage [DRAWS]`
 #![allow(clippy::print_stdout)]
 
-#[path = "../tests/coverage_world/mod.rs"]
+#[path = "../tests/it/coverage_world.rs"]
 mod coverage_world;
-#[path = "../tests/neighbourhood/mod.rs"]
+#[path = "../tests/it/neighbourhood.rs"]
 #[allow(dead_code)]
 mod neighbourhood;
 

@@ -80,10 +80,10 @@ fn hello() {
     check_frame(
         Body::Hello(body),
         expect![[r#"
-        a5000101634d2d3102182a030704820081a8001a6955b900016d6772696474616c6c7920302e31026373696d030f0419
-        03e8050006000703
-        {"v":1,"meter":"M-1","boot":42,"seq":7,"hello":{"at":1767225600,"firmware":"gridtally 0.1","model":"sim","profile_minutes":15,"import_wh":1000,"export_wh":0,"relay":"closed","waiting":3}}
-    "#]],
+            a5000101634d2d3102182a030704820081a8001a6955b900016d6772696474616c6c7920302e31026373696d030f0419
+            03e8050006000703
+            {"v":1,"meter":"M-1","boot":42,"seq":7,"hello":{"at":1767225600,"firmware":"gridtally 0.1","model":"sim","profile_minutes":15,"import_wh":1000,"export_wh":0,"relay":"closed","waiting":3,"senses_load":null}}
+        "#]],
     );
     let least = Hello {
         at: None,
@@ -99,9 +99,9 @@ fn hello() {
     check_frame(
         Body::Hello(least),
         expect![[r#"
-        a5000101634d2d3102182a030704820081a60160026003183c040005000700
-        {"v":1,"meter":"M-1","boot":42,"seq":7,"hello":{"at":null,"firmware":"","model":"","profile_minutes":60,"import_wh":0,"export_wh":0,"relay":null,"waiting":0}}
-    "#]],
+            a5000101634d2d3102182a030704820081a60160026003183c040005000700
+            {"v":1,"meter":"M-1","boot":42,"seq":7,"hello":{"at":null,"firmware":"","model":"","profile_minutes":60,"import_wh":0,"export_wh":0,"relay":null,"waiting":0,"senses_load":null}}
+        "#]],
     );
 }
 

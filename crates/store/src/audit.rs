@@ -101,11 +101,21 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT id, at, by_whom, action, subject, detail, hash FROM audit ORDER BY id DESC LIMIT $1")
-                .bind(i64::from(limit))
-                .fetch_all(&self.inner.main_read)
-                .await?;
+        self.audit_before(None, limit).await
+    }
+
+    /// Rows with a smaller number than `before` (all when it is left out), newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_before(&self, before: Option<u64>, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, at, by_whom, action, subject, detail, hash FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(before.map_or(i64::MAX, id_in))
+        .bind(i64::from(limit))
+        .fetch_all(&self.inner.main_read)
+        .await?;
         Ok(rows.iter().map(row_out).collect())
     }
 

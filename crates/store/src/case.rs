@@ -32,6 +32,8 @@ pub struct CaseFilter {
     pub open_only: bool,
     /// Only those that have ended.
     pub ended_only: bool,
+    /// Only those with a smaller number.
+    pub before: Option<u64>,
     /// Most rows, newest first; 0: all. Nothing is left out that was not asked to be.
     pub limit: u32,
 }
@@ -88,7 +90,7 @@ impl Store {
             "SELECT id, body FROM case_file
              WHERE ($1 IS NULL OR zone = $1) AND ($2 IS NULL OR usage_point = $2)
                AND ($3 IS NULL OR state = $3) AND is_open >= $4 AND is_open <= $6
-               AND ($7 IS NULL OR kind = $7) AND ($8 IS NULL OR owner = $8)
+               AND ($7 IS NULL OR kind = $7) AND ($8 IS NULL OR owner = $8) AND ($9 IS NULL OR id < $9)
              ORDER BY id DESC LIMIT $5",
         )
         .bind(filter.zone.as_ref().map(ZoneId::as_str))
@@ -99,6 +101,7 @@ impl Store {
         .bind(i64::from(!filter.ended_only))
         .bind(filter.kind.map(CaseKind::word))
         .bind(&filter.owner)
+        .bind(filter.before.map(id_in))
         .fetch_all(&self.inner.main_read)
         .await?;
         rows.iter().map(|row| case_out(row.get(0), row.get(1))).collect()

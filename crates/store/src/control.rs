@@ -170,6 +170,8 @@ pub struct ControlFilter {
     pub case: Option<u64>,
     /// Only those that have not ended.
     pub open_only: bool,
+    /// Only those with a smaller number.
+    pub before: Option<u64>,
     /// Most rows, newest first; 0: all. Nothing is left out that was not asked to be.
     pub limit: u32,
 }
@@ -348,7 +350,7 @@ impl Store {
     /// # Errors
     /// When the operating system gives no random bytes.
     pub fn unguessable_id(&self) -> Result<u64, StoreError> {
-        let [a, b, c, d, e, f, g, h, ..] = crate::people::random_bytes()?;
+        let [a, b, c, d, e, f, g, h, ..] = crate::sessions::random_bytes()?;
         let bits = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         Ok((1 << 52) | (bits & ((1 << 52) - 1)))
     }
@@ -591,7 +593,7 @@ async fn read(
             approval, expires, counter
          FROM control
          WHERE ($1 IS NULL OR id = $1) AND ($2 IS NULL OR meter = $2) AND ($3 IS NULL OR usage_point = $3)
-           AND ($4 IS NULL OR case_id = $4) AND is_final <= $5
+           AND ($4 IS NULL OR case_id = $4) AND is_final <= $5 AND ($7 IS NULL OR id < $7)
          ORDER BY id DESC LIMIT $6",
     )
     .bind(id.map(id_in))
@@ -600,6 +602,7 @@ async fn read(
     .bind(filter.case.map(id_in))
     .bind(i64::from(!filter.open_only))
     .bind(if filter.limit == 0 { -1 } else { i64::from(filter.limit) })
+    .bind(filter.before.map(id_in))
     .fetch_all(&mut *tx)
     .await?;
     let mut controls = rows.iter().map(control_out).collect::<Result<Vec<_>, _>>()?;

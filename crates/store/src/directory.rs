@@ -110,7 +110,7 @@ impl Store {
         if simulation != options.simulation {
             return Err(StoreError::Simulation { path: dir.to_owned(), simulation });
         }
-        let aborted = setting::read(&mut *main.acquire().await?, "abort_switch").await?.unwrap_or(false);
+        let aborted = setting::is_abort_kept(&mut *main.acquire().await?, dir).await?;
         let log_path = dir.join("log.db");
         let log = open_file(&log_path, Access::Write).await?;
         migrate(&log, LOG_SCHEMA).await?;

@@ -39,6 +39,7 @@ mod query;
 mod reading;
 mod rebuild;
 mod seal;
+mod sessions;
 mod setting;
 mod supply;
 mod text_key;
@@ -65,13 +66,14 @@ pub use master::{Enrolment, MeterRow};
 pub use metering::supply::SupplyPolicy;
 pub use network::NetworkVersion;
 pub use pending::{Guarded, GuardedChange, PendingChange};
-pub use people::{FirstOperator, NewUser, OneTime, Role, User};
+pub use people::{FirstOperator, NewUser, Role, User};
 pub use permission::MeterPeriod;
 pub use pipeline::{AuditNote, Committed, PipelineState, SlotCommit};
 pub use programs::{NewToken, Token};
 pub use reading::{
     Accepted, Counts, Incoming, Latest, NewestRegister, Quarantined, RegisterSource, StoredQuality, StoredRecord,
 };
+pub use sessions::OneTime;
 pub use topology::{
     ImportReport, Installation, PhaseConnection, RejectedRow, Topology, TopologyUsagePoint, TopologyZone, ZoneKind,
 };

@@ -10,7 +10,7 @@ use crate::{
     change::Change,
     directory::{Store, id_out, time},
     error::StoreError,
-    people::random_bytes,
+    sessions::random_bytes,
 };
 
 /// Most meters enrolled in one call.

@@ -12,7 +12,9 @@ use crate::{
     change::Change,
     directory::{Store, id_in, id_out, time},
     error::StoreError,
-    import, master, setting,
+    import, master,
+    people::{self, Role},
+    programs, setting,
     supply::{PROGRAM, operators},
 };
 
@@ -37,6 +39,37 @@ pub enum GuardedChange {
     Register {
         /// The rows, as a file that can be imported.
         csv: String,
+    },
+    /// Another operator, with a first password.
+    Operator {
+        /// Unique name.
+        name: String,
+        /// PHC string of argon2; left out of [`Store::pending_changes`].
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        password_hash: String,
+    },
+    /// An operator's password is replaced by one that somebody else chose.
+    OperatorPassword {
+        /// Whose.
+        name: String,
+        /// PHC string of argon2; left out of [`Store::pending_changes`].
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        password_hash: String,
+    },
+    /// An operator who was barred may sign in again.
+    OperatorEnabled {
+        /// Who.
+        name: String,
+    },
+    /// A program may do what an operator may; its token opens nothing before.
+    OperatorToken {
+        /// Name of the program.
+        name: String,
+        /// SHA-256 of the token; left out of [`Store::pending_changes`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        token_sha256: Vec<u8>,
+        /// When it ends; `None` when it does not.
+        expires: Option<Timestamp>,
     },
 }
 
@@ -78,9 +111,34 @@ impl GuardedChange {
             Self::Register { csv } => {
                 format!("rows of the register: {}", csv.lines().skip(1).collect::<Vec<_>>().join(" | "))
             }
+            Self::Operator { name, .. } => format!("{name} becomes an operator"),
+            Self::OperatorPassword { name, .. } => {
+                format!("{name}, an operator, gets a first password that somebody else chose")
+            }
+            Self::OperatorEnabled { name } => format!("{name}, an operator who was barred, may sign in again"),
+            Self::OperatorToken { name, expires, .. } => {
+                let until = expires.map_or_else(String::new, |end| format!(" until {end}"));
+                format!("the program {name} may do what an operator may{until}")
+            }
         };
         words.truncate(words.floor_char_boundary(WORDS_BYTES_MAX));
         words
+    }
+
+    /// Without what opens anything, for those who look at what waits.
+    fn without_secrets(mut self) -> Self {
+        match &mut self {
+            Self::Operator { password_hash, .. } | Self::OperatorPassword { password_hash, .. } => {
+                password_hash.clear()
+            }
+            Self::OperatorToken { token_sha256, .. } => token_sha256.clear(),
+            Self::Policy(_)
+            | Self::AbortSwitchOff
+            | Self::LiftProtection(_)
+            | Self::Register { .. }
+            | Self::OperatorEnabled { .. } => {}
+        }
+        self
     }
 }
 
@@ -93,7 +151,8 @@ impl Store {
         let _one_at_a_time = self.inner.importing.lock().await;
         let done = self
             .transaction("pending.ask", async |tx| {
-                if self.is_free(tx, &change).await? {
+                possible(tx, &change, now).await?;
+                if self.is_free(tx, &change, now).await? {
                     self.carry_out(tx, &change, by, now).await?;
                     return Ok(Guarded::Done);
                 }
@@ -105,14 +164,19 @@ impl Store {
     }
 
     /// Whether a change needs nobody else: it takes no brake off, or there is no second operator.
-    async fn is_free(&self, tx: &mut SqliteConnection, change: &GuardedChange) -> Result<bool, StoreError> {
+    async fn is_free(
+        &self,
+        tx: &mut SqliteConnection,
+        change: &GuardedChange,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         if let GuardedChange::Policy(policy) = change {
             let held: SupplyPolicy = setting::read(tx, "policy").await?.unwrap_or_default();
             if !held.is_loosened_by(policy) {
                 return Ok(true);
             }
         }
-        Ok(operators(tx).await? <= 1)
+        Ok(operators(tx, now).await? <= 1)
     }
 
     /// Changes that wait, oldest first.
@@ -126,16 +190,19 @@ impl Store {
         .bind(now.0)
         .fetch_all(&self.inner.main_read)
         .await?;
-        rows.iter().map(out).collect()
+        rows.iter()
+            .map(|row| out(row).map(|waiting| PendingChange { change: waiting.change.without_secrets(), ..waiting }))
+            .collect()
     }
 
-    /// Carries out a change that waits, confirmed by a person who did not ask for it.
+    /// Carries out a change that waits, confirmed by a person who did not ask for it. What a program asked for anybody may stand
+    /// behind: the first person who confirms it takes it over, and another one carries it out.
     ///
     /// # Errors
     /// When there is no such change, the confirmer asked for it or is a program, or the change is not possible any more.
-    pub async fn confirm_change(&self, id: u64, by: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn confirm_change(&self, id: u64, by: &str, now: Timestamp) -> Result<Guarded, StoreError> {
         let _one_at_a_time = self.inner.importing.lock().await;
-        let change = self
+        let (change, done) = self
             .transaction("pending.confirm", async |tx| {
                 let waiting = read(tx, id, now).await?;
                 if waiting.asked_by == by || by.starts_with(PROGRAM) {
@@ -144,15 +211,25 @@ impl Store {
                         waiting.asked_by
                     )));
                 }
-                sqlx::query("DELETE FROM pending_change WHERE id = $1").bind(id_in(id)).execute(&mut *tx).await?;
                 let detail = format!("asked for by {}: {}", waiting.asked_by, waiting.words);
-                let entry = audit::Entry { by, action: "pending.confirm", subject: format!("pending:{id}"), detail };
-                audit::record(tx, now, entry).await?;
+                let subject = format!("pending:{id}");
+                if waiting.asked_by.starts_with(PROGRAM) && operators(tx, now).await? > 1 {
+                    sqlx::query("UPDATE pending_change SET asked_by = $2 WHERE id = $1")
+                        .bind(id_in(id))
+                        .bind(by)
+                        .execute(&mut *tx)
+                        .await?;
+                    audit::record(tx, now, audit::Entry { by, action: "pending.take_over", subject, detail }).await?;
+                    return Ok((waiting.change, Guarded::Waits(id)));
+                }
+                sqlx::query("DELETE FROM pending_change WHERE id = $1").bind(id_in(id)).execute(&mut *tx).await?;
+                audit::record(tx, now, audit::Entry { by, action: "pending.confirm", subject, detail }).await?;
                 self.carry_out(tx, &waiting.change, by, now).await?;
-                Ok(waiting.change)
+                Ok((waiting.change, Guarded::Done))
             })
             .await?;
-        self.changed(&change, &Guarded::Done).await
+        self.changed(&change, &done).await?;
+        Ok(done)
     }
 
     /// Drops a change that waits; its author may, and everybody who could confirm it.
@@ -189,6 +266,17 @@ impl Store {
             GuardedChange::AbortSwitchOff => setting::write(tx, "abort_switch", "false", by, now).await.map(drop),
             GuardedChange::LiftProtection(point) => master::write_never_disconnect(tx, *point, false, by, now).await,
             GuardedChange::Register { csv } => import::take_confirmed(tx, csv, by, now).await,
+            GuardedChange::Operator { name, password_hash } => {
+                people::insert_operator(tx, name, password_hash, (by, now)).await
+            }
+            GuardedChange::OperatorPassword { name, password_hash } => {
+                people::write_first_password(tx, name, password_hash, (by, now)).await
+            }
+            GuardedChange::OperatorEnabled { name } => people::write_enabled(tx, name, (by, now)).await,
+            GuardedChange::OperatorToken { name, token_sha256, expires } => {
+                let new = programs::NewToken { name: name.clone(), role: Role::Operator, expires: *expires };
+                programs::insert_token(tx, &new, token_sha256, (by, now)).await
+            }
         }
     }
 
@@ -201,7 +289,7 @@ impl Store {
         match change {
             GuardedChange::Policy(_) => self.announce(Change::Setting("policy".to_owned())),
             GuardedChange::AbortSwitchOff => {
-                self.set_aborted(false);
+                self.end_abort()?;
                 self.announce(Change::Setting("abort_switch".to_owned()));
             }
             GuardedChange::LiftProtection(_) => self.announce(Change::Topology),
@@ -209,9 +297,31 @@ impl Store {
                 self.refresh_limits().await?;
                 self.announce(Change::Topology);
             }
+            GuardedChange::Operator { .. }
+            | GuardedChange::OperatorPassword { .. }
+            | GuardedChange::OperatorEnabled { .. }
+            | GuardedChange::OperatorToken { .. } => {}
         }
         self.announce(Change::Setting("pending".to_owned()));
         Ok(())
+    }
+}
+
+/// Refuses at once what could never be carried out: the person who asks can mend it, the one who confirms cannot.
+async fn possible(tx: &mut SqliteConnection, change: &GuardedChange, now: Timestamp) -> Result<(), StoreError> {
+    match change {
+        GuardedChange::Operator { name, .. } => people::is_free_name(tx, name).await,
+        GuardedChange::OperatorToken { name, expires, .. } => programs::is_usable(
+            &programs::NewToken { name: name.clone(), role: Role::Operator, expires: *expires },
+            now,
+        ),
+        GuardedChange::OperatorPassword { name, .. } | GuardedChange::OperatorEnabled { name } => {
+            people::is_there(tx, name).await
+        }
+        GuardedChange::Policy(_)
+        | GuardedChange::AbortSwitchOff
+        | GuardedChange::LiftProtection(_)
+        | GuardedChange::Register { .. } => Ok(()),
     }
 }
 

@@ -1,15 +1,14 @@
-//! People, their sessions and one-time tokens (programs: `programs.rs`). Of every token only the SHA-256 is stored: tokens are 256
-//! random bits, so a slow hash would add nothing; passwords come in already hashed (argon2) from the web layer.
+//! People (their sessions: `sessions.rs`; programs: `programs.rs`). Passwords come in already hashed (argon2) from the web layer.
 
 use metering::{Timestamp, UsagePointId};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    audit::{self, hex},
+    audit,
     directory::{Store, id_out, time},
     error::StoreError,
+    sessions::{OneTime, sha256},
 };
 
 /// Names in the audit that are nobody's.
@@ -103,16 +102,6 @@ pub struct NewUser {
     pub usage_point: Option<UsagePointId>,
     /// PHC string of argon2.
     pub password_hash: String,
-}
-
-/// What a one-time token is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OneTime {
-    /// Making the first operator.
-    SetUp,
-    /// Signing in as this person.
-    SignIn(String),
 }
 
 impl Store {
@@ -213,8 +202,7 @@ impl Store {
     /// # Errors
     /// When there is no such person.
     pub async fn set_first_password(&self, name: &str, hash: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE person SET password_hash = $2, first_password = 1 WHERE name = $1 RETURNING id";
-        self.change_person(sql, name, hash, ("person.first_password", by, now)).await
+        self.change_person(FIRST_PASSWORD, name, hash, ("person.first_password", by, now)).await
     }
 
     /// Bars a person from signing in and ends all of the person's sessions.
@@ -222,8 +210,7 @@ impl Store {
     /// # Errors
     /// When there is no such person, or no operator could sign in any more.
     pub async fn disable_user(&self, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE person SET disabled = CAST($2 AS INTEGER) WHERE name = $1 RETURNING id";
-        self.change_person(sql, name, "1", ("person.disable", by, now)).await
+        self.change_person(DISABLED, name, "1", ("person.disable", by, now)).await
     }
 
     /// Lets a barred person sign in again.
@@ -231,8 +218,7 @@ impl Store {
     /// # Errors
     /// When there is no such person.
     pub async fn enable_user(&self, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE person SET disabled = CAST($2 AS INTEGER) WHERE name = $1 RETURNING id";
-        self.change_person(sql, name, "0", ("person.enable", by, now)).await
+        self.change_person(DISABLED, name, "0", ("person.enable", by, now)).await
     }
 
     /// Sets the time of a consumer's contract: what was measured after `after` and up to `to` is theirs to see.
@@ -274,146 +260,8 @@ impl Store {
         (action, by, now): (&str, &str, Timestamp),
     ) -> Result<(), StoreError> {
         let mut tx = self.inner.main.begin("person.change").await?;
-        let id: i64 = sqlx::query_scalar(sql)
-            .bind(name)
-            .bind(value)
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| StoreError::unknown("person", name))?;
-        let operators: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM person WHERE role = $1 AND disabled = 0")
-            .bind(Role::Operator.word())
-            .fetch_one(&mut *tx)
-            .await?;
-        if operators == 0 && action == "person.disable" {
-            let why = format!("{name} is the last operator who can sign in: make or let in another one first");
-            return Err(StoreError::Refused(why));
-        }
-        sqlx::query("DELETE FROM session WHERE person = $1").bind(id).execute(&mut *tx).await?;
-        let entry = audit::Entry { by, action, subject: format!("person:{name}"), detail: String::new() };
-        audit::record(&mut tx, now, entry).await?;
+        write_change(&mut tx, sql, name, value, (action, by, now)).await?;
         tx.commit().await
-    }
-
-    /// Begins a session; the token goes into the cookie and is not stored.
-    ///
-    /// # Errors
-    /// When there is no such person, or the person is barred.
-    pub async fn create_session(&self, name: &str, expires: Timestamp, now: Timestamp) -> Result<String, StoreError> {
-        let (token, hash) = new_token()?;
-        let mut tx = self.inner.main.begin("session.begin").await?;
-        let id: i64 = sqlx::query_scalar("SELECT id FROM person WHERE name = $1 AND disabled = 0")
-            .bind(name)
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| StoreError::unknown("person", name))?;
-        sqlx::query("DELETE FROM session WHERE expires <= $1").bind(now.0).execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO session (token_sha256, person, expires) VALUES ($1,$2,$3)")
-            .bind(&hash[..])
-            .bind(id)
-            .bind(expires.0)
-            .execute(&mut *tx)
-            .await?;
-        let entry = audit::Entry {
-            by: name,
-            action: "session.begin",
-            subject: format!("person:{name}"),
-            detail: format!("until {expires}"),
-        };
-        audit::record(&mut tx, now, entry).await?;
-        tx.commit().await?;
-        Ok(token)
-    }
-
-    /// The person of a session token, when the session has not ended.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn session(&self, token: &str, now: Timestamp) -> Result<Option<User>, StoreError> {
-        sqlx::query(
-            "SELECT p.id, p.name, p.role, p.usage_point, p.password_hash, p.disabled, p.first_password, p.sees_after,
-                    p.sees_to, p.created_at
-             FROM session s JOIN person p ON p.id = s.person
-             WHERE s.token_sha256 = $1 AND s.expires > $2 AND p.disabled = 0",
-        )
-        .bind(&sha256(token)[..])
-        .bind(now.0)
-        .fetch_optional(&self.inner.main_read)
-        .await?
-        .as_ref()
-        .map(user_out)
-        .transpose()
-    }
-
-    /// Ends a session.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn end_session(&self, token: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.inner.main.begin("session.end").await?;
-        let name: Option<String> = sqlx::query_scalar(
-            "DELETE FROM session WHERE token_sha256 = $1 RETURNING (SELECT name FROM person WHERE id = session.person)",
-        )
-        .bind(&sha256(token)[..])
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(name) = name {
-            let (subject, detail) = (format!("person:{name}"), String::new());
-            let entry = audit::Entry { by: &name, action: "session.end", subject, detail };
-            audit::record(&mut tx, now, entry).await?;
-        }
-        tx.commit().await
-    }
-
-    /// Makes a token that works once, until `expires`. A new set-up token replaces the old one.
-    ///
-    /// # Errors
-    /// When the database or the source of randomness fails.
-    pub async fn create_one_time(&self, purpose: &OneTime, expires: Timestamp) -> Result<String, StoreError> {
-        let (token, hash) = new_token()?;
-        let text = serde_json::to_string(purpose)?;
-        let mut tx = self.inner.main.begin("one_time.create").await?;
-        if *purpose == OneTime::SetUp {
-            sqlx::query("DELETE FROM one_time WHERE purpose = $1").bind(&text).execute(&mut *tx).await?;
-        }
-        sqlx::query("INSERT INTO one_time (token_sha256, purpose, expires) VALUES ($1,$2,$3)")
-            .bind(&hash[..])
-            .bind(&text)
-            .bind(expires.0)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(token)
-    }
-
-    /// What a one-time token is for, without spending it.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn one_time(&self, token: &str, now: Timestamp) -> Result<Option<OneTime>, StoreError> {
-        let text: Option<String> =
-            sqlx::query_scalar("SELECT purpose FROM one_time WHERE token_sha256 = $1 AND expires > $2")
-                .bind(&sha256(token)[..])
-                .bind(now.0)
-                .fetch_optional(&self.inner.main_read)
-                .await?;
-        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
-    }
-
-    /// Spends a one-time token: its purpose the first time, `None` ever after.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn spend_one_time(&self, token: &str, now: Timestamp) -> Result<Option<OneTime>, StoreError> {
-        let mut tx = self.inner.main.begin("one_time.spend").await?;
-        let row = sqlx::query("DELETE FROM one_time WHERE token_sha256 = $1 RETURNING purpose, expires")
-            .bind(&sha256(token)[..])
-            .fetch_optional(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        match row {
-            Some(row) if row.get::<i64, _>(1) > now.0 => Ok(Some(serde_json::from_str(row.get(0))?)),
-            _ => Ok(None),
-        }
     }
 }
 
@@ -449,8 +297,7 @@ async fn insert_person(
         .bind(now.0)
         .fetch_optional(&mut *tx)
         .await?;
-    let taken = || format!("there is already a person named {}: choose another name", new.name);
-    let user = user_out(&made.ok_or_else(|| StoreError::Invalid(taken()))?)?;
+    let user = user_out(&made.ok_or_else(|| taken(&new.name))?)?;
     sqlx::query("DELETE FROM one_time WHERE purpose = $1")
         .bind(serde_json::to_string(&OneTime::SetUp)?)
         .execute(&mut *tx)
@@ -459,6 +306,84 @@ async fn insert_person(
     let entry = audit::Entry { by, action: "person.create", subject: format!("person:{}", new.name), detail };
     audit::record(tx, now, entry).await?;
     Ok(user)
+}
+
+/// Writes an operator that another one confirmed, with a first password.
+pub(crate) async fn insert_operator(
+    tx: &mut SqliteConnection,
+    name: &str,
+    password_hash: &str,
+    (by, now): (&str, Timestamp),
+) -> Result<(), StoreError> {
+    let (name, password_hash) = (name.to_owned(), password_hash.to_owned());
+    let new = NewUser { name, role: Role::Operator, usage_point: None, password_hash };
+    insert_person(tx, &new, Password::First, (by, now)).await.map(drop)
+}
+
+/// Writes a first password that another operator confirmed.
+pub(crate) async fn write_first_password(
+    tx: &mut SqliteConnection,
+    name: &str,
+    password_hash: &str,
+    (by, now): (&str, Timestamp),
+) -> Result<(), StoreError> {
+    write_change(tx, FIRST_PASSWORD, name, password_hash, ("person.first_password", by, now)).await
+}
+
+/// Writes that a barred person may sign in again.
+pub(crate) async fn write_enabled(
+    tx: &mut SqliteConnection,
+    name: &str,
+    (by, now): (&str, Timestamp),
+) -> Result<(), StoreError> {
+    write_change(tx, DISABLED, name, "0", ("person.enable", by, now)).await
+}
+
+/// Refuses a name that is not usable or taken.
+pub(crate) async fn is_free_name(tx: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
+    check_name(name)?;
+    if is_there(tx, name).await.is_ok() { Err(taken(name)) } else { Ok(()) }
+}
+
+/// Refuses a name that nobody has.
+pub(crate) async fn is_there(tx: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT id FROM person WHERE name = $1").bind(name).fetch_optional(tx).await?;
+    found.map(drop).ok_or_else(|| StoreError::unknown("person", name))
+}
+
+fn taken(name: &str) -> StoreError {
+    StoreError::Invalid(format!("there is already a person named {name}: choose another name"))
+}
+
+const FIRST_PASSWORD: &str = "UPDATE person SET password_hash = $2, first_password = 1 WHERE name = $1 RETURNING id";
+const DISABLED: &str = "UPDATE person SET disabled = CAST($2 AS INTEGER) WHERE name = $1 RETURNING id";
+
+/// Changes a person by one statement, and ends all of the person's sessions.
+async fn write_change(
+    tx: &mut SqliteConnection,
+    sql: &'static str,
+    name: &str,
+    value: &str,
+    (action, by, now): (&str, &str, Timestamp),
+) -> Result<(), StoreError> {
+    let id: i64 = sqlx::query_scalar(sql)
+        .bind(name)
+        .bind(value)
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| StoreError::unknown("person", name))?;
+    let operators: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM person WHERE role = $1 AND disabled = 0")
+        .bind(Role::Operator.word())
+        .fetch_one(&mut *tx)
+        .await?;
+    if operators == 0 && action == "person.disable" {
+        let why = format!("{name} is the last operator who can sign in: make or let in another one first");
+        return Err(StoreError::Refused(why));
+    }
+    sqlx::query("DELETE FROM session WHERE person = $1").bind(id).execute(&mut *tx).await?;
+    let entry = audit::Entry { by, action, subject: format!("person:{name}"), detail: String::new() };
+    audit::record(tx, now, entry).await
 }
 
 /// A name that is read the same by everybody, and is not what the audit calls the server itself.
@@ -478,29 +403,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A new token as 64 hexadecimal digits, and its hash.
-pub(crate) fn new_token() -> Result<(String, [u8; 32]), StoreError> {
-    let token = hex(&random_bytes()?);
-    let hash = sha256(&token);
-    Ok((token, hash))
-}
-
-/// 256 random bits.
-pub(crate) fn random_bytes() -> Result<[u8; 32], StoreError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|e| StoreError::Random(e.to_string()))?;
-    Ok(bytes)
-}
-
-pub(crate) fn sha256(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
-}
-
 pub(crate) fn role_out(word: &str) -> Result<Role, StoreError> {
     Role::from_word(word).ok_or_else(|| StoreError::damaged(format!("unknown role {word}")))
 }
 
-fn user_out(row: &SqliteRow) -> Result<User, StoreError> {
+pub(crate) fn user_out(row: &SqliteRow) -> Result<User, StoreError> {
     let usage_point: Option<&str> = row.get(3);
     Ok(User {
         id: id_out(row.get(0)),

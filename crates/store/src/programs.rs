@@ -1,13 +1,15 @@
 //! Programs and their tokens: made, listed with their last use, expiring, taken back. Of a token only the SHA-256 is stored.
 
 use metering::Timestamp;
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     audit,
     directory::{Store, time},
     error::StoreError,
-    people::{Role, check_name, new_token, role_out, sha256},
+    pending::{Guarded, GuardedChange},
+    people::{Role, check_name, role_out},
+    sessions::{new_token, sha256},
 };
 
 /// Last uses are written down so often, seconds: reading by a program must not become a write each time.
@@ -61,38 +63,30 @@ impl Store {
     /// # Errors
     /// When the name is not usable, the token would have ended already, or there are too many.
     pub async fn issue_api_token(&self, new: NewToken, by: &str, now: Timestamp) -> Result<String, StoreError> {
-        check_name(&new.name)?;
-        if new.role == Role::Consumer {
-            return Err(StoreError::Invalid("a program's token is an operator's or an engineer's".to_owned()));
-        }
-        if new.expires.is_some_and(|end| end <= now) {
-            return Err(StoreError::Invalid("a token ends in the future, or not at all".to_owned()));
-        }
+        is_usable(&new, now)?;
         let (token, hash) = new_token()?;
         let mut tx = self.inner.main.begin("api_token.create").await?;
-        sqlx::query("DELETE FROM api_token WHERE name = $1 OR expires <= $2")
-            .bind(&new.name)
-            .bind(now.0)
-            .execute(&mut *tx)
-            .await?;
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM api_token").fetch_one(&mut *tx).await?;
-        if count >= TOKENS_MAX {
-            return Err(StoreError::Refused(format!("there are {TOKENS_MAX} tokens already: revoke some")));
-        }
-        sqlx::query("INSERT INTO api_token (token_sha256, name, role, created_at, expires) VALUES ($1,$2,$3,$4,$5)")
-            .bind(&hash[..])
-            .bind(&new.name)
-            .bind(new.role.word())
-            .bind(now.0)
-            .bind(new.expires.map(|end| end.0))
-            .execute(&mut *tx)
-            .await?;
-        let until = new.expires.map_or_else(String::new, |end| format!(", until {end}"));
-        let detail = format!("role {}{until}", new.role.word());
-        let subject = format!("api_token:{}", new.name);
-        audit::record(&mut tx, now, audit::Entry { by, action: "api_token.create", subject, detail }).await?;
+        insert_token(&mut tx, &new, &hash, (by, now)).await?;
         tx.commit().await?;
         Ok(token)
+    }
+
+    /// Makes a token that a person asked for: an engineer's works at once, an operator's when another operator has confirmed it.
+    ///
+    /// # Errors
+    /// As [`Store::issue_api_token`].
+    pub async fn ask_api_token(
+        &self,
+        new: NewToken,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(String, Guarded), StoreError> {
+        if new.role != Role::Operator {
+            return Ok((self.issue_api_token(new, by, now).await?, Guarded::Done));
+        }
+        let (token, hash) = new_token()?;
+        let change = GuardedChange::OperatorToken { name: new.name, token_sha256: hash.to_vec(), expires: new.expires };
+        Ok((token, self.ask_change(change, by, now).await?))
     }
 
     /// What a program's token permits now; notes the use.
@@ -169,6 +163,49 @@ impl Store {
         audit::record(&mut tx, now, entry).await?;
         tx.commit().await
     }
+}
+
+/// Refuses a token that cannot be made.
+pub(crate) fn is_usable(new: &NewToken, now: Timestamp) -> Result<(), StoreError> {
+    check_name(&new.name)?;
+    if new.role == Role::Consumer {
+        return Err(StoreError::Invalid("a program's token is an operator's or an engineer's".to_owned()));
+    }
+    if new.expires.is_some_and(|end| end <= now) {
+        return Err(StoreError::Invalid("a token ends in the future, or not at all".to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes a token; one of the same name is replaced.
+pub(crate) async fn insert_token(
+    tx: &mut SqliteConnection,
+    new: &NewToken,
+    hash: &[u8],
+    (by, now): (&str, Timestamp),
+) -> Result<(), StoreError> {
+    is_usable(new, now)?;
+    sqlx::query("DELETE FROM api_token WHERE name = $1 OR expires <= $2")
+        .bind(&new.name)
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await?;
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM api_token").fetch_one(&mut *tx).await?;
+    if count >= TOKENS_MAX {
+        return Err(StoreError::Refused(format!("there are {TOKENS_MAX} tokens already: revoke some")));
+    }
+    sqlx::query("INSERT INTO api_token (token_sha256, name, role, created_at, expires) VALUES ($1,$2,$3,$4,$5)")
+        .bind(hash)
+        .bind(&new.name)
+        .bind(new.role.word())
+        .bind(now.0)
+        .bind(new.expires.map(|end| end.0))
+        .execute(&mut *tx)
+        .await?;
+    let until = new.expires.map_or_else(String::new, |end| format!(", until {end}"));
+    let detail = format!("role {}{until}", new.role.word());
+    let subject = format!("api_token:{}", new.name);
+    audit::record(tx, now, audit::Entry { by, action: "api_token.create", subject, detail }).await
 }
 
 fn token_out(row: &SqliteRow) -> Result<Token, StoreError> {

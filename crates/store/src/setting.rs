@@ -1,6 +1,12 @@
 //! Settings: one JSON document a key, changes audited.
 
-use std::sync::atomic::Ordering;
+use std::{
+    fs::File,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use metering::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,6 +18,10 @@ use crate::{audit, change::Change, directory::Store, error::StoreError};
 const AUDITED_BYTES_MAX: usize = 2_000;
 /// Key of the abort switch.
 const ABORT_SWITCH: &str = "abort_switch";
+/// A file of this name in the data directory: the abort switch is on, whatever the database says.
+const ABORT_FILE: &str = "abort-switch-on";
+/// The answer to the abort switch waits so long for the database.
+const ABORT_ANSWER: Duration = Duration::from_secs(1);
 
 impl Store {
     /// A setting, or `None` when it was never set.
@@ -36,14 +46,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = serde_json::to_string(value)
             .map_err(|e| StoreError::Invalid(format!("the setting {key} cannot be written as JSON: {e}")))?;
-        // What stops disconnections is in force before it is durable: the database may be busy with something long.
-        let aborts = key == ABORT_SWITCH && text == "true";
-        if aborts {
-            self.set_aborted(true);
+        if key == ABORT_SWITCH && text == "true" {
+            return self.abort(by, now).await;
         }
         let changed = self.transaction("setting.change", async |tx| write(tx, key, &text, by, now).await).await?;
-        if key == ABORT_SWITCH && !aborts {
-            self.set_aborted(false);
+        if key == ABORT_SWITCH {
+            self.end_abort()?;
         }
         if changed {
             self.announce(Change::Setting(key.to_owned()));
@@ -51,13 +59,53 @@ impl Store {
         Ok(())
     }
 
+    /// Switches the abort switch on: in force at once, kept in a file of its own before the answer, and written into the database as
+    /// soon as that is free. A long import must not make somebody in a hurry wait.
+    async fn abort(&self, by: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.aborted.store(true, Ordering::Release);
+        let path = self.abort_file();
+        let kept = tokio::task::spawn_blocking(move || File::create(path).and_then(|file| file.sync_all())).await;
+        let failed =
+            |why: String| StoreError::Invalid(format!("the abort switch is on, and its file was not written: {why}"));
+        kept.map_err(|e| StoreError::Task(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let (store, by) = (self.clone(), by.to_owned());
+        let writing = tokio::spawn(async move {
+            let written =
+                store.transaction("setting.abort", async |tx| write(tx, ABORT_SWITCH, "true", &by, now).await).await;
+            match written {
+                Ok(true) => store.announce(Change::Setting(ABORT_SWITCH.to_owned())),
+                Ok(false) => {}
+                // The file stays: the switch is on after a restart too, and written then.
+                Err(error) => tracing::error!(%error, "the abort switch is on, and not yet in the database"),
+            }
+        });
+        // Usually the database is free, and what is read next says so.
+        if tokio::time::timeout(ABORT_ANSWER, writing).await.is_err() {
+            tracing::warn!("the abort switch is on; the database is busy and will hold it later");
+        }
+        Ok(())
+    }
+
+    /// The switch is off, in the database: it is not in force any more.
+    pub(crate) fn end_abort(&self) -> Result<(), StoreError> {
+        match std::fs::remove_file(self.abort_file()) {
+            Err(why) if why.kind() != ErrorKind::NotFound => {
+                let path = self.abort_file();
+                return Err(StoreError::Directory { path, why: format!("the abort switch stays on: {why}") });
+            }
+            _ => {}
+        }
+        self.inner.aborted.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn abort_file(&self) -> PathBuf {
+        self.inner.dir.join(ABORT_FILE)
+    }
+
     /// Whether the abort switch is on: only supply is restored. Known without asking the database.
     pub fn is_aborted(&self) -> bool {
         self.inner.aborted.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_aborted(&self, on: bool) {
-        self.inner.aborted.store(on, Ordering::Release);
     }
 }
 
@@ -87,6 +135,12 @@ pub(crate) async fn write(
     let entry = audit::Entry { by, action: "setting.change", subject: format!("setting:{key}"), detail };
     audit::record(tx, now, entry).await?;
     Ok(true)
+}
+
+/// Whether the abort switch is on in a directory that is being opened: by the database, or by the file of a switch that the database
+/// did not take any more.
+pub(crate) async fn is_abort_kept(tx: &mut SqliteConnection, dir: &Path) -> Result<bool, StoreError> {
+    Ok(read(tx, ABORT_SWITCH).await?.unwrap_or(false) || dir.join(ABORT_FILE).exists())
 }
 
 /// Reads a setting within a transaction.

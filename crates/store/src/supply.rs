@@ -60,7 +60,7 @@ impl Store {
             cuts: cuts_before(tx, question, now).await?,
             usage_points: count(sqlx::query_scalar("SELECT COUNT(*) FROM usage_point").fetch_one(&mut *tx).await?),
             restores_minute: restores_minute(tx, question.place.feeder, now).await?,
-            operators: operators(tx).await?,
+            operators: operators(tx, now).await?,
             is_alone: is_alone(question.asked_by, question.approved_by),
         };
         Ok(permit(&facts, &policy.within(&self.ceilings()), moment, now))
@@ -80,11 +80,19 @@ fn is_alone(asked_by: &Approver, approved_by: &Approver) -> bool {
     }
 }
 
-/// Operators that may sign in.
-pub(crate) async fn operators(tx: &mut SqliteConnection) -> Result<u64, StoreError> {
-    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM person WHERE role = 'operator' AND disabled = 0")
-        .fetch_one(tx)
-        .await?;
+/// Who is barred still counts as an operator for so long, seconds: nobody becomes the only one by barring the others.
+const BARRED_COUNTS_SECONDS: i64 = 7 * 86_400;
+
+/// Operators that may sign in, or could until a short time ago.
+pub(crate) async fn operators(tx: &mut SqliteConnection, now: Timestamp) -> Result<u64, StoreError> {
+    let rows: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM person WHERE role = 'operator' AND (disabled = 0 OR EXISTS (
+             SELECT 1 FROM audit
+             WHERE subject = 'person:' || person.name AND action = 'person.disable' AND at > $1))",
+    )
+    .bind(now.0.saturating_sub(BARRED_COUNTS_SECONDS))
+    .fetch_one(tx)
+    .await?;
     Ok(count(rows))
 }
 

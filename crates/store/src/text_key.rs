@@ -10,7 +10,7 @@ use metering::{MeterId, sms::TextKey};
 use sha2::Sha256;
 use sqlx::Row;
 
-use crate::{directory::Store, error::StoreError, master::meter_id, people::random_bytes};
+use crate::{directory::Store, error::StoreError, master::meter_id, sessions::random_bytes};
 
 const NONCE_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;

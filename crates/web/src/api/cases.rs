@@ -3,6 +3,7 @@
 use axum::{
     Json,
     extract::{Path, Query, State},
+    http::Uri,
 };
 use losses::case::{Case, CaseAction};
 use metering::{UsagePointId, ZoneId};
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{CaseFilter, Role};
 
-use super::Body;
+use super::{Body, part::Part};
 use crate::{auth::Staff, error::WebError, state::AppState};
 
 /// A case is due so far from now at most, seconds: ten years.
@@ -31,24 +32,30 @@ pub struct CasesQuery {
     open: bool,
     /// Most rows, at most 1,000.
     limit: Option<u32>,
+    /// Only those with a smaller number: the rest of a list, as its `Link` header says.
+    before: Option<u64>,
 }
 
-/// Cases, newest first.
+/// Cases, newest first. When there are more, the `Link` header has their address.
 #[utoipa::path(get, path = "/api/v1/cases", tag = "cases", params(CasesQuery), responses((status = 200, description = "cases with evidence for and against, history and outcome", body = [Object])))]
 pub async fn list(
     State(state): State<AppState>,
     Staff(_): Staff,
     Query(query): Query<CasesQuery>,
-) -> Result<Json<Value>, WebError> {
+    asked: Uri,
+) -> Result<Part<Case>, WebError> {
+    let limit = query.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
     let unusable = |why: metering::id::IdError| WebError::Invalid(why.to_string());
     let filter = CaseFilter {
         zone: query.zone.map(|zone| ZoneId::new(&zone)).transpose().map_err(unusable)?,
         usage_point: query.usage_point.map(|point| UsagePointId::new(&point)).transpose().map_err(unusable)?,
         open_only: query.open,
-        limit: query.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX),
+        before: query.before,
+        limit: limit + 1,
         ..CaseFilter::default()
     };
-    Ok(Json(json!(state.store.cases(filter).await?)))
+    let cases = state.store.cases(filter).await?;
+    Ok(Part::new(cases, limit, &asked, |case| ("before", case.id.to_string())))
 }
 
 /// One case.

@@ -3,14 +3,14 @@
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
 };
 use metering::{Approver, ControlKind, MeterId, UsagePointId};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{ControlFilter, ControlRequest, ControlTarget};
+use store::{ControlFilter, ControlRequest, ControlTarget, StoredControl};
 
-use super::Body;
+use super::{Body, part::Part};
 use crate::{
     auth::{Operator, Staff},
     error::WebError,
@@ -33,20 +33,30 @@ pub struct ControlsQuery {
     open: bool,
     /// Most rows, at most 1,000.
     limit: Option<u32>,
+    /// Only those with a smaller number: the rest of a list, as its `Link` header says.
+    before: Option<u64>,
 }
 
-/// Commands, newest first, each with every state and its time.
+/// Commands, newest first, each with every state and its time. When there are more, the `Link` header has their address.
 #[utoipa::path(get, path = "/api/v1/controls", tag = "controls", params(ControlsQuery), responses((status = 200, body = [Object])))]
 pub async fn list(
     State(state): State<AppState>,
     Staff(_): Staff,
     Query(query): Query<ControlsQuery>,
-) -> Result<Json<Value>, WebError> {
+    asked: Uri,
+) -> Result<Part<StoredControl>, WebError> {
     let meter =
         query.meter.map(|meter| MeterId::new(&meter)).transpose().map_err(|why| WebError::Invalid(why.to_string()))?;
     let limit = query.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
-    let filter = ControlFilter { meter, open_only: query.open, limit, ..ControlFilter::default() };
-    Ok(Json(json!(state.store.controls(filter).await?)))
+    let filter = ControlFilter {
+        meter,
+        open_only: query.open,
+        before: query.before,
+        limit: limit + 1,
+        ..ControlFilter::default()
+    };
+    let controls = state.store.controls(filter).await?;
+    Ok(Part::new(controls, limit, &asked, |control| ("before", control.id.to_string())))
 }
 
 /// One command.

@@ -4,19 +4,22 @@
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
 };
 use metering::{MeterId, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{EventFilter, MeterPeriod, StoredEvent, StoredRecord};
 
-use super::Body;
+use super::{Body, part::Part};
 use crate::{
     assets::hex,
     auth::{Caller, Operator, SignedIn, Staff},
     error::WebError,
-    pages::{meter, own_meter, zone::PeriodQuery},
+    pages::{
+        meter, own_meter,
+        zone::{Period, PeriodQuery},
+    },
     state::AppState,
 };
 
@@ -144,12 +147,12 @@ impl View {
             meter: Some(id),
             after: Some(after),
             to: Some(to),
-            limit: EVENTS_MAX,
+            limit: EVENTS_MAX + 1,
             ..EventFilter::default()
         };
         match self {
             Self::Whole => Ok(state.store.events(filter).await?),
-            Self::Parts(parts) => own_meter::events_of(state, parts, id, (after, to), EVENTS_MAX).await,
+            Self::Parts(parts) => own_meter::events_of(state, parts, id, (after, to), EVENTS_MAX + 1).await,
         }
     }
 }
@@ -215,6 +218,23 @@ pub struct RangeQuery {
     to: Option<i64>,
 }
 
+impl RangeQuery {
+    /// The period asked for, `hours` long unless it says otherwise. What would be cut or turned round is refused.
+    fn period(&self, hours: u32, now: Timestamp) -> Result<Period, WebError> {
+        const HOURS_MAX: i64 = 2 * 366 * 24;
+        let to = self.to.map_or(now, Timestamp);
+        let after = self.from.map(Timestamp);
+        if after.is_some_and(|after| after >= to) {
+            return Err(WebError::Invalid("`from` is before `to`, which is now when it is left out".to_owned()));
+        }
+        let asked = after.map_or(i64::from(self.hours.unwrap_or(hours)) * 3_600, |after| to.seconds_since(after));
+        if asked <= 0 || asked > HOURS_MAX * 3_600 {
+            return Err(WebError::Invalid("a period is an hour to two years long: ask for it in parts".to_owned()));
+        }
+        Ok(PeriodQuery { hours: self.hours.or(Some(hours)), from: self.from, to: self.to }.period(now))
+    }
+}
+
 /// An interval as read.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ReadingOut {
@@ -267,7 +287,7 @@ async fn read_profile(
     view: &View,
     query: &RangeQuery,
 ) -> Result<Json<ProfileOut>, WebError> {
-    let period = PeriodQuery { hours: query.hours, from: query.from, to: query.to }.period(state.now());
+    let period = query.period(24, state.now())?;
     // one hour more, so that the first interval has a register before it
     let records = view.records(state, id, (period.after.plus(-3_600), period.to)).await?;
     let mut before: Option<&StoredRecord> = None;
@@ -302,22 +322,32 @@ async fn read_profile(
     Ok(Json(ProfileOut { meter: id.to_string(), rows }))
 }
 
-/// Events of a meter over a period, newest first.
+/// Events of a meter over a period (31 days back from now unless said otherwise), newest first. When there are more than 1,000, the
+/// `Link` header has the address of the rest.
 #[utoipa::path(get, path = "/api/v1/meters/{id}/events", tag = "meters", params(("id" = String, Path), RangeQuery), responses((status = 200, description = "id, meter, received, at, code and the quantities at that time", body = [Object]), (status = 404, body = crate::error::Problem)))]
 pub async fn events(
     State(state): State<AppState>,
     SignedIn(caller): SignedIn,
     Path(id): Path<String>,
     Query(query): Query<RangeQuery>,
-) -> Result<Json<Value>, WebError> {
+    asked: Uri,
+) -> Result<Part<StoredEvent>, WebError> {
     let (id, view) = visible(&state, &caller, &id, "events.read").await?;
-    read_events(&state, id, &view, &query).await
+    read_events(&state, id, &view, (&query, &asked)).await
 }
 
-async fn read_events(state: &AppState, id: MeterId, view: &View, query: &RangeQuery) -> Result<Json<Value>, WebError> {
-    let hours = query.hours.or(Some(24 * 31));
-    let period = PeriodQuery { hours, from: query.from, to: query.to }.period(state.now());
-    Ok(Json(json!(view.events(state, id, (period.after, period.to)).await?)))
+async fn read_events(
+    state: &AppState,
+    id: MeterId,
+    view: &View,
+    (query, asked): (&RangeQuery, &Uri),
+) -> Result<Part<StoredEvent>, WebError> {
+    let period = query.period(24 * 31, state.now())?;
+    let events = view.events(state, id, (period.after, period.to)).await?;
+    // The rest begins with the second of the last one: some events may come twice, none is left out.
+    let rest = |last: &StoredEvent| ("to", format!("{}&from={}", last.event.at.0, period.after.0));
+    let from_to: Uri = asked.path().parse().unwrap_or_default();
+    Ok(Part::new(events, EVENTS_MAX, &from_to, rest))
 }
 
 /// A consumer's own meter.
@@ -344,7 +374,8 @@ pub async fn my_events(
     State(state): State<AppState>,
     SignedIn(caller): SignedIn,
     Query(query): Query<RangeQuery>,
-) -> Result<Json<Value>, WebError> {
+    asked: Uri,
+) -> Result<Part<StoredEvent>, WebError> {
     let (id, view) = own(&state, &caller).await?;
-    read_events(&state, id, &view, &query).await
+    read_events(&state, id, &view, (&query, &asked)).await
 }

@@ -5,6 +5,7 @@ pub mod controls;
 pub mod master;
 pub mod meters;
 pub mod openapi;
+pub mod part;
 pub mod pending;
 pub mod people;
 pub mod policy;

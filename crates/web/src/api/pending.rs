@@ -1,4 +1,5 @@
-//! Changes that wait for another operator: limits raised, the abort switch off, a protection lifted, a ratio changed.
+//! Changes that wait for another operator: limits raised, the abort switch off, a protection lifted, a ratio changed, somebody or
+//! something made an operator.
 
 use axum::{
     Json,
@@ -32,15 +33,15 @@ pub async fn list(State(state): State<AppState>, Staff(_): Staff) -> Result<Json
     Ok(Json(json!(state.store.pending_changes(state.now()).await?)))
 }
 
-/// Confirms a change that another person asked for; it is carried out at once.
-#[utoipa::path(post, path = "/api/v1/pending/{id}/confirm", tag = "policy", params(("id" = u64, Path)), responses((status = 204), (status = 404, body = crate::error::Problem), (status = 409, body = crate::error::Problem)))]
+/// Confirms a change that another person asked for; it is carried out at once. What a program asked for is taken over by the first
+/// person who confirms it, and waits for another one (202).
+#[utoipa::path(post, path = "/api/v1/pending/{id}/confirm", tag = "policy", params(("id" = u64, Path)), responses((status = 202, body = Object), (status = 204), (status = 404, body = crate::error::Problem), (status = 409, body = crate::error::Problem)))]
 pub async fn confirm(
     State(state): State<AppState>,
     Operator(caller): Operator,
     Path(id): Path<u64>,
-) -> Result<StatusCode, WebError> {
-    state.store.confirm_change(id, &caller.name, state.now()).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, WebError> {
+    Ok(answer(state.store.confirm_change(id, &caller.name, state.now()).await?))
 }
 
 /// Drops a change that waits.

@@ -6,12 +6,13 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::{IntoResponse, Response},
 };
 use metering::{Timestamp, UsagePointId};
 use serde::{Deserialize, Serialize};
-use store::{NewUser, Role, User};
+use store::{Guarded, GuardedChange, NewUser, Role, User};
 
-use super::Body;
+use super::{Body, pending};
 use crate::{
     attempts::Name,
     auth::{AnySignedIn, Caller, Operator},
@@ -75,21 +76,28 @@ pub struct PersonIn {
     pub password: String,
 }
 
-/// Makes a person.
-#[utoipa::path(post, path = "/api/v1/people", tag = "people", request_body = PersonIn, responses((status = 201, body = PersonOut), (status = 400, body = crate::error::Problem)))]
+/// Makes a person; an operator when another operator has confirmed it (202).
+#[utoipa::path(post, path = "/api/v1/people", tag = "people", request_body = PersonIn, responses((status = 201, body = PersonOut), (status = 202, body = Object), (status = 400, body = crate::error::Problem)))]
 pub async fn create(
     State(state): State<AppState>,
     Operator(caller): Operator,
     Body(body): Body<PersonIn>,
-) -> Result<(StatusCode, Json<PersonOut>), WebError> {
-    Ok((StatusCode::CREATED, Json(make(&state, body, &caller.name).await?.into())))
+) -> Result<Response, WebError> {
+    let name = body.name.clone();
+    match make(&state, body, &caller.name).await? {
+        Guarded::Done => {
+            let made = state.store.user_by_name(&name).await?.ok_or(WebError::NotFound)?;
+            Ok((StatusCode::CREATED, Json(PersonOut::from(made))).into_response())
+        }
+        waits @ Guarded::Waits(_) => Ok(pending::answer(waits)),
+    }
 }
 
-/// Makes a person; used by the page as well.
+/// Makes a person, or keeps an operator until another one confirms; used by the page as well.
 ///
 /// # Errors
 /// When the role, usage point, name or password is not usable.
-pub async fn make(state: &AppState, person: PersonIn, by: &str) -> Result<User, WebError> {
+pub async fn make(state: &AppState, person: PersonIn, by: &str) -> Result<Guarded, WebError> {
     let role = Role::from_word(&person.role)
         .ok_or_else(|| WebError::Invalid("a role is operator, engineer or consumer".to_owned()))?;
     let now = state.now();
@@ -104,8 +112,13 @@ pub async fn make(state: &AppState, person: PersonIn, by: &str) -> Result<User, 
         }
     };
     let password_hash = password::hash(&person.name, person.password, &state.password_checks).await?;
+    if role == Role::Operator && usage_point.is_none() {
+        let change = GuardedChange::Operator { name: person.name, password_hash };
+        return Ok(state.store.ask_change(change, by, now).await?);
+    }
     let new = NewUser { name: person.name, role, usage_point, password_hash };
-    Ok(state.store.create_user_with_first_password(new, by, now).await?)
+    state.store.create_user_with_first_password(new, by, now).await?;
+    Ok(Guarded::Done)
 }
 
 /// Whether a person may sign in.
@@ -115,33 +128,35 @@ pub struct DisabledIn {
     disabled: bool,
 }
 
-/// Bars a person or lets one sign in again.
-#[utoipa::path(put, path = "/api/v1/people/{name}/disabled", tag = "people", params(("name" = String, Path)), request_body = DisabledIn, responses((status = 204), (status = 404, body = crate::error::Problem)))]
+/// Bars a person at once, or lets one sign in again: an operator when another operator has confirmed it (202).
+#[utoipa::path(put, path = "/api/v1/people/{name}/disabled", tag = "people", params(("name" = String, Path)), request_body = DisabledIn, responses((status = 202, body = Object), (status = 204), (status = 404, body = crate::error::Problem)))]
 pub async fn disable(
     State(state): State<AppState>,
     Operator(caller): Operator,
     Path(name): Path<String>,
     Body(body): Body<DisabledIn>,
-) -> Result<StatusCode, WebError> {
-    set_disabled(&state, &name, body.disabled, &caller.name).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, WebError> {
+    Ok(pending::answer(set_disabled(&state, &name, body.disabled, &caller.name).await?))
 }
 
-/// Bars or unbars; nobody bars oneself.
+/// Bars or unbars (an operator when another one confirms); nobody bars oneself.
 ///
 /// # Errors
 /// When there is no such person, or it is the caller.
-pub async fn set_disabled(state: &AppState, name: &str, disabled: bool, by: &str) -> Result<(), WebError> {
+pub async fn set_disabled(state: &AppState, name: &str, disabled: bool, by: &str) -> Result<Guarded, WebError> {
     if name == by {
         return Err(WebError::Conflict("nobody bars oneself: ask another operator".to_owned()));
     }
     let now = state.now();
+    let user = state.store.user_by_name(name).await?.ok_or(WebError::NotFound)?;
     if disabled {
         state.store.disable_user(name, by, now).await?;
+    } else if user.role == Role::Operator && user.disabled {
+        return Ok(state.store.ask_change(GuardedChange::OperatorEnabled { name: user.name }, by, now).await?);
     } else {
         state.store.enable_user(name, by, now).await?;
     }
-    Ok(())
+    Ok(Guarded::Done)
 }
 
 /// A first password for somebody else.
@@ -152,29 +167,38 @@ pub struct FirstPasswordIn {
     pub password: String,
 }
 
-/// Gives a person a first password again and ends their sessions.
-#[utoipa::path(put, path = "/api/v1/people/{name}/password", tag = "people", params(("name" = String, Path)), request_body = FirstPasswordIn, responses((status = 204), (status = 400, body = crate::error::Problem), (status = 404, body = crate::error::Problem)))]
+/// Gives a person a first password again and ends their sessions; an operator when another operator has confirmed it (202).
+#[utoipa::path(put, path = "/api/v1/people/{name}/password", tag = "people", params(("name" = String, Path)), request_body = FirstPasswordIn, responses((status = 202, body = Object), (status = 204), (status = 400, body = crate::error::Problem), (status = 404, body = crate::error::Problem)))]
 pub async fn reset_password(
     State(state): State<AppState>,
     Operator(caller): Operator,
     Path(name): Path<String>,
     Body(body): Body<FirstPasswordIn>,
-) -> Result<StatusCode, WebError> {
-    give_first_password(&state, &name, body.password, &caller.name).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, WebError> {
+    Ok(pending::answer(give_first_password(&state, &name, body.password, &caller.name).await?))
 }
 
-/// Gives a person a first password; used by the page as well.
+/// Gives a person a first password, or keeps an operator's until another one confirms; used by the page as well.
 ///
 /// # Errors
 /// When there is no such person, it is the caller, or the password is not usable.
-pub async fn give_first_password(state: &AppState, name: &str, password: String, by: &str) -> Result<(), WebError> {
+pub async fn give_first_password(
+    state: &AppState,
+    name: &str,
+    password: String,
+    by: &str,
+) -> Result<Guarded, WebError> {
     if name == by {
         return Err(WebError::Conflict("one's own password is changed at /password".to_owned()));
     }
-    state.store.user_by_name(name).await?.ok_or(WebError::NotFound)?;
-    let hash = password::hash(name, password, &state.password_checks).await?;
-    Ok(state.store.set_first_password(name, &hash, by, state.now()).await?)
+    let user = state.store.user_by_name(name).await?.ok_or(WebError::NotFound)?;
+    let password_hash = password::hash(name, password, &state.password_checks).await?;
+    if user.role == Role::Operator {
+        let change = GuardedChange::OperatorPassword { name: user.name, password_hash };
+        return Ok(state.store.ask_change(change, by, state.now()).await?);
+    }
+    state.store.set_first_password(name, &password_hash, by, state.now()).await?;
+    Ok(Guarded::Done)
 }
 
 /// One's own password and the next one.

@@ -22,7 +22,7 @@ use crate::{
 #[utoipa::path(get, path = "/api/v1/policy", tag = "policy", responses((status = 200, description = "policy {automatic_kinds, per_hour_max, per_feeder_hour_max, per_day_per_mille, per_day_min, two_persons, alone_per_day_max, restores_per_feeder_minute}, abort_switch", body = Object)))]
 pub async fn read(State(state): State<AppState>, Staff(_): Staff) -> Result<Json<Value>, WebError> {
     let policy = state.store.setting::<SupplyPolicy>("policy").await?.unwrap_or_default();
-    let aborted = state.store.setting::<bool>("abort_switch").await?.unwrap_or(false);
+    let aborted = state.store.is_aborted();
     Ok(Json(json!({ "policy": policy, "abort_switch": aborted })))
 }
 

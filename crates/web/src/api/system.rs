@@ -5,15 +5,15 @@ use std::{fmt::Write as _, time::Duration};
 use axum::{
     Json,
     extract::{Query, State},
-    http::header,
+    http::{Uri, header},
     response::{IntoResponse, Response},
 };
 use metering::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use store::AuditRow;
 use tokio::sync::oneshot;
 
-use super::Body;
+use super::{Body, part::Part};
 use crate::{
     auth::{Operator, Staff},
     error::WebError,
@@ -120,14 +120,19 @@ pub async fn clock(
 pub struct AuditQuery {
     /// Most rows, at most 5,000; 200 when left out.
     limit: Option<u32>,
+    /// Only those with a smaller number: the rest of a list, as its `Link` header says.
+    before: Option<u64>,
 }
 
-/// The audit, newest first.
+/// The audit, newest first. When there is more, the `Link` header has its address.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "system", params(AuditQuery), responses((status = 200, description = "id, at, by, action, subject, detail, hash", body = [Object])))]
 pub async fn audit(
     State(state): State<AppState>,
     Staff(_): Staff,
     Query(query): Query<AuditQuery>,
-) -> Result<Json<Value>, WebError> {
-    Ok(Json(json!(state.store.audit(query.limit.unwrap_or(200).clamp(1, AUDIT_MAX)).await?)))
+    asked: Uri,
+) -> Result<Part<AuditRow>, WebError> {
+    let limit = query.limit.unwrap_or(200).clamp(1, AUDIT_MAX);
+    let rows = state.store.audit_before(query.before, limit + 1).await?;
+    Ok(Part::new(rows, limit, &asked, |row| ("before", row.id.to_string())))
 }

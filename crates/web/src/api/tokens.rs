@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use store::{NewToken, Role, Token};
+use store::{Guarded, NewToken, Role, Token};
 
 use super::Body;
 use crate::{auth::Operator, error::WebError, state::AppState};
@@ -66,6 +66,9 @@ pub struct NewTokenOut {
     name: String,
     /// 64 hexadecimal digits, shown this once; sent as `Authorization: Bearer …`.
     token: String,
+    /// The number under which it waits for another operator, before whose confirmation it opens nothing; left out when it works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<u64>,
 }
 
 impl std::fmt::Debug for NewTokenOut {
@@ -74,23 +77,27 @@ impl std::fmt::Debug for NewTokenOut {
     }
 }
 
-/// Makes a token.
-#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = TokenIn, responses((status = 201, body = NewTokenOut), (status = 400, body = crate::error::Problem)))]
+/// Makes a token; an operator's works when another operator has confirmed it (202).
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = TokenIn, responses((status = 201, body = NewTokenOut), (status = 202, body = NewTokenOut), (status = 400, body = crate::error::Problem)))]
 pub async fn create(
     State(state): State<AppState>,
     Operator(caller): Operator,
     Body(body): Body<TokenIn>,
 ) -> Result<(StatusCode, Json<NewTokenOut>), WebError> {
     let name = body.name.clone();
-    let token = make(&state, body, &caller.name).await?;
-    Ok((StatusCode::CREATED, Json(NewTokenOut { name, token })))
+    let (token, done) = make(&state, body, &caller.name).await?;
+    let (status, pending) = match done {
+        Guarded::Done => (StatusCode::CREATED, None),
+        Guarded::Waits(id) => (StatusCode::ACCEPTED, Some(id)),
+    };
+    Ok((status, Json(NewTokenOut { name, token, pending })))
 }
 
-/// Makes a token; used by the page as well.
+/// Makes a token, or keeps it until another operator confirms it; used by the page as well.
 ///
 /// # Errors
 /// When the name, role or time is not usable.
-pub async fn make(state: &AppState, wanted: TokenIn, by: &str) -> Result<String, WebError> {
+pub async fn make(state: &AppState, wanted: TokenIn, by: &str) -> Result<(String, Guarded), WebError> {
     let role = Role::from_word(&wanted.role)
         .ok_or_else(|| WebError::Invalid("a token is an operator's or an engineer's".to_owned()))?;
     if wanted.days.is_some_and(|days| days == 0 || days > DAYS_MAX) {
@@ -98,7 +105,7 @@ pub async fn make(state: &AppState, wanted: TokenIn, by: &str) -> Result<String,
     }
     let now = state.now();
     let expires = wanted.days.map(|days| now.plus(i64::from(days) * 86_400));
-    Ok(state.store.issue_api_token(NewToken { name: wanted.name, role, expires }, by, now).await?)
+    Ok(state.store.ask_api_token(NewToken { name: wanted.name, role, expires }, by, now).await?)
 }
 
 /// Takes a token back: from now on it opens nothing.

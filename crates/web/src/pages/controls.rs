@@ -92,7 +92,7 @@ fn row(control: &StoredControl, now: Timestamp) -> Markup {
 pub async fn page(State(state): State<AppState>, Staff(caller): Staff, headers: HeaderMap) -> Result<Markup, WebError> {
     let frame = Frame::load(&state, caller, &headers).await?;
     let list = state.store.controls(ControlFilter { limit: ROWS_MAX, ..ControlFilter::default() }).await?;
-    let aborted = state.store.setting::<bool>("abort_switch").await?.unwrap_or(false);
+    let aborted = state.store.is_aborted();
     let count = |wanted: fn(&ControlState) -> bool| list.iter().filter(|control| wanted(&control.state)).count();
     let body = html! {
         div.head { div { h1 { "Commands" } div.sub { "Every command ends Verified, Unseen, Refused, Expired or Failed. Verified means: seen by reading back. Unseen: the meter says that it did it, and has no sense to show it." } } }

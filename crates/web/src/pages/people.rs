@@ -8,7 +8,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde::Deserialize;
-use store::{Role, User};
+use store::{Guarded, Role, User};
 
 use crate::{
     api::people::{PersonIn, give_first_password, make, set_disabled},
@@ -101,7 +101,7 @@ pub async fn reset_password(
     Form(form): Form<FirstPasswordForm>,
 ) -> Result<Response, WebError> {
     match give_first_password(&state, &name, form.password, &caller.name).await {
-        Ok(()) => Ok(Redirect::to("/people").into_response()),
+        Ok(done) => Ok(back(&done).into_response()),
         Err(WebError::Invalid(why)) => {
             let frame = Frame::load(&state, caller, &headers).await?;
             let page = render(&state, &frame, Some(&why)).await?;
@@ -122,7 +122,7 @@ pub async fn create(
     Form(person): Form<PersonIn>,
 ) -> Result<Response, WebError> {
     match make(&state, person, &caller.name).await {
-        Ok(_) => Ok(Redirect::to("/people").into_response()),
+        Ok(done) => Ok(back(&done).into_response()),
         Err(WebError::Invalid(why)) => {
             let frame = Frame::load(&state, caller, &headers).await?;
             let page = render(&state, &frame, Some(&why)).await?;
@@ -148,6 +148,13 @@ pub async fn bar(
     Path(name): Path<String>,
     Form(form): Form<BarForm>,
 ) -> Result<Redirect, WebError> {
-    set_disabled(&state, &name, form.disabled, &caller.name).await?;
-    Ok(Redirect::to("/people"))
+    Ok(back(&set_disabled(&state, &name, form.disabled, &caller.name).await?))
+}
+
+/// Where the result is seen: among the people, or among what waits for another operator.
+fn back(done: &Guarded) -> Redirect {
+    match done {
+        Guarded::Done => Redirect::to("/people"),
+        Guarded::Waits(_) => Redirect::to("/policy"),
+    }
 }

@@ -33,7 +33,7 @@ pub async fn page(
     let frame = Frame::load(&state, caller, &headers).await?;
     let waiting = state.store.pending_changes(frame.now()).await?;
     let policy = state.store.setting::<SupplyPolicy>("policy").await?.unwrap_or_default();
-    let aborted = state.store.setting::<bool>("abort_switch").await?.unwrap_or(false);
+    let aborted = state.store.is_aborted();
     let topology = state.store.topology(frame.now()).await?;
     let protected: Vec<UsagePointId> =
         topology.usage_points.iter().filter(|point| point.never_disconnect).map(|point| point.usage_point).collect();

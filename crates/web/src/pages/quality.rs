@@ -27,16 +27,12 @@ use crate::{
     layout::{self, Frame, Page, Section},
     state::AppState,
 };
-use week::{Judged, Report};
+use week::{JUDGED_VALUES_MIN, Judged, Report, WEEK_VALUES};
 
 /// Length of the period, seconds.
 const WEEK: i64 = 7 * 86_400;
-/// Ten-minute values of a whole week.
-const WEEK_VALUES: usize = 1_008;
 /// Rows of the table of disturbances.
 const DIPS_MAX: usize = 200;
-/// EN 50160 asks for the ten-minute means of a whole week; with fewer the verdict is provisional.
-const ENOUGH: f64 = 0.9;
 
 /// Which week.
 #[derive(Debug, Deserialize)]
@@ -119,14 +115,14 @@ fn figures(report: &Report, dips: usize) -> Markup {
     let failed = report.items.iter().filter(|item| item.judged == Judged::Fails).count();
     let verdict = if failed > 0 {
         html! { span.badge.bad { "does not comply" } }
-    } else if share(report.used) < ENOUGH {
+    } else if report.used < JUDGED_VALUES_MIN {
         html! { span.badge.warn { "provisional" } }
     } else {
         html! { span.badge.good { "complies" } }
     };
     html! {
         div.kpis {
-            div.kpi { div.label { "EN 50160" } div.value { (verdict) } div.note { (failed) " of " (report.items.iter().filter(|i| i.judged != Judged::NotMeasured).count()) " items outside" } }
+            div.kpi { div.label { "EN 50160" } div.value { (verdict) } div.note { (failed) " of " (report.items.iter().filter(|i| matches!(i.judged, Judged::Passes | Judged::Fails)).count()) " items outside" } }
             div.kpi { div.label { "Values used" } div.value { (format::number(share(report.used) * 100.0, 1)) " " span.unit { "%" } } div.note { (report.used) " of " (WEEK_VALUES) "; " (report.flagged) " flagged" } }
             div.kpi { div.label { "Voltage" } div.value { (format::maybe(report.voltage_mean_v, 1)) " " span.unit { "V" } } div.note { "mean of the week; declared " (format::number(report.declared_v, 0)) } }
             div.kpi { div.label { "Distortion" } div.value { (format::maybe(report.thd_95_pct, 2)) " " span.unit { "%" } } div.note { "95 % of the week below" } }
@@ -213,9 +209,11 @@ fn compliance(report: &Report) -> Markup {
                         Judged::Fails => { span.badge.bad { "outside" } }
                         Judged::NoLimit => { span.none { "no limit" } }
                         Judged::NotMeasured => { span.none { "not measured" } }
+                        Judged::TooFew => { span.none { "too early" } }
                     } }
                 } } }
             } }
+            @if report.used < JUDGED_VALUES_MIN { p.small { (report.used) " of the week's " (WEEK_VALUES) " ten-minute values are there and count; a verdict needs " (JUDGED_VALUES_MIN) "." } }
             p.small.dim { "Unbalance needs three phases and is not measured here. Limits: " (limits::en50160().provenance()) "." }
         }
     }

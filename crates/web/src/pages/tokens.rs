@@ -9,7 +9,7 @@ use axum::{
 use maud::{Markup, html};
 use metering::Timestamp;
 use serde::Deserialize;
-use store::Token;
+use store::{Guarded, Token};
 
 use crate::{
     api::tokens::{TokenIn, make},
@@ -102,9 +102,10 @@ pub async fn create(
         Err(error) => Err(error),
     };
     let result = match made {
-        Ok(token) => html! { div.banner.good role="status" {
+        Ok((token, done)) => html! { div.banner.good role="status" {
             p { strong { "The token of " (form.name) ", shown this once:" } }
             p { code { (token) } }
+            @if let Guarded::Waits(_) = done { p { "It opens nothing until another operator has confirmed it on " a href="/policy" { "the policy page" } "." } }
             p.dim { "Send it as " code { "Authorization: Bearer …" } "; keep it in a file that only the program can read." }
         } },
         Err(WebError::Invalid(why) | WebError::Conflict(why)) => {

@@ -10,6 +10,10 @@ use store::StoredQuality;
 
 /// Ten-minute flicker severities in a long-term one.
 const PLT_VALUES: usize = 12;
+/// Ten-minute values of a week.
+pub const WEEK_VALUES: usize = 1_008;
+/// A week is judged by nine tenths of its values at least; EN 50160 speaks of shares of a whole week.
+pub const JUDGED_VALUES_MIN: usize = WEEK_VALUES * 9 / 10;
 /// Orders in the report.
 const ORDERS: usize = 25;
 
@@ -20,6 +24,8 @@ pub enum Judged {
     Fails,
     NoLimit,
     NotMeasured,
+    /// Fewer than [`JUDGED_VALUES_MIN`] values count: a week cannot be judged by them.
+    TooFew,
 }
 
 /// One line of the report.
@@ -141,6 +147,7 @@ fn items(week: &Week, report: &Report) -> Vec<Item> {
             limit: f.limit.is_finite().then_some(f.limit),
             judged: match (f.limit.is_finite(), f.pass) {
                 (false, _) => Judged::NoLimit,
+                (true, _) if report.used < JUDGED_VALUES_MIN => Judged::TooFew,
                 (true, true) => Judged::Passes,
                 (true, false) => Judged::Fails,
             },
@@ -223,6 +230,16 @@ mod tests {
         let silent = evaluate(&values, 230.0);
         let flicker = silent.items.iter().find(|i| i.name.contains("flicker"));
         assert_eq!(flicker.map(|i| i.judged), Some(Judged::NotMeasured));
+    }
+
+    #[test]
+    fn a_few_hours_are_not_judged_as_a_week() {
+        let mut values: Vec<_> = (0..JUDGED_VALUES_MIN as i64 - 1).map(value).collect();
+        values[0].values.harmonics[3] = 9_000;
+        let judged = |values: &[StoredQuality]| evaluate(values, 230.0).items;
+        assert!(judged(&values).iter().all(|item| item.judged == Judged::TooFew && item.value.is_some()));
+        values.push(value(JUDGED_VALUES_MIN as i64));
+        assert!(judged(&values).iter().all(|item| item.judged == Judged::Passes));
     }
 
     #[test]

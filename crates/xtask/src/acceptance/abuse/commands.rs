@@ -74,6 +74,15 @@ pub fn one_person_lifts_the_brakes(folder: &Path) -> Result<String, String> {
     must(matches!(lifted.status, 202 | 400 | 409), || format!("limits lifted by one person: {lifted:?}"))?;
     let limits = server.must("GET", "/api/v1/policy", &Value::Null)?;
     must(limits["policy"]["per_hour_max"].as_u64().is_some_and(|max| max < 1_000), || format!("lifted: {limits}"))?;
+    let puppet = json!({ "name": "puppet", "role": "operator", "password": "a password of a puppet" });
+    let made = server.ask("POST", "/api/v1/people", &by_anna, &puppet.to_string())?;
+    must(made.status == 202, || format!("one operator makes another one: {made:?}"))?;
+    let token =
+        server.ask("POST", "/api/v1/tokens", &by_anna, &json!({ "name": "p", "role": "operator" }).to_string())?;
+    must(token.status == 202, || format!("one operator makes an operator's token: {token:?}"))?;
+    let password = json!({ "password": "a password for bert" }).to_string();
+    let given = server.ask("PUT", "/api/v1/people/bert/password", &by_anna, &password)?;
+    must(given.status == 202, || format!("one operator sets another one's password: {given:?}"))?;
     let abort = |on: bool| server.ask("PUT", "/api/v1/abort-switch", &by_anna, &json!({ "on": on }).to_string());
     must(abort(true)?.status == 204, || "the abort switch is not switched on at once".into())?;
     abort(false)?;
@@ -88,7 +97,7 @@ fn abort_stays(server: &TestServer) -> Result<String, String> {
     let unknown = json!({ "meter": "M-9999", "kind": "reconnect", "reason": "typing error" });
     let unknown = server.rest("POST", "/api/v1/controls", &unknown)?;
     must(unknown.status == 404, || format!("a command to a meter that is not there: {unknown:?}"))?;
-    Ok("limits and abort switch wait for a second person; an empty policy is refused".into())
+    Ok("limits, the abort switch, new operators, their tokens and passwords wait for a second person; an empty policy is refused".into())
 }
 
 /// Bytes that the process has had written to disk.
@@ -98,43 +107,49 @@ fn written(server: &TestServer) -> Result<u64, String> {
     line.and_then(|bytes| bytes.parse().ok()).ok_or_else(|| "the system does not count writing".into())
 }
 
-/// Power quality of one meter, at ends that are no ends: what is written must not grow with the square.
+/// Windows of power quality of one meter: what one costs to write must not grow with those that are there.
 pub fn power_quality_flood(folder: &Path) -> Result<String, String> {
+    const WINDOWS: i64 = 400;
     let (server, secrets) = with_network(folder)?;
     let mut meter = Meter::log_on(&server.mqtt, "M-1", &secrets[0])?;
-    let before = written(&server)?;
-    let end = now() / 86_400 * 86_400 - 86_400;
-    let mut sent = 0_u64;
-    for n in 0..600 {
-        let body = json!({ "end": end + 600 + n * 137, "voltage_mv": [230_000, 230_000, 230_000], "harmonics": [1, 2, 3, 4, 5, 6, 7, 8] });
-        sent += body.to_string().len() as u64;
-        if meter.report("quality", &body).is_err() {
-            meter = Meter::log_on(&server.mqtt, "M-1", &secrets[0])?;
-        }
-    }
-    let bytes = written(&server)? - before;
-    // A commit writes whole pages, twice: so many a frame, and no more with every further one.
-    must(bytes < 600 * 100_000, || format!("{sent} bytes sent, {bytes} written"))?;
-    Ok(format!("{sent} bytes sent, {:.1} MB written", bytes as f64 / 1e6))
-}
-
-/// Ten seconds of events from one meter, then one of another.
-pub fn event_flood(folder: &Path) -> Result<String, String> {
-    let (server, secrets) = with_network(folder)?;
-    let mut flood = Meter::log_on(&server.mqtt, "M-1", &secrets[0])?;
-    let until = Instant::now() + Duration::from_secs(10);
-    let mut sent = 0_u64;
-    while Instant::now() < until {
-        for _ in 0..64 {
-            flood.publish("event", &json!({ "at": now(), "code": 1005 }))?;
-        }
-        for _ in 0..64 {
-            match flood.packet(Duration::from_secs(20)) {
-                Ok(Some(_)) => sent += 1,
-                _ => return Err("the flood is not answered".into()),
+    // Three days in windows of ten minutes, then the same ones at seconds where no window ends.
+    let begin = now() / 86_400 * 86_400 - 4 * 86_400;
+    let mut cost = |from: i64, off: i64| -> Result<u64, String> {
+        let before = written(&server)?;
+        for n in from..from + WINDOWS / 2 {
+            let body = json!({ "end": begin + n * 600 + off, "voltage_mv": [230_000, 230_000, 230_000], "harmonics": [1, 2, 3, 4, 5, 6, 7, 8] });
+            if meter.report("quality", &body).is_err() {
+                meter = Meter::log_on(&server.mqtt, "M-1", &secrets[0])?;
             }
         }
-    }
+        Ok(written(&server)? - before)
+    };
+    let (first, second) = (cost(1, 0)?, cost(1 + WINDOWS / 2, 0)?);
+    let off_grid = (0..3).map(|n| cost(1, 137 * (n + 1))).sum::<Result<u64, _>>()?;
+    must(second < 2 * first, || format!("200 windows cost {first} bytes, the next 200 {second}"))?;
+    must(off_grid < 3 * 2 * first, || format!("600 windows at other seconds cost {off_grid} bytes"))?;
+    Ok(format!(
+        "the first 200 windows {:.1} MB written, the next 200 {:.1} MB, 600 where no window ends {:.1} MB",
+        first as f64 / 1e6,
+        second as f64 / 1e6,
+        off_grid as f64 / 1e6
+    ))
+}
+
+/// Four meters send events as fast as they are acknowledged, to the end of what a meter may send in an hour; then one event of another.
+pub fn event_flood(folder: &Path) -> Result<String, String> {
+    let (server, secrets) = with_network(folder)?;
+    let names = ["F-1", "F-2", "F-3", "F-4"];
+    let flooding = server.enrol(&names)?;
+    let taken: u64 = std::thread::scope(|threads| {
+        let floods: Vec<_> =
+            names.iter().zip(&flooding).map(|(name, secret)| threads.spawn(|| flood(&server, name, secret))).collect();
+        floods
+            .into_iter()
+            .map(|flood| flood.join().map_err(|_| "a flood broke off".to_owned())?)
+            .sum::<Result<u64, String>>()
+    })?;
+    must(taken < 4 * 20_000, || format!("{taken} events of four meters were taken within 10 s"))?;
     let mut honest = Meter::log_on(&server.mqtt, "M-2", &secrets[1])?;
     let begun = Instant::now();
     honest.report("event", &json!({ "at": now(), "code": 1001 }))?;
@@ -142,8 +157,33 @@ pub fn event_flood(folder: &Path) -> Result<String, String> {
         let cases = server.must("GET", "/api/v1/cases?usage_point=U-2", &Value::Null)?;
         Ok(cases.as_array().is_some_and(|cases| !cases.is_empty()))
     })?;
-    must(seen, || format!("{sent} events of one meter hide another's for more than 30 s"))?;
-    Ok(format!("after {sent} events the other meter's case came in {:.1} s", begun.elapsed().as_secs_f64()))
+    must(seen, || format!("{taken} events of four meters hide another's for more than 30 s"))?;
+    Ok(format!(
+        "after {taken} events of four meters the other meter's case came in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    ))
+}
+
+/// Events of one meter for ten seconds, or until the server takes no more of it; how many it took.
+fn flood(server: &TestServer, name: &str, secret: &str) -> Result<u64, String> {
+    let mut meter = Meter::log_on(&server.mqtt, name, secret)?;
+    let until = Instant::now() + Duration::from_secs(10);
+    let mut taken = 0;
+    while Instant::now() < until {
+        for _ in 0..64 {
+            if meter.publish("event", &json!({ "at": now(), "code": 1005 })).is_err() {
+                return Ok(taken);
+            }
+        }
+        for _ in 0..64 {
+            match meter.packet(Duration::from_secs(5)) {
+                Ok(Some(_)) => taken += 1,
+                // No acknowledgement, or the connection is ended: its hour is used up.
+                Ok(None) | Err(_) => return Ok(taken),
+            }
+        }
+    }
+    Ok(taken)
 }
 
 /// The abort switch must not wait for a file that is being read in.

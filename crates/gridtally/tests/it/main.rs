@@ -1,0 +1,10 @@
+//! The whole server, started in this process, over real sockets.
+
+mod abort_switch;
+mod browser;
+mod controls;
+mod doors;
+mod findings_first;
+mod snapshots;
+mod texts;
+mod tick_fails;

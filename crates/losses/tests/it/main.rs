@@ -1,0 +1,12 @@
+//! Balances, alarms, findings and localisation over synthetic neighbourhoods whose truth is known.
+
+mod alarm;
+mod balance;
+mod coverage;
+mod coverage_world;
+mod feeder;
+mod findings;
+mod localisation;
+mod neighbourhood;
+mod pattern;
+mod snapshot;

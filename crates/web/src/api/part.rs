@@ -1,0 +1,68 @@
+//! Lists that may be longer than one answer: what is left is said, with the address of the rest.
+
+use axum::{
+    Json,
+    http::{HeaderValue, Uri, header::LINK},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// Rows of a list; when there are further ones, a `Link: <…>; rel="next"` header (RFC 8288) has their address.
+#[derive(Debug)]
+pub struct Part<T> {
+    rows: Vec<T>,
+    next: Option<String>,
+}
+
+impl<T> Part<T> {
+    /// The first `limit` of `rows`, which were asked for with one more. `rest` names a parameter of `asked` and its value for the
+    /// rows after a given one.
+    pub fn new(mut rows: Vec<T>, limit: u32, asked: &Uri, rest: impl Fn(&T) -> (&'static str, String)) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if rows.len() <= limit {
+            return Self { rows, next: None };
+        }
+        rows.truncate(limit);
+        let next = rows.last().map(|last| {
+            let (name, value) = rest(last);
+            address_with(asked, name, &value)
+        });
+        Self { rows, next }
+    }
+}
+
+/// The address asked for, with one parameter set.
+fn address_with(asked: &Uri, name: &str, value: &str) -> String {
+    let others = asked.query().into_iter().flat_map(|query| query.split('&'));
+    let kept: Vec<&str> = others.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(name)).collect();
+    let before = kept.iter().map(|pair| format!("{pair}&")).collect::<String>();
+    format!("{}?{before}{name}={value}", asked.path())
+}
+
+impl<T: Serialize> IntoResponse for Part<T> {
+    fn into_response(self) -> Response {
+        let link = self.next.and_then(|next| HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")).ok());
+        let mut response = Json(self.rows).into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(LINK, link);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_has_an_address() {
+        let asked: Uri = "/api/v1/cases?open=true&before=9&limit=2".parse().expect("address");
+        let part = Part::new(vec![8, 7, 6], 2, &asked, |id| ("before", id.to_string()));
+        assert_eq!(part.rows, [8, 7]);
+        assert_eq!(part.next.as_deref(), Some("/api/v1/cases?open=true&limit=2&before=7"));
+        assert_eq!(Part::new(vec![8, 7], 2, &asked, |id| ("before", id.to_string())).next, None);
+        let bare: Uri = "/api/v1/audit".parse().expect("address");
+        let part = Part::new(vec![2, 1], 1, &bare, |id| ("before", id.to_string()));
+        assert_eq!(part.next.as_deref(), Some("/api/v1/audit?before=2"));
+    }
+}
