@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 
-use crate::{error::RatingError, exact::Exact, rounding::Rounding, tariff::LoadUnit, usage::Quality};
+use crate::{
+    error::RatingError,
+    exact::Exact,
+    rounding::Rounding,
+    tariff::{LoadUnit, Tariff},
+    usage::Quality,
+};
 
 /// Largest amount, in minor units either way: sums of all lines of a bill still fit.
 pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
@@ -34,6 +40,25 @@ pub struct Line {
     pub description: String,
     /// Where in the tariff it comes from.
     pub clause: Option<Clause>,
+}
+
+impl Line {
+    /// A line of money that no rate prices: a correction, the rounding of a total, the rest of a payment, a credit brought forward.
+    pub fn of_money(code: impl Into<String>, description: impl Into<String>, amount: i64, digits: u32) -> Line {
+        Line {
+            code: code.into(),
+            period: None,
+            block: None,
+            quantity: Exact::ONE,
+            unit: String::new(),
+            unit_price: Some(from_minor(amount, digits)),
+            exact: from_minor(amount, digits),
+            amount,
+            rounding: None,
+            description: description.into(),
+            clause: None,
+        }
+    }
 }
 
 /// Where in a tariff a line comes from.
@@ -214,6 +239,14 @@ pub fn to_minor(amount: &Exact, digits: u32) -> Result<i64, RatingError> {
 /// Minor units as currency units.
 pub fn from_minor(amount: i64, digits: u32) -> Exact {
     Exact::whole(i128::from(amount)).over(&Exact::power_of_ten(digits)).unwrap_or(Exact::ZERO)
+}
+
+/// A sum of lines, rounded as the tariff rounds totals; minor units.
+pub fn rounded_total(tariff: &Tariff, sum: i64) -> Result<i64, RatingError> {
+    match &tariff.rounding.total {
+        None => Ok(sum),
+        Some(rule) => to_minor(&rule.apply(&from_minor(sum, tariff.minor_digits)), tariff.minor_digits),
+    }
 }
 
 /// Sum of amounts; every one is bounded, so only their number could make it fail.

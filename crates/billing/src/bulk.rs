@@ -3,20 +3,18 @@
 //! The tariff is parsed once, its calendars are compiled once for the period; a customer is then a slice of integers that is summed
 //! along the runs of the calendar, and the few charges over the sums. Customers are divided among threads.
 
-use std::{cell::OnceCell, num::NonZero};
+use std::num::NonZero;
 
 use jiff::civil::Date;
 
 use crate::{
-    bill::{Account, Part, from_minor, sum_minor, to_minor},
+    bill::{Account, Part, rounded_total, sum_minor},
     customer::Customer,
     cycle::Listed,
-    demand::DemandSource,
     error::RatingError,
     plan::Plan,
     rate::{self, Inputs},
-    rounding,
-    usage::{Energy, Quality, Usage},
+    usage::{Energy, Usage},
 };
 
 /// One tariff and period, ready for any number of customers.
@@ -63,28 +61,11 @@ impl<'a> Batch<'a> {
                 format!("{} steps instead of {}; estimate what is missing first", import_wh.len(), self.steps());
             return Err(RatingError::Readings(message));
         }
-        let usage = Usage {
-            scale: 1,
-            import: Some(Energy::Steps { start_s: self.plan.from_s, step_s: self.step_s, values: import_wh }),
-            export: None,
-            apparent: None,
-            reactive: None,
-            demand: Vec::new(),
-            netted: OnceCell::new(),
-            quality: Quality::default(),
-        };
-        let inputs = Inputs {
-            plan: &self.plan,
-            files: &self.listed.files,
-            usage: &usage,
-            demand: DemandSource { plan: &self.plan, usage: &usage },
-            customer,
-            sale: None,
-        };
+        let steps = Energy::Steps { start_s: self.plan.from_s, step_s: self.step_s, values: import_wh };
+        let usage = Usage::of_import(1, steps);
+        let inputs = Inputs::new(&self.plan, &self.listed.files, &usage, customer);
         let part = rate::rate(&inputs, account)?;
-        let tariff = &self.listed.tariff;
-        let lines = from_minor(sum_minor(part.lines.iter())?, tariff.minor_digits);
-        let total = to_minor(&rounding::apply(tariff.rounding.total.as_ref(), &lines), tariff.minor_digits)?;
+        let total = rounded_total(&self.listed.tariff, sum_minor(part.lines.iter())?)?;
         Ok(BulkBill { part, total })
     }
 

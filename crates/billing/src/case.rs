@@ -271,7 +271,8 @@ impl Case {
         let day = local_date(zone, at_s).unwrap_or(payment.day);
         let in_case = |why: RatingError| why.in_files("tariff", &self.readings_file, CASE_FILE, &place);
         let listed = supply.tariff_on(day).map_err(in_case)?;
-        let payment = Payment { day, ..payment.clone() };
+        let band = self.customer.number("band_kwh").map_err(in_case)?.cloned();
+        let payment = Payment { day, sale: Sale { band, ..payment.sale.clone() }, ..payment.clone() };
         let sold = vend::sell(listed, &self.customer, &payment);
         sold.map_err(|why| why.in_files(&listed.file, &self.readings_file, CASE_FILE, &place))
     }

@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 
 use crate::{
-    bill::{Account, Bill, Correction, DemandOfMonth, Line, Part, from_minor, sum_minor, to_minor},
+    bill::{Account, Bill, Correction, DemandOfMonth, Line, Part, rounded_total, sum_minor},
     customer::Customer,
     demand::DemandSource,
     error::{Fault, RatingError},
@@ -233,12 +233,8 @@ impl<'a> Supply<'a> {
             };
             let (demand_plan, demand_usage) = whole.as_ref().map_or((&plan, &part), |(plan, usage)| (plan, usage));
             let inputs = Inputs {
-                plan: &plan,
-                files: &stretch.listed.files,
-                usage: &part,
-                demand: DemandSource { plan: demand_plan, usage: demand_usage },
-                customer: self.customer,
-                sale: None,
+                demand: DemandSource::new(demand_plan, demand_usage),
+                ..Inputs::new(&plan, &stretch.listed.files, &part, self.customer)
             };
             let made = rate::rate(&inputs, account)?;
             let energy = rate::energy_of_part(&inputs, &made.netting).unwrap_or(Exact::ZERO);
@@ -256,42 +252,47 @@ impl<'a> Supply<'a> {
 
     /// What was used in a plan's days.
     pub fn usage(&self, plan: &Plan<'_>, tracks: &[Track]) -> Result<Usage<'static>, RatingError> {
-        usage::from_tracks(self.readings, tracks, (plan.from_s, plan.to_s))
+        let usage = usage::from_tracks(self.readings, tracks, (plan.from_s, plan.to_s))?;
+        refuse_unpriced_register(plan.tariff, &usage)?;
+        Ok(usage)
     }
+}
+
+/// A register that counts in a period which a tariff by period does not know would be read and never billed.
+fn refuse_unpriced_register(tariff: &Tariff, usage: &Usage<'_>) -> Result<(), RatingError> {
+    let priced = || tariff.charges.iter().flat_map(|c| &c.rates).filter_map(|rate| rate.period.as_deref());
+    if priced().next().is_none() {
+        return Ok(());
+    }
+    let known = |name: &str| {
+        priced().any(|period| period == name)
+            || tariff.calendars.iter().flat_map(|calendar| &calendar.periods).any(|period| period.name == name)
+    };
+    let mut unknown: Option<String> = None;
+    for energy in [&usage.import, &usage.export, &usage.apparent, &usage.reactive].into_iter().flatten() {
+        energy.each(|_, _, amount, period| {
+            if let (None, Some(name)) = (&unknown, period.filter(|name| amount != 0 && !known(name))) {
+                unknown = Some(name.to_owned());
+            }
+        });
+    }
+    unknown.map_or(Ok(()), |name| {
+        Err(RatingError::Readings(format!(
+            "a register counts in the period \"{name}\", which the tariff does not have; name the column after a period of the tariff"
+        )))
+    })
 }
 
 /// The line that brings a sum to the tariff's rounding of totals, if it does not stand there.
 fn round_line(tariff: &Tariff, sum: i64) -> Result<Option<Line>, RatingError> {
-    let Some(rule) = &tariff.rounding.total else { return Ok(None) };
-    let rounded = to_minor(&rule.apply(&from_minor(sum, tariff.minor_digits)), tariff.minor_digits)?;
-    let amount = rounded - sum;
-    Ok((amount != 0).then(|| Line {
-        code: "ROUND".into(),
-        period: None,
-        block: None,
-        quantity: Exact::ONE,
-        unit: String::new(),
-        unit_price: Some(from_minor(amount, tariff.minor_digits)),
-        exact: from_minor(amount, tariff.minor_digits),
-        amount,
-        rounding: Some(rule.clone()),
-        description: "Rounding of the total".into(),
-        clause: None,
-    }))
+    let amount = rounded_total(tariff, sum)? - sum;
+    let line = || Line {
+        rounding: tariff.rounding.total.clone(),
+        ..Line::of_money("ROUND", "Rounding of the total", amount, tariff.minor_digits)
+    };
+    Ok((amount != 0).then(line))
 }
 
 fn correction_line(bill: &str, amount: i64, digits: u32) -> Line {
-    Line {
-        code: "RERATE".into(),
-        period: None,
-        block: None,
-        quantity: Exact::ONE,
-        unit: String::new(),
-        unit_price: Some(from_minor(amount, digits)),
-        exact: from_minor(amount, digits),
-        amount,
-        rounding: None,
-        description: format!("Correction of bill {bill}"),
-        clause: None,
-    }
+    Line::of_money("RERATE", format!("Correction of bill {bill}"), amount, digits)
 }

@@ -2,6 +2,8 @@
 //!
 //! Windows are aligned to UTC. Demand in kW is of net import (import less export, not below zero), in kVA of apparent energy.
 
+use std::cell::OnceCell;
+
 use crate::{
     calendar::write_instant,
     error::RatingError,
@@ -29,29 +31,38 @@ impl Windows {
         let first = from_s.div_euclid(length_s);
         let count = usize::try_from((to_s - 1).div_euclid(length_s) - first + 1).unwrap_or(0);
         let mut amounts = vec![0i128; count];
-        let mut failed = None;
         for (energy, sign) in parts {
-            energy.each(|start_s, end_s, amount, _| {
-                let window = start_s.div_euclid(length_s);
-                if (end_s - 1).div_euclid(length_s) != window && amount != 0 {
-                    failed = Some((start_s, end_s));
-                }
-                let index = usize::try_from(window - first).ok();
+            let summed = energy.each_window(length_s, |number, amount| {
+                let index = usize::try_from(number - first).ok();
                 if let Some(slot) = index.and_then(|index| amounts.get_mut(index)) {
                     *slot += amount * sign;
                 }
             });
+            summed.map_err(|(start_s, end_s)| {
+                RatingError::Readings(format!(
+                    "demand over {} minutes cannot be measured: the interval {} to {} is longer or crosses windows; \
+                     read as often, or give a maximum-demand register",
+                    length_s / 60,
+                    write_instant(start_s),
+                    write_instant(end_s)
+                ))
+            })?;
         }
-        match failed {
-            None => Ok(Windows { length_s, first, amounts }),
-            Some((start_s, end_s)) => Err(RatingError::Readings(format!(
-                "demand over {} minutes cannot be measured: the interval {} to {} is longer or crosses windows; \
-                 read as often, or give a maximum-demand register",
-                length_s / 60,
-                write_instant(start_s),
-                write_instant(end_s)
-            ))),
-        }
+        Ok(Windows { length_s, first, amounts })
+    }
+
+    /// Index of the first window that begins at or after an instant. The first window begins with the stretch.
+    fn index_from(&self, at_s: i64, from_s: i64) -> usize {
+        let number = if at_s <= from_s { self.first } else { -(-at_s).div_euclid(self.length_s) };
+        usize::try_from(number - self.first).unwrap_or(0).min(self.amounts.len())
+    }
+
+    /// The largest amount of the windows that begin in stretches of time.
+    fn most(&self, from_s: i64, stretches: impl Iterator<Item = (i64, i64)>) -> Option<i128> {
+        let in_stretch = |(begins_s, ends_s): (i64, i64)| {
+            self.amounts[self.index_from(begins_s, from_s)..self.index_from(ends_s, from_s)].iter().copied().max()
+        };
+        stretches.filter_map(in_stretch).max()
     }
 
     /// Beginning and amount of each window.
@@ -71,10 +82,28 @@ pub struct DemandSource<'a> {
     pub plan: &'a Plan<'a>,
     /// What was used in it.
     pub usage: &'a Usage<'a>,
+    /// Windows of active and of apparent demand, once asked for.
+    windows: [OnceCell<Windows>; 2],
+}
+
+impl<'a> DemandSource<'a> {
+    /// Over the whole bill.
+    pub fn new(plan: &'a Plan<'a>, usage: &'a Usage<'a>) -> DemandSource<'a> {
+        DemandSource { plan, usage, windows: [OnceCell::new(), OnceCell::new()] }
+    }
 }
 
 impl DemandSource<'_> {
-    fn windows(&self, unit: LoadUnit) -> Result<Windows, RatingError> {
+    fn windows(&self, unit: LoadUnit) -> Result<&Windows, RatingError> {
+        let known = &self.windows[usize::from(unit == LoadUnit::KilovoltAmperes)];
+        if let Some(windows) = known.get() {
+            return Ok(windows);
+        }
+        let windows = self.summed(unit)?;
+        Ok(known.get_or_init(|| windows))
+    }
+
+    fn summed(&self, unit: LoadUnit) -> Result<Windows, RatingError> {
         let minutes = self.plan.tariff.demand_window_min.ok_or_else(|| {
             let message = "demand needs \"demand\": {\"window_min\": 15} in the tariff, or a maximum-demand register";
             RatingError::Tariff(message.into())
@@ -121,7 +150,7 @@ impl DemandSource<'_> {
                 None => {
                     let windows = self.windows(unit)?;
                     let most = windows.amounts.iter().copied().max().unwrap_or(0);
-                    Ok(Some(self.mean(&windows, most)))
+                    Ok(Some(self.mean(windows, most)))
                 }
             };
         };
@@ -143,8 +172,8 @@ impl DemandSource<'_> {
             return Ok(Some(value));
         }
         let windows = self.windows(unit)?;
-        let held = windows.each(self.plan.from_s).filter(|(at_s, _)| segments.at(*at_s).0 == Some(number));
-        Ok(held.map(|(_, amount)| amount).max().map(|most| self.mean(&windows, most)))
+        let held = segments.iter().filter(|(_, _, period)| *period == Some(number)).map(|(from, to, _)| (from, to));
+        Ok(windows.most(self.plan.from_s, held).map(|most| self.mean(windows, most)))
     }
 
     /// When demand was largest: the beginning of the window, or the reading of the register. `None` where it cannot be told.
@@ -190,7 +219,7 @@ impl DemandSource<'_> {
         }
         let windows = self.windows(unit)?;
         let most = times.filter_map(|at| windows.amount_at(*at)).max();
-        Ok(most.map(|most| self.mean(&windows, most)))
+        Ok(most.map(|most| self.mean(windows, most)))
     }
 }
 

@@ -58,7 +58,7 @@ pub fn bill(supply: &Supply<'_>, made: &Made, bill: &crate::bill::Bill) -> Resul
         let plan = Plan::new(&listed.tariff, part.from, part.to, span).map_err(in_files)?;
         let whole = Plan::new(&listed.tariff, span.0, span.1, span).map_err(in_files)?;
         let usage = supply.usage(&whole, &tracks).map_err(in_files)?;
-        let source = DemandSource { plan: &whole, usage: &usage };
+        let source = DemandSource::new(&whole, &usage);
         let context = Context { supply, tracks: &tracks, plan: &plan, file: &listed.file, demand: &source, part };
         let split = bill.parts.len() > 1;
         reasons.extend(part.lines.iter().enumerate().map(|(index, line)| context.reason(index, line, split)));

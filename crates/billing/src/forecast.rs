@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 use jiff::civil::{Date, Weekday};
 
 use crate::{
-    bill::{Account, from_minor, sum_minor, to_minor},
+    bill::{Account, rounded_total, sum_minor},
     calendar::local_date,
     cycle::{Order, Supply},
     demand::DemandSource,
@@ -78,32 +78,18 @@ fn forecast(supply: &Supply<'_>, order: &Order, account: &Account, today: Date) 
     let total_of = |rest: i128| -> Result<(i64, Exact), RatingError> {
         let stretched = stretched(&usage, &known, &outlook, rest);
         let inputs = Inputs {
-            plan: &whole,
-            files: &listed.files,
-            usage: &stretched,
-            demand: DemandSource { plan: &known, usage: &usage },
-            customer: supply.customer,
-            sale: None,
+            demand: DemandSource::new(&known, &usage),
+            ..Inputs::new(&whole, &listed.files, &stretched, supply.customer)
         };
         let part = rate::rate(&inputs, &mut account.clone())?;
-        let lines = sum_minor(part.lines.iter())?;
-        let tariff = &listed.tariff;
-        let total = crate::rounding::apply(tariff.rounding.total.as_ref(), &from_minor(lines, tariff.minor_digits));
-        let kwh = rate::energy_of_part(&inputs, &part.netting)?;
-        Ok((to_minor(&total, tariff.minor_digits)?, kwh))
+        let total = rounded_total(&listed.tariff, sum_minor(part.lines.iter())?)?;
+        Ok((total, rate::energy_of_part(&inputs, &part.netting)?))
     };
     let (low, low_kwh) = total_of(outlook.rest.saturating_sub(outlook.spread).max(0))?;
     let (expected, expected_kwh) = total_of(outlook.rest)?;
     let (high, high_kwh) = total_of(outlook.rest.saturating_add(outlook.spread))?;
     let so_far = {
-        let inputs = Inputs {
-            plan: &known,
-            files: &listed.files,
-            usage: &usage,
-            demand: DemandSource { plan: &known, usage: &usage },
-            customer: supply.customer,
-            sale: None,
-        };
+        let inputs = Inputs::new(&known, &listed.files, &usage, supply.customer);
         sum_minor(rate::rate(&inputs, &mut account.clone())?.lines.iter())?
     };
     Ok(Forecast {

@@ -7,7 +7,6 @@ use crate::{
     bill::{Account, Line, sum_minor},
     calendar::{Segments, day_start},
     cycle::Supply,
-    demand::DemandSource,
     error::{Fault, RatingError},
     exact::Exact,
     plan::Plan,
@@ -217,14 +216,7 @@ fn rate_day(
 ) -> Result<(Vec<Line>, Exact), RatingError> {
     let listed = supply.tariff_on(plan.from)?;
     let usage = supply.usage(plan, tracks)?;
-    let inputs = Inputs {
-        plan,
-        files: &listed.files,
-        usage: &usage,
-        demand: DemandSource { plan, usage: &usage },
-        customer: supply.customer,
-        sale: None,
-    };
+    let inputs = Inputs::new(plan, &listed.files, &usage, supply.customer);
     let part = rate::rate(&inputs, account)?;
     let kwh = rate::energy_of_part(&inputs, &part.netting)?;
     Ok((part.lines, kwh))

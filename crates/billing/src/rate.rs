@@ -45,12 +45,20 @@ pub struct Inputs<'a> {
     pub sale: Option<&'a Sale>,
 }
 
+impl<'a> Inputs<'a> {
+    /// A bill that is one part.
+    pub fn new(plan: &'a Plan<'a>, files: &'a SideFiles, usage: &'a Usage<'a>, customer: &'a Customer) -> Inputs<'a> {
+        Inputs { plan, files, usage, demand: DemandSource::new(plan, usage), customer, sale: None }
+    }
+}
+
 /// Energy sold in advance, as the charges see it: block limits are those of one month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sale {
     /// Already bought this month, kWh: the position on the ladder.
     pub bought: Exact,
-    /// Energy by which a band for all units is chosen, instead of what is bought, kWh.
+    /// Energy by which the band of a ladder for all units (`mode: whole`) is chosen, instead of what is bought, kWh: the customer's
+    /// `band_kwh`.
     pub band: Option<Exact>,
     /// Monthly charges due.
     pub months_due: Exact,
@@ -162,7 +170,7 @@ impl<'a> Rater<'a> {
         if let Some(known) = self.facts.power_factor.get() {
             return Ok(known.clone());
         }
-        let found = demand::power_factor(self.plan(), self.inputs.usage)?;
+        let found = demand::power_factor(self.inputs.demand.plan, self.inputs.demand.usage)?;
         Ok(self.facts.power_factor.get_or_init(|| found).clone())
     }
 
@@ -206,7 +214,7 @@ impl<'a> Rater<'a> {
         Ok(match what {
             Fact::ImportKwh => Value::Number(match self.inputs.sale {
                 None => self.import()?,
-                Some(sale) => sale.band.clone().unwrap_or(&sale.bought + &self.import()?),
+                Some(sale) => &sale.bought + &self.import()?,
             }),
             Fact::ImportGrossKwh => Value::Number(energy::import_gross(self.inputs)?),
             Fact::Demand(unit) => Value::Number(self.maximum(*unit)?),

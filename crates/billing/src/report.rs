@@ -261,13 +261,14 @@ pub fn bill(bill: &Bill) -> ResultView {
     })
 }
 
-/// A token sale.
+/// A token sale. Its receipt shows units and prices, not the position on the ladder.
 pub fn token(id: &str, token: &Token) -> ResultView {
+    let receipt = |own: &Line| LineView { period: None, block: None, ..line(own, None) };
     ResultView::Token(TokenView {
         id: id.to_owned(),
         kind: "vend",
         token_kwh: token.kwh.to_decimal(6),
-        lines: token.lines.iter().map(|own| line(own, None)).collect(),
+        lines: token.lines.iter().map(receipt).collect(),
         total: token.total,
     })
 }

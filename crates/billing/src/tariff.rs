@@ -130,15 +130,23 @@ pub enum Export {
     /// Import and export are separate registers; without an export charge, export earns nothing.
     Separate,
     /// Import less export less carried kWh; a surplus is carried.
-    NetMetering {
-        /// Calendar whose periods are netted apart; `None`: one pot.
-        by_period: Option<usize>,
-    },
+    NetMetering(Pots),
     /// Import and export are priced apart.
     NetBilling {
         /// Window inside which they are netted first, minutes.
         window_min: Option<u32>,
     },
+}
+
+/// What net metering nets apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pots {
+    /// Nothing: all energy lies in one pot.
+    One,
+    /// The periods of a calendar.
+    OfCalendar(usize),
+    /// The periods of registers that the meter switches, where the tariff has no calendar.
+    OfRegisters,
 }
 
 /// Supply that is paid in advance.

@@ -3,25 +3,24 @@
 //! Cost rises with energy between the places where a block or a condition changes, but may fall at such a place. So the stretches
 //! between them are searched from the highest down, each by halving.
 
-use std::cell::OnceCell;
-
 use jiff::civil::Date;
 
 use crate::{
-    bill::{Account, Line, from_minor, sum_minor, to_minor},
+    bill::{Account, Line, sum_minor, to_minor},
     customer::Customer,
     cycle::Listed,
-    demand::DemandSource,
     error::RatingError,
     exact::Exact,
     plan::Plan,
     rate::{self, Inputs, Sale},
     tariff::{Basis, Condition, Fact, Tariff, Test},
-    usage::{Energy, Interval, Quality, Usage},
+    usage::{Energy, Interval, Usage},
 };
 
 /// Most token units of one sale.
 const UNITS_MAX: i64 = 1_000_000_000_000;
+/// Most units beyond the first that a payment does not cover, that are tried.
+const LOOK_ON_MAX: usize = 1_000;
 /// Amounts of a sale are counted in 10⁻⁹ Wh, so that every token unit is whole.
 const SCALE: i128 = 1_000_000_000;
 
@@ -75,25 +74,9 @@ pub fn sell(listed: &Listed, customer: &Customer, payment: &Payment) -> Result<T
     let mut lines = till.lines(units)?;
     let rest = paid - sum_minor(lines.iter())?;
     if rest != 0 {
-        lines.push(plain_line("ROUND", "Remainder too small for one more token unit", rest, tariff.minor_digits));
+        lines.push(Line::of_money("ROUND", "Remainder too small for one more token unit", rest, tariff.minor_digits));
     }
     Ok(Token { kwh: till.energy(units), lines, total: paid })
-}
-
-fn plain_line(code: &str, description: &str, amount: i64, digits: u32) -> Line {
-    Line {
-        code: code.into(),
-        period: None,
-        block: None,
-        quantity: Exact::ONE,
-        unit: String::new(),
-        unit_price: Some(from_minor(amount, digits)),
-        exact: from_minor(amount, digits),
-        amount,
-        rounding: None,
-        description: description.into(),
-        clause: None,
-    }
 }
 
 struct Till<'a> {
@@ -117,31 +100,17 @@ impl Till<'_> {
         })?;
         let (start_s, end_s) = (self.plan.from_s, self.plan.to_s);
         let sold = Interval { start_s, end_s, amount, period: None };
-        let usage = Usage {
-            scale: SCALE,
-            import: Some(Energy::Intervals(vec![sold])),
-            export: None,
-            apparent: None,
-            reactive: None,
-            demand: Vec::new(),
-            netted: OnceCell::new(),
-            quality: Quality::default(),
-        };
+        let usage = Usage::of_import(SCALE, Energy::Intervals(vec![sold]));
         let inputs = Inputs {
-            plan: self.plan,
-            files: &self.listed.files,
-            usage: &usage,
-            demand: DemandSource { plan: self.plan, usage: &usage },
-            customer: self.customer,
             sale: Some(&self.payment.sale),
+            ..Inputs::new(self.plan, &self.listed.files, &usage, self.customer)
         };
         let mut lines = rate::rate(&inputs, &mut Account::default())?.lines;
         if !self.payment.arrears.is_zero() {
             let tariff = &self.listed.tariff;
             let arrears = to_minor(&tariff.rounding.line.apply(&self.payment.arrears), tariff.minor_digits)?;
-            let mut line = plain_line("ARREARS", "Instalment of old debt", arrears, tariff.minor_digits);
-            line.rounding = Some(tariff.rounding.line.clone());
-            lines.push(line);
+            let line = Line::of_money("ARREARS", "Instalment of old debt", arrears, tariff.minor_digits);
+            lines.push(Line { rounding: Some(tariff.rounding.line.clone()), ..line });
         }
         Ok(lines)
     }
@@ -163,9 +132,30 @@ impl Till<'_> {
                 let middle = low + (high - low) / 2;
                 if self.covered(middle, paid) { low = middle } else { high = middle }
             }
-            return Ok(low);
+            return self.look_on(low, start.1, paid);
         }
         Ok(0)
+    }
+
+    /// Lines are rounded one by one and some are credits, so the sum of a few more units may fall back below the payment by what rounding
+    /// can move: looks on as long as that is possible.
+    fn look_on(&self, covered: i64, behind: i64, paid: i64) -> Result<i64, RatingError> {
+        let tariff = &self.listed.tariff;
+        let own = tariff.charges.iter().flat_map(|c| c.rates.iter().map(|r| &r.round).chain([&c.round])).flatten();
+        let widest = own.chain([&tariff.rounding.line]).map(|rule| &rule.to).max().unwrap_or(&Exact::ONE);
+        let step = (widest * &Exact::power_of_ten(tariff.minor_digits)).to_i64().unwrap_or(1);
+        let mut best = covered;
+        for units in (covered + 1..behind).take(LOOK_ON_MAX) {
+            let lines = self.lines(units)?;
+            let cost = sum_minor(lines.iter())?;
+            let rounding = i64::try_from(lines.len()).unwrap_or(1).saturating_mul(step);
+            if cost <= paid {
+                best = units;
+            } else if cost.saturating_sub(paid) > rounding {
+                break;
+            }
+        }
+        Ok(best)
     }
 
     /// Stretches of units in which no block and no condition changes: first unit, one behind the last.

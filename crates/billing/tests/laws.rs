@@ -156,3 +156,49 @@ proptest! {
         prop_assert_eq!(lines[0]["amount"].as_u64().unwrap(), (u64::from(days) * u64::from(standing) + 5) / 10);
     }
 }
+
+/// A tariff whose rounded lines rise and fall: a price and a subsidy, each rounded in its own way, and a tax.
+fn price_and_subsidy(price: u32, subsidy: u32, step: &str, mode: &str) -> Value {
+    let mut tariff: Value = serde_json::from_str(&tariff("Asia/Kolkata", &json!({ "charges": [
+        { "code": "ENERGY", "name": "E", "basis": "energy", "rates": [{ "max": "40", "rate": format!("0.{price:03}") }, { "rate": "0.9" }],
+          "round": { "to": step, "mode": mode } },
+        { "code": "SUBSIDY", "name": "S", "basis": "energy", "credit": true, "rates": [{ "rate": format!("0.{subsidy:03}") }],
+          "round": { "to": step, "mode": "down" } },
+        { "code": "TAX", "name": "T", "basis": "amount", "of": ["ENERGY"], "rates": [{ "percent": "7" }] },
+    ] }))).unwrap();
+    tariff["rounding"]["energy"] = json!({ "to": "1", "mode": "down" });
+    tariff
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// A token is the largest energy that a bill of its own would not make dearer than what is paid.
+    #[test]
+    fn no_larger_token_would_have_been_paid_for(
+        price in 20u32..900, subsidy in 0u32..19, pay in 5u32..60, step in prop::sample::select(&["0.01", "0.5", "1"][..]),
+        mode in prop::sample::select(&["half-up", "up", "down"][..]),
+    ) {
+        let tariff = price_and_subsidy(price, subsidy, step, mode);
+        let cost = |kwh: i64| {
+            let bills = json!([{ "id": "b", "from": "2025-03-03", "to": "2025-04-03" }]);
+            let readings =
+                format!("time,meter,import_wh\n{},M,0\n{},M,{}\n", instant(MONDAY_S), instant(MONDAY_S + 31 * 86_400), kwh * 1000);
+            let files = BTreeMap::from([
+                ("case.json", case(&bills, &json!({ "M": {} }))), ("tariff.json", tariff.to_string()), ("readings.csv", readings),
+            ]);
+            total(&run(&files))
+        };
+        let sale = json!([{ "id": "s", "kind": "vend", "at": "2025-03-05T06:00Z", "pay": pay.to_string() }]);
+        let files = BTreeMap::from([
+            ("case.json", case(&sale, &json!({ "M": {} }))), ("tariff.json", tariff.to_string()),
+            ("readings.csv", "time,meter,import_wh\n2025-03-02T18:30Z,M,0\n".to_owned()),
+        ]);
+        let sold: i64 = run(&files)["bills"][0]["token_kwh"].as_str().unwrap().parse().unwrap();
+        let paid = i64::from(pay) * 100;
+        prop_assert!(sold == 0 || cost(sold) <= paid);
+        for more in sold + 1..sold + 60 {
+            prop_assert!(cost(more) > paid, "{sold} kWh were sold, but {more} cost {}", cost(more));
+        }
+    }
+}

@@ -8,37 +8,51 @@ use crate::{
     exact::Exact,
     readings::Quantity,
     rounding,
-    tariff::{Charge, EnergyBasis, EnergyUnit, Export, Flow, LimitPer, LoadUnit, Price, Rate},
+    tariff::{Charge, EnergyBasis, EnergyUnit, Export, Flow, LimitPer, LoadUnit, Pots, Price, Rate},
     usage::{ByPeriod, Energy, SeriesPrice, by_period, priced},
 };
 
 /// Nets a part: pots of net metering, in the order of the calendar; none under other rules.
 pub fn net(inputs: &Inputs<'_>, account: &Account) -> Result<Vec<Pot>, RatingError> {
-    let Export::NetMetering { by_period } = &inputs.plan.tariff.export else { return Ok(Vec::new()) };
+    let Export::NetMetering(apart) = &inputs.plan.tariff.export else { return Ok(Vec::new()) };
     let round = |amount: i128| round_energy(inputs, amount);
     let energy = |quantity| inputs.usage.energy(quantity);
     let credit = |name: &str| account.kwh.get(name).cloned().unwrap_or(Exact::ZERO);
-    let Some(calendar) = by_period else {
-        let total = |quantity| round(energy(quantity).map_or(0, Energy::total));
-        let (import, export) = (total(Quantity::Import), total(Quantity::Export));
-        return Ok(vec![Pot { name: "all".into(), import, export, credit_in: credit("all") }]);
+    let sums = |calendar, quantity| -> Result<ByPeriod, RatingError> {
+        energy(quantity).map_or(Ok(Vec::new()), |energy| by_period(energy, inputs.plan, calendar, false))
     };
-    let sums = |quantity| -> Result<ByPeriod, RatingError> {
-        energy(quantity)
-            .map_or(Ok(Vec::new()), |energy| crate::usage::by_period(energy, inputs.plan, Some(*calendar), false))
+    let pot = |name: String, imports: &ByPeriod, exports: &ByPeriod| {
+        let (import, export) = (round(amount_of(imports, &name)), round(amount_of(exports, &name)));
+        Pot { import, export, credit_in: credit(&name), name }
     };
-    let (imports, exports) = (sums(Quantity::Import)?, sums(Quantity::Export)?);
-    let occurring = inputs.plan.calendars[*calendar].occurring();
-    let mut pots = Vec::new();
-    for (number, period) in inputs.plan.tariff.calendars[*calendar].periods.iter().enumerate() {
-        let name = &period.name;
-        let occurs = occurring.iter().any(|other| usize::from(*other) == number);
-        if occurs || account.kwh.contains_key(name) {
-            let (import, export) = (round(amount_of(&imports, name)), round(amount_of(&exports, name)));
-            pots.push(Pot { name: name.clone(), import, export, credit_in: credit(name) });
+    match *apart {
+        Pots::One => {
+            let total = |quantity| round(energy(quantity).map_or(0, Energy::total));
+            let (import, export) = (total(Quantity::Import), total(Quantity::Export));
+            Ok(vec![Pot { name: "all".into(), import, export, credit_in: credit("all") }])
+        }
+        Pots::OfCalendar(calendar) => {
+            let (imports, exports) = (sums(Some(calendar), Quantity::Import)?, sums(Some(calendar), Quantity::Export)?);
+            let occurring = inputs.plan.calendars[calendar].occurring();
+            let periods = inputs.plan.tariff.calendars[calendar].periods.iter().enumerate();
+            let held = periods.filter(|(number, period)| {
+                occurring.iter().any(|other| usize::from(*other) == *number) || account.kwh.contains_key(&period.name)
+            });
+            Ok(held.map(|(_, period)| pot(period.name.clone(), &imports, &exports)).collect())
+        }
+        Pots::OfRegisters => {
+            let (imports, exports) = (sums(None, Quantity::Import)?, sums(None, Quantity::Export)?);
+            let mut names: Vec<&String> = imports.iter().chain(&exports).map(|(name, _)| name).collect();
+            names.extend(account.kwh.keys());
+            let mut pots: Vec<Pot> = Vec::new();
+            for name in names {
+                if pots.iter().all(|other| other.name != *name) {
+                    pots.push(pot(name.clone(), &imports, &exports));
+                }
+            }
+            Ok(pots)
         }
     }
-    Ok(pots)
 }
 
 fn amount_of(sums: &ByPeriod, name: &str) -> i128 {
@@ -125,8 +139,7 @@ impl<'a> Rater<'a> {
             let rungs = self.rungs(basis.whole, &rows, ladder, &factor)?;
             for rung in rungs {
                 let (rate_index, rate) = rows[rung.index];
-                // A receipt of a token shows units and prices, not the position on the ladder.
-                let block = block_number(&rows, rung.index).filter(|_| self.inputs.sale.is_none());
+                let block = block_number(&rows, rung.index);
                 let part = &rung.quantity * &share;
                 let clause = Clause { charge: index, rate: Some(rate_index) };
                 self.energy_line(charge, basis, clause, (rate, block), part)?;
@@ -249,11 +262,13 @@ impl<'a> Rater<'a> {
         basis: &EnergyBasis,
     ) -> Result<Vec<(Option<&'a str>, Exact)>, RatingError> {
         let tariff = self.plan().tariff;
-        if let Export::NetMetering { by_period: Some(calendar) } = &tariff.export {
-            if basis.calendar != Some(*calendar) {
+        if let Export::NetMetering(apart @ (Pots::OfCalendar(_) | Pots::OfRegisters)) = tariff.export {
+            if let Pots::OfCalendar(calendar) = apart
+                && basis.calendar != Some(calendar)
+            {
                 let message = format!(
                     "energy is netted by the periods of the calendar \"{}\" but priced by another; use one calendar",
-                    tariff.calendars[*calendar].name
+                    tariff.calendars[calendar].name
                 );
                 return Err(RatingError::Tariff(message));
             }

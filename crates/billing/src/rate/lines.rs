@@ -135,19 +135,9 @@ impl<'a> Rater<'a> {
     }
 
     fn money_line(&mut self, index: usize, charge: &Charge, (suffix, words): (&str, &str), amount: i64) {
-        self.lines.push(Line {
-            code: format!("{}{suffix}", charge.code),
-            period: None,
-            block: None,
-            quantity: Exact::ONE,
-            unit: String::new(),
-            unit_price: Some(from_minor(amount, self.digits())),
-            exact: from_minor(amount, self.digits()),
-            amount,
-            rounding: None,
-            description: format!("{} {words}", charge.name),
-            clause: Some(Clause { charge: index, rate: None }),
-        });
+        let (code, description) = (format!("{}{suffix}", charge.code), format!("{} {words}", charge.name));
+        let line = Line::of_money(code, description, amount, self.digits());
+        self.lines.push(Line { clause: Some(Clause { charge: index, rate: None }), ..line });
     }
 
     /// Pays for carried kWh, to the customer, and clears them.

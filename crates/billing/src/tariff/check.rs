@@ -11,7 +11,7 @@ use super::{
     locate::{self, Position},
     parse::{Parser, Problem},
 };
-use crate::when::{DAY_MINUTES, DayKind, HOLIDAY_BIT, MonthDay};
+use crate::when::{DAY_MINUTES, DayKind, HOLIDAY_BIT, MonthDay, When};
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,9 +164,15 @@ fn day_after((month, day): MonthDay) -> MonthDay {
 
 fn check_calendars(tariff: &Tariff, findings: &mut Findings) {
     for calendar in &tariff.calendars {
+        for (index, period) in calendar.periods.iter().enumerate() {
+            for (number, when) in period.when.iter().enumerate() {
+                let field = format!("periods.{}[{index}].when[{number}].to", calendar.name);
+                check_round_the_clock(when, &field, findings);
+            }
+        }
         let mut edges: BTreeSet<u16> = BTreeSet::from([0]);
         edges.extend(calendar.periods.iter().flat_map(|p| &p.when).flat_map(|w| w.edges()));
-        let is_else = |index: usize| calendar.periods[index].when.contains(&crate::when::When::ALWAYS);
+        let is_else = |index: usize| calendar.periods[index].when.contains(&When::ALWAYS);
         let mut reached = vec![false; calendar.periods.len()];
         let mut missing = None;
         let mut overlaps: BTreeSet<(usize, usize, String)> = BTreeSet::new();
@@ -191,6 +197,15 @@ fn check_calendars(tariff: &Tariff, findings: &mut Findings) {
             }
         }
         report_calendar(calendar, missing, &overlaps, &reached, findings);
+    }
+}
+
+/// A time that ends when it begins is read as a whole day, over midnight; hardly anyone means that.
+fn check_round_the_clock(when: &When, field: &str, findings: &mut Findings) {
+    if when.from_minute == when.to_minute {
+        let problem = format!("ends at {}, when it begins: read as a whole day", clock(when.to_minute));
+        let remedy = "write 00:00 to 24:00, or leave both out, if the whole day is meant; else mend one of them";
+        findings.add(Weight::Questioned, field, problem, remedy);
     }
 }
 
@@ -375,6 +390,9 @@ fn check_blocks(field: &str, charge: &Charge, findings: &mut Findings) {
 
 fn check_prepaid(tariff: &Tariff, findings: &mut Findings) {
     let Some(prepaid) = &tariff.prepaid else { return };
+    for (index, when) in prepaid.friendly.iter().enumerate() {
+        check_round_the_clock(when, &format!("prepaid.friendly[{index}].to"), findings);
+    }
     let always =
         |kind: DayKind| (0..DAY_MINUTES).all(|minute| prepaid.friendly.iter().any(|when| when.holds(kind, minute)));
     let calendar = Calendar { name: String::new(), periods: Vec::new() };

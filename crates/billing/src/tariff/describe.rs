@@ -1,23 +1,20 @@
 //! A tariff in plain sentences: from when, at which hours, what for, and what a household of 250 kWh pays.
 
-use std::cell::OnceCell;
-
 use jiff::civil::Date;
 
 use super::{
     Basis, Calendar, Charge, Condition, DemandUse, EnergyBasis, Export, Fact, Flow, LimitPer, LoadUnit, MinimumPer,
-    MonthBy, Of, Price, Rate, Tariff, Test,
+    MonthBy, Of, Pots, Price, Rate, Tariff, Test,
 };
 use crate::{
     bill::{Account, Part, from_minor, sum_minor},
     customer::Customer,
     cycle::Listed,
-    demand::DemandSource,
     error::RatingError,
     exact::Exact,
     plan::Plan,
     rate::{self, Inputs},
-    usage::{Energy, Interval, Quality, Usage},
+    usage::{Energy, Interval, Usage},
     when::{DAY_MINUTES, HOLIDAY_BIT, When},
 };
 
@@ -60,10 +57,8 @@ pub fn sentences(tariff: &Tariff) -> Vec<String> {
     said.extend(
         match &tariff.export {
             Export::Separate => None,
-            Export::NetMetering { by_period: None } => {
-                Some("Export is deducted from import; a surplus is carried in kWh.")
-            }
-            Export::NetMetering { .. } => {
+            Export::NetMetering(Pots::One) => Some("Export is deducted from import; a surplus is carried in kWh."),
+            Export::NetMetering(Pots::OfCalendar(_) | Pots::OfRegisters) => {
                 Some("Export is deducted from import period by period; a surplus is carried in kWh.")
             }
             Export::NetBilling { window_min: None } => Some("Export is priced apart from import."),
@@ -264,24 +259,8 @@ pub fn household(listed: &Listed) -> Result<Household, RatingError> {
         let start_s = plan.from_s + i64::try_from(number).unwrap_or(0) * 3600;
         Interval { start_s, end_s: start_s + 3600, amount: HOUSEHOLD_KWH * 1000, period: None }
     };
-    let usage = Usage {
-        scale: hours,
-        import: Some(Energy::Intervals((0..hours).map(hour).collect())),
-        export: None,
-        apparent: None,
-        reactive: None,
-        demand: Vec::new(),
-        netted: OnceCell::new(),
-        quality: Quality::default(),
-    };
-    let inputs = Inputs {
-        plan: &plan,
-        files: &listed.files,
-        usage: &usage,
-        demand: DemandSource { plan: &plan, usage: &usage },
-        customer: &customer,
-        sale: None,
-    };
+    let usage = Usage::of_import(hours, Energy::Intervals((0..hours).map(hour).collect()));
+    let inputs = Inputs::new(&plan, &listed.files, &usage, &customer);
     let part = rate::rate(&inputs, &mut Account::default())?;
     let total = from_minor(sum_minor(part.lines.iter())?, tariff.minor_digits);
     Ok(Household { month, assumed, part, total })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{civil::Date, tz::TimeZone};
 
 use super::{
-    Calendar, Charge, Export, Holidays, MonthBy, MonthCount, Period, PowerFactor, Prepaid, Roundings, SeriesRule,
+    Calendar, Charge, Export, Holidays, MonthBy, MonthCount, Period, Pots, PowerFactor, Prepaid, Roundings, SeriesRule,
     Tariff, document,
 };
 use crate::{
@@ -304,9 +304,9 @@ impl Parser {
         };
         let from_minute = self.minute(&format!("{field}.from"), when.from.as_deref(), 0);
         let to_minute = self.minute(&format!("{field}.to"), when.to.as_deref(), DAY_MINUTES);
-        if from_minute == to_minute || from_minute == DAY_MINUTES || to_minute == 0 && from_minute == 0 {
-            let remedy = "end it later than it begins; a whole day is 00:00 to 24:00";
-            self.wrong(&format!("{field}.to"), "the time is empty", remedy);
+        if from_minute == DAY_MINUTES {
+            let remedy = "begin it at 00:00 of the next day; a whole day is 00:00 to 24:00";
+            self.wrong(&format!("{field}.from"), "no time begins when the day has ended", remedy);
         }
         Some(When {
             months: self.months_mask(&format!("{field}.months"), when.months.as_deref()),
@@ -409,14 +409,16 @@ impl Parser {
         let window_min = export.net_window_min.and_then(|minutes| self.window("export.net_window_min", minutes));
         let calendar = self.calendar_of("export.calendar", export.calendar.as_deref());
         match export.rule.as_str() {
-            "net-metering" if export.by_period => {
-                if calendar.is_none() {
+            "net-metering" if export.by_period => match calendar {
+                Some(calendar) => Export::NetMetering(Pots::OfCalendar(calendar)),
+                None if self.calendars.is_empty() => Export::NetMetering(Pots::OfRegisters),
+                None => {
                     let remedy = "name the calendar whose periods are netted apart";
-                    self.wrong("export.calendar", "netting by period needs a calendar", remedy);
+                    self.wrong("export.calendar", "netting by period needs one of the calendars", remedy);
+                    Export::NetMetering(Pots::One)
                 }
-                Export::NetMetering { by_period: calendar }
-            }
-            "net-metering" => Export::NetMetering { by_period: None },
+            },
+            "net-metering" => Export::NetMetering(Pots::One),
             "net-billing" => Export::NetBilling { window_min },
             other => {
                 self.wrong("export.rule", format!("\"{other}\" is not known"), "write net-metering or net-billing");
