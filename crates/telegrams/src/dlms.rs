@@ -5,6 +5,7 @@ pub mod apdu;
 pub mod axdr;
 pub mod client;
 pub mod disconnect;
+pub mod event_log;
 pub mod hdlc_link;
 #[cfg(feature = "host")]
 pub mod listen;
@@ -12,8 +13,10 @@ pub mod objects;
 pub mod profile;
 pub mod push;
 pub mod push_link;
+pub mod reading_out;
 pub mod security;
 pub mod server;
+pub mod short_names;
 pub mod time;
 pub mod units;
 

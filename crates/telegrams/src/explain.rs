@@ -167,9 +167,7 @@ fn p1_lines(frame: &[u8], keys: Option<&Keys>, out: &mut String) -> Result<(), F
         let opened = p1::open(frame, keys.ok_or(Fault::KeyMissing)?)?;
         line_of(out, format_args!("  encrypted, counter {}, security control {:02x}", opened.counter, opened.control));
         plain = opened.plain;
-        let end = plain.iter().rposition(|byte| *byte == b'!').ok_or(Fault::WrongKey)?;
-        let digits = plain[end + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        &plain[..end + 1 + digits]
+        p1::inner(&plain)?
     } else {
         frame
     };

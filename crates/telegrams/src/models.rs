@@ -98,7 +98,7 @@ pub struct Match {
     /// Three letters of the maker (FLAG id), in the system title or the number.
     #[serde(default)]
     pub flag: Option<String>,
-    /// How codes and values stand: `object-list` or `untagged`.
+    /// How codes and values stand: `object-list`, `untagged` or `push-setup`.
     #[serde(default)]
     pub form: Option<FormFile>,
     /// Number of elements, for telegrams without codes.
@@ -132,6 +132,8 @@ pub enum FormFile {
     ObjectList,
     /// Descriptors of attributes without tags.
     Untagged,
+    /// The code of the push setup, then values by position.
+    PushSetup,
 }
 
 /// Powers of ten by kind of unit.
@@ -268,6 +270,7 @@ impl Models {
             let form = m.form.is_none_or(|form| match form {
                 FormFile::ObjectList => notification.form == Form::ObjectList,
                 FormFile::Untagged => notification.form == Form::Untagged,
+                FormFile::PushSetup => notification.form == Form::PushSetup,
             });
             elements && text && codes && form && m.flag.as_deref().is_none_or(|wanted| flag.as_deref() == Some(wanted))
         })

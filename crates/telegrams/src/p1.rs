@@ -11,7 +11,7 @@ use crate::{
     bytes::{from_hex, printable},
     checksum,
     cipher::{Key, Keys},
-    dlms::security::{Opened, open_general_glo},
+    dlms::security::{Opened, open_general_glo, open_general_glo_unproved},
     framing::p1::CIPHERED,
     zone::{Season, Zone},
 };
@@ -34,22 +34,34 @@ impl<'a> Object<'a> {
 /// Decodes one frame, whatever its version. `zone` is that of the meter's clock; without it local times are left out.
 pub fn decode(frame: &[u8], zone: Option<Zone>, keys: Option<&Keys>) -> Result<Vec<Reading>, Fault> {
     if frame.first() == Some(&CIPHERED) {
-        let plain = open(frame, keys.ok_or(Fault::KeyMissing)?)?.plain;
-        let end = plain.iter().rposition(|byte| *byte == b'!').ok_or(Fault::WrongKey)?;
-        let digits = plain[end + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        return readings(text(&plain[..end + 1 + digits])?, zone);
+        let opened = open(frame, keys.ok_or(Fault::KeyMissing)?)?;
+        return readings(text(inner(&opened.plain)?)?, zone);
     }
     readings(text(frame)?, zone)
 }
 
-/// Opens the encrypted envelope. Without an authentication key the public one of Luxembourg is tried.
+/// The telegram inside an opened envelope, up to its checksum.
+pub fn inner(plain: &[u8]) -> Result<&[u8], Fault> {
+    let end = plain.iter().rposition(|byte| *byte == b'!').ok_or(Fault::WrongKey)?;
+    let digits = plain[end + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    Ok(&plain[..end + 1 + digits])
+}
+
+/// Opens the encrypted envelope. Without an authentication key the public one of Luxembourg is tried; where that is not the one (most
+/// Austrian operators give none), the telegram's own CRC must prove the key.
 pub fn open(frame: &[u8], keys: &Keys) -> Result<Opened, Fault> {
     match open_general_glo(frame, keys) {
-        Err(Fault::WrongKey) if keys.authentication.is_none() => {
-            open_general_glo(frame, &Keys { authentication: Some(PUBLIC_AUTHENTICATION_KEY), ..*keys })
-        }
-        outcome => outcome,
+        Err(Fault::WrongKey) if keys.authentication.is_none() => {}
+        outcome => return outcome,
     }
+    let public = Keys { authentication: Some(PUBLIC_AUTHENTICATION_KEY), ..*keys };
+    if let Ok(opened) = open_general_glo(frame, &public) {
+        return Ok(opened);
+    }
+    let opened = open_general_glo_unproved(frame, keys)?;
+    let telegram = inner(&opened.plain)?;
+    let has_crc = telegram.last().is_some_and(u8::is_ascii_hexdigit);
+    if has_crc && telegram.first() == Some(&b'/') && text(telegram).is_ok() { Ok(opened) } else { Err(Fault::WrongKey) }
 }
 
 /// The same for every meter of Luxembourg (Smarty P1 specification 1.1.3, 3.2.5).
@@ -328,7 +340,7 @@ mod tests {
         );
     }
 
-    /// IEC 62056-21, 6.3.2: data sets may share a line, codes may be short, a maximum has its time behind it.
+    /// IEC 62056-21, data lines: data sets may share a line, codes may be short, a maximum has its time behind it.
     #[test]
     fn data_sets_share_a_line() {
         let text = "/ABC5X\r\n0.0.0(0815)1.8.1(000012.5*kWh)1.8.2(3*kWh)\r\n1.6.1(0.55*kW)(26-07-01,12:15)\r\n\
@@ -364,5 +376,28 @@ mod tests {
         assert_eq!(readings[0].value.to_string(), "0.351");
         let other = Keys { encryption: [8; 16], authentication: None };
         assert_eq!(decode(&frame, None, Some(&other)), Err(Fault::WrongKey));
+    }
+
+    /// Energienetze Steiermark and others give their customers the encryption key alone.
+    #[test]
+    fn a_crc_inside_proves_the_key_where_the_tag_cannot() {
+        let keys = Keys { encryption: [9; 16], authentication: Some([5; 16]) };
+        let title = *b"SAG\0\0\0\0\x01";
+        let body = "/EST5X\r\n\r\n1-0:1.8.0(014159934*Wh)\r\n!";
+        let whole = format!("{body}{:04X}\r\n", checksum::arc(body.as_bytes()));
+        let sealed = |text: &str| {
+            crate::dlms::security::general_glo(
+                title,
+                &crate::dlms::security::seal(0x30, title, 7, &keys, text.as_bytes()),
+            )
+        };
+        let alone = Keys { authentication: None, ..keys };
+        assert_eq!(decode(&sealed(&whole), None, Some(&alone)).map(|readings| readings.len()), Ok(1));
+        assert_eq!(decode(&sealed(body), None, Some(&alone)), Err(Fault::WrongKey), "no CRC, no proof");
+        let mut damaged = sealed(&whole);
+        damaged[40] ^= 1;
+        assert_eq!(decode(&damaged, None, Some(&alone)), Err(Fault::WrongKey));
+        let other = Keys { encryption: [8; 16], authentication: None };
+        assert_eq!(decode(&sealed(&whole), None, Some(&other)), Err(Fault::WrongKey));
     }
 }

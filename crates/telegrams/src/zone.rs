@@ -154,7 +154,7 @@ impl Zone {
         };
         let (hours, minutes) = match digits.split_once(':') {
             Some((hours, minutes)) => (hours, minutes),
-            None if digits.len() == 4 => digits.split_at(2),
+            None if digits.len() == 4 => digits.split_at_checked(2)?,
             None => (digits, "0"),
         };
         let minutes = hours.parse::<u8>().ok().filter(|h| *h <= 14).map(i32::from)? * 60

@@ -85,6 +85,50 @@ fn a_push_that_names_its_objects_first() {
     assert_eq!(shown, ["Some(\"LGZ4711\") 1-0:1.8.0*255 12345 Wh", "Some(\"LGZ4711\") 1-0:1.7.0*255 351 W"]);
 }
 
+fn push(body: &telegrams::dlms::axdr::Value<'_>) -> Vec<String> {
+    use telegrams::dlms::push::{Layout, Notification};
+    let apdu = [&[0x0F, 0, 0, 0, 1, 0][..], &body.encoded()].concat();
+    let notification = Notification::parse(&apdu).expect("a notification");
+    let models = Models::builtin().expect("descriptions");
+    let layout = models
+        .push(&notification, None)
+        .map_or_else(|| Layout { trust_clock: true, ..Layout::default() }, |model| model.layout().expect("a layout"));
+    let readings = notification.readings(&layout, None);
+    readings
+        .iter()
+        .map(|r| format!("{} {} {} {}", r.meter.as_deref().unwrap_or("-"), r.quantity, r.value, r.unit))
+        .collect()
+}
+
+/// The layout that Wiener Netze publish for their customers' interface: push setup, number, time, date, then values by position.
+#[test]
+fn a_push_by_position_behind_its_push_setup() {
+    use telegrams::dlms::axdr::Value;
+    let mut body = vec![
+        Value::Octets(&[0, 6, 25, 9, 0, 255]),
+        Value::Octets(b"1121270000001"),
+        Value::Octets(&[19, 1, 14, 0]),
+        Value::Octets(&[7, 0xE5, 3, 25, 4]),
+    ];
+    body.extend([9_534_290, 2_896_624, 726_595, 2_561_341, 738, 0].map(|value| Value::Unsigned(value, 4)));
+    let ten = push(&Value::Structure(body.clone()));
+    body.extend([Value::Octets(&[]), Value::Octets(&[])]);
+    let twelve = push(&Value::Structure(body));
+    assert_eq!(ten, twelve);
+    assert_eq!(twelve.len(), 6);
+    assert_eq!(twelve[0], "1121270000001 1-0:1.8.0*255 9534290 Wh");
+    assert_eq!(twelve[4], "1121270000001 1-0:1.7.0*255 738 W");
+}
+
+#[test]
+fn a_number_behind_all_values() {
+    use telegrams::dlms::axdr::Value;
+    let scale = Value::Structure(vec![Value::Signed(0, 1), Value::Enum(30)]);
+    let body =
+        vec![Value::Octets(&[1, 0, 1, 8, 0, 255]), Value::Unsigned(12_345, 4), scale, Value::Octets(b"181220000009")];
+    assert_eq!(push(&Value::Structure(body)), ["181220000009 1-0:1.8.0*255 12345 Wh"]);
+}
+
 #[test]
 fn what_no_file_describes_is_named_and_shown() {
     let models = Models::builtin().expect("descriptions");

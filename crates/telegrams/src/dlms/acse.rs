@@ -34,6 +34,8 @@ pub mod conformance {
     pub const BLOCK_TRANSFER_WITH_SET: u32 = 1 << 11;
     /// Several attributes at once.
     pub const MULTIPLE_REFERENCES: u32 = 1 << 9;
+    /// Short names: a part of an attribute.
+    pub const PARAMETERIZED_ACCESS: u32 = 1 << 5;
     /// GET.
     pub const GET: u32 = 1 << 4;
     /// SET.
@@ -52,6 +54,8 @@ pub mod conformance {
         | SET
         | SELECTIVE_ACCESS
         | ACTION;
+    /// The same with short names.
+    pub const OURS_SHORT: u32 = READ | PARAMETERIZED_ACCESS | BLOCK_TRANSFER_WITH_GET;
 }
 
 /// AARQ and AARE share their fields.

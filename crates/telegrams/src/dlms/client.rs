@@ -11,6 +11,7 @@ use super::{
     axdr::{Value, length, put_length},
     push_link::Block,
     security::{self, CounterGuard, OwnCounter, SystemTitle},
+    short_names::{Answer, LIST_NAME, Names, Read},
 };
 use crate::{Fault, bytes::Cursor, cipher::Keys};
 
@@ -44,6 +45,8 @@ const BLOCKS_MAX: u32 = 65_536;
 pub enum Progress {
     /// Send this, then wait.
     Send(Vec<u8>),
+    /// More comes without being asked for: wait.
+    Wait,
     /// The association is open.
     Opened,
     /// The encoded value that was asked for.
@@ -70,7 +73,25 @@ pub struct Client {
     next_block: u32,
     pieces: Vec<u8>,
     next_piece: u16,
+    /// Pieces that were asked for again.
+    lost_pieces: u8,
+    /// Short names, when they are used.
+    names: Option<Names>,
+    /// A long value on its way to the meter.
+    outgoing: Option<Outgoing>,
 }
+
+#[derive(Clone, Debug)]
+struct Outgoing {
+    value: Vec<u8>,
+    done: usize,
+    number: u32,
+}
+
+/// Pieces that are asked for again before it is given up.
+const LOST_PIECES_MAX: u8 = 16;
+/// Headers of a request with a block, and of its protection.
+const OVERHEAD: usize = 24 + 32;
 
 const ASSOCIATION: Target = Target { class: 15, obis: [0, 0, 40, 0, 0, 255], index: 1 };
 
@@ -90,17 +111,31 @@ impl Client {
             next_block: 0,
             pieces: Vec::new(),
             next_piece: 1,
+            lost_pieces: 0,
+            names: None,
+            outgoing: None,
         }
+    }
+
+    /// The same with short names: without authentication or with a password; it reads only.
+    #[must_use]
+    pub fn with_short_names(mut self) -> Self {
+        self.names = Some(Names::default());
+        self
     }
 
     /// The association request.
     pub fn open(&mut self) -> Result<Vec<u8>, Fault> {
-        let initiate =
-            InitiateRequest { dedicated_key: None, conformance: conformance::OURS, max_pdu: self.max_pdu }.encode();
+        let (context, conformance) =
+            if self.names.is_some() { (2, conformance::OURS_SHORT) } else { (1, conformance::OURS) };
+        let initiate = InitiateRequest { dedicated_key: None, conformance, max_pdu: self.max_pdu }.encode();
         let association = match &self.authentication {
-            Authentication::None => Association { context: 1, user_information: initiate, ..Association::default() },
+            Authentication::HlsGmac { .. } if self.names.is_some() => {
+                return Err(Fault::Unsupported("HLS with short names".into()));
+            }
+            Authentication::None => Association { context, user_information: initiate, ..Association::default() },
             Authentication::Lls(password) => Association {
-                context: 1,
+                context,
                 mechanism: 1,
                 authentication: password.clone(),
                 user_information: initiate,
@@ -126,15 +161,68 @@ impl Client {
     }
 
     /// Reads an attribute, or a part of it.
+    ///
+    /// With short names the list of objects must be known: see [`Client::list_names`].
     pub fn get(&mut self, target: Target, selection: Option<Selection<'_>>) -> Result<Vec<u8>, Fault> {
         self.begin();
+        if let Some(names) = &self.names {
+            let name =
+                names.of(&target).ok_or(Fault::structure("the meter's list of short names has no such object"))?;
+            return Ok(selection.map_or(Read::Name(name), |selection| Read::Part(name, selection)).encode());
+        }
         self.protect(&Request::Get(INVOKE, target, selection).encode())
     }
 
-    /// Sets an attribute to an encoded value.
+    /// Asks for the list of short names; its value goes to [`Client::take_names`].
+    pub fn list_names(&mut self) -> Vec<u8> {
+        self.begin();
+        Read::Name(LIST_NAME).encode()
+    }
+
+    /// Keeps the list of short names.
+    pub fn take_names(&mut self, encoded: &[u8]) -> Result<(), Fault> {
+        let names = Value::whole(encoded).as_ref().and_then(Names::of_list);
+        self.names = Some(names.ok_or(Fault::structure("not a list of short names"))?);
+        Ok(())
+    }
+
+    /// Sets an attribute to an encoded value, in blocks when the meter cannot take it whole.
     pub fn set(&mut self, target: Target, value: &[u8]) -> Result<Vec<u8>, Fault> {
         self.begin();
-        self.protect(&Request::Set(INVOKE, target, value).encode())
+        if self.names.is_some() {
+            return Err(Fault::Unsupported("writing by short names".into()));
+        }
+        let room = self.block_room();
+        if value.len() <= room {
+            return self.protect(&Request::Set(INVOKE, target, value).encode());
+        }
+        let bytes = value.get(..room).unwrap_or_default();
+        let block = super::apdu::Block { last: false, number: 1, bytes };
+        let request = Request::SetFirst(INVOKE, target, block).encode();
+        self.outgoing = Some(Outgoing { value: value.to_vec(), done: room, number: 1 });
+        self.protect(&request)
+    }
+
+    /// Bytes of a value that fit into one request to this meter; 0 means that it sets no limit.
+    fn block_room(&self) -> usize {
+        let limit = self.agreed.map_or(128, |agreed| usize::from(agreed.max_pdu));
+        if limit == 0 { VALUE_MAX } else { limit.saturating_sub(OVERHEAD).max(8) }
+    }
+
+    /// The block after the one that the meter has taken.
+    fn next_set_block(&mut self, taken: u32) -> Result<Progress, Fault> {
+        let room = self.block_room();
+        let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.number == taken) else {
+            self.outgoing = None;
+            return Err(Fault::structure("an answer to a block that was not sent"));
+        };
+        let end = (outgoing.done + room).min(outgoing.value.len());
+        outgoing.number += 1;
+        let last = end == outgoing.value.len();
+        let bytes = &outgoing.value[outgoing.done..end];
+        let request = Request::SetBlock(INVOKE, super::apdu::Block { last, number: outgoing.number, bytes }).encode();
+        outgoing.done = end;
+        self.protect(&request).map(Progress::Send)
     }
 
     /// Calls a method.
@@ -163,9 +251,17 @@ impl Client {
         (self.counter, self.guard.last())
     }
 
+    /// Takes up our counter after its next limit was kept; it never goes back.
+    pub fn keep(&mut self, counter: OwnCounter) {
+        self.counter = self.counter.later(counter);
+    }
+
     fn begin(&mut self) {
         self.received.clear();
         self.next_block = 1;
+        self.outgoing = None;
+        self.pieces.clear();
+        (self.next_piece, self.lost_pieces) = (1, 0);
     }
 
     /// What an answer means.
@@ -192,6 +288,10 @@ impl Client {
         let block = Block::parse(apdu).ok_or(Fault::structure("not a block of general block transfer"))?;
         if block.number != self.next_piece {
             // Lost: ask again from the last that came without a gap.
+            self.lost_pieces += 1;
+            if self.lost_pieces > LOST_PIECES_MAX {
+                return Err(Fault::structure("blocks of general block transfer are lost again and again"));
+            }
             let ack = Block {
                 last: true,
                 streaming: false,
@@ -216,7 +316,11 @@ impl Client {
             };
         }
         let acknowledged = block.number;
+        let goes_on = block.streaming;
         self.next_piece = self.next_piece.checked_add(1).ok_or(Fault::TooLong("the answer"))?;
+        if goes_on {
+            return Ok(Progress::Wait);
+        }
         let ack = Block { last: true, streaming: false, window: 1, number: 1, acknowledged, bytes: &[] };
         Ok(Progress::Send(ack.encode()))
     }
@@ -313,33 +417,48 @@ impl Client {
         }
     }
 
+    /// A part of a long answer, whichever service brings it.
+    fn part(&mut self, block: super::apdu::Block<'_>) -> Result<Progress, Fault> {
+        if block.number != self.next_block || block.number > BLOCKS_MAX {
+            self.begin();
+            return Err(Fault::structure("a block out of order: the long answer is given up"));
+        }
+        if self.received.len() + block.bytes.len() > VALUE_MAX {
+            return Err(Fault::TooLong("the answer"));
+        }
+        self.received.extend_from_slice(block.bytes);
+        if block.last {
+            return Ok(Progress::Value(core::mem::take(&mut self.received)));
+        }
+        self.next_block += 1;
+        if self.names.is_some() {
+            let number = u16::try_from(block.number).map_err(|_| Fault::TooLong("the answer"))?;
+            return Ok(Progress::Send(Read::Next(number).encode()));
+        }
+        self.protect(&Request::GetNext(INVOKE, block.number).encode()).map(Progress::Send)
+    }
+
     fn answer(&mut self, apdu: &[u8]) -> Result<Progress, Fault> {
+        if self.names.is_some() && Answer::is_one(apdu) {
+            return match Answer::parse(apdu).ok_or(Fault::structure("an answer that makes no sense"))? {
+                Answer::Value(value) => Ok(Progress::Value(value.to_vec())),
+                Answer::Refused(code) => Ok(Progress::Refused(code)),
+                Answer::Block(block) => self.part(block),
+            };
+        }
         let response = Response::parse(apdu).ok_or(Fault::structure("an answer that makes no sense"))?;
         match response {
             Response::Get(_, Ok(value)) => Ok(Progress::Value(value.to_vec())),
             Response::Get(_, Err(code)) | Response::GetBlockRefused(_, code) => Ok(Progress::Refused(code)),
-            Response::GetBlock(_, block) => {
-                if block.number != self.next_block || block.number > BLOCKS_MAX {
-                    self.begin();
-                    return Err(Fault::structure("a block out of order: the long answer is given up"));
-                }
-                if self.received.len() + block.bytes.len() > VALUE_MAX {
-                    return Err(Fault::TooLong("the answer"));
-                }
-                self.received.extend_from_slice(block.bytes);
-                if block.last {
-                    return Ok(Progress::Value(core::mem::take(&mut self.received)));
-                }
-                self.next_block += 1;
-                self.protect(&Request::GetNext(INVOKE, block.number).encode()).map(Progress::Send)
-            }
+            Response::GetBlock(_, block) => self.part(block),
+            Response::SetBlock(_, number) => self.next_set_block(number),
             Response::Action(_, code, returned) if !self.is_open => self.proved(code, returned),
             Response::Action(_, code, returned) => Ok(Progress::Done(code, returned.map(<[u8]>::to_vec))),
             Response::Set(_, code) | Response::SetLast(_, code, _) => Ok(Progress::Done(code, None)),
             Response::Exception(_, service) => Err(Fault::structure(alloc::format!(
                 "the meter refuses the service (exception {service}): an older association may still be open; close it, wait, try again"
             ))),
-            Response::GetList(..) | Response::SetBlock(..) => Err(Fault::structure("an answer to what was not asked")),
+            Response::GetList(..) => Err(Fault::structure("an answer to what was not asked")),
         }
     }
 

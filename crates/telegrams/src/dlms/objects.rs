@@ -68,6 +68,16 @@ impl Objects {
         self.all.push(object);
     }
 
+    /// Class and code of each object, the contact included.
+    pub fn codes(&self) -> impl Iterator<Item = (u16, [u8; 6])> {
+        self.all.iter().map(|object| (object.class, object.obis)).chain([(70, DISCONNECT)])
+    }
+
+    /// The version of an object's class.
+    pub fn version(&self, class: u16, obis: [u8; 6]) -> u8 {
+        self.all.iter().find(|object| (object.class, object.obis) == (class, obis)).map_or(0, |object| object.version)
+    }
+
     /// The encoded value of an attribute, or the data access result.
     pub fn get(&self, target: &Target, selection: Option<&Selection<'_>>) -> Result<Vec<u8>, u8> {
         if target.index == 1 {

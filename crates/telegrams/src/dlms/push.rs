@@ -37,6 +37,8 @@ pub enum Form {
     ObjectList,
     /// Descriptors of attributes without tags.
     Untagged,
+    /// The code of the push setup, the meter's number, then values by position.
+    PushSetup,
 }
 
 /// One value of a notification.
@@ -138,8 +140,13 @@ impl<'a> Notification<'a> {
             Some(body) => {
                 let mut items = Vec::new();
                 collect(&body, &mut items);
-                let listed = body.items().is_some_and(|items| object_list(items).is_some());
-                (body, items, if listed { Form::ObjectList } else { Form::Plain })
+                let elements = body.items().unwrap_or_default();
+                let form = match elements.first().and_then(Value::obis) {
+                    _ if object_list(elements).is_some() => Form::ObjectList,
+                    Some(obis) if is_push_setup(&obis) => Form::PushSetup,
+                    _ => Form::Plain,
+                };
+                (body, items, form)
             }
             None => (Value::Null, untagged_descriptors(cursor.rest())?, Form::Untagged),
         };
@@ -199,13 +206,22 @@ impl<'a> Notification<'a> {
     fn meter(&self, layout: &Layout) -> Option<Arc<str>> {
         if let Some(at) = layout.meter_position {
             let item = if at == usize::MAX { self.items.last() } else { self.items.get(at) };
-            return item?.value.text_value().map(|text| text.trim().into());
+            if let Some(text) = item.and_then(|item| item.value.text_value()) {
+                return Some(text.trim().into());
+            }
         }
         const USUAL: [[u8; 6]; 4] =
             [[0, 0, 96, 1, 0, 255], [1, 1, 0, 0, 5, 255], [1, 0, 0, 0, 5, 255], [0, 0, 42, 0, 0, 255]];
-        layout.meter_obis.iter().chain(&USUAL).find_map(|wanted| {
+        let by_code = layout.meter_obis.iter().chain(&USUAL).find_map(|wanted| {
             let item = self.items.iter().find(|item| item.obis.as_ref() == Some(wanted))?;
             item.value.text_value().map(|text| text.trim().into())
+        });
+        // Several Austrian operators put the number behind all values, without a code.
+        by_code.or_else(|| {
+            let last = self.items.last().filter(|item| item.obis.is_none() && self.has_codes())?;
+            let text = last.value.text_value()?.trim();
+            let is_number = text.len() >= 6 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            is_number.then(|| text.into())
         })
     }
 
@@ -250,7 +266,15 @@ fn collect<'a>(value: &Value<'a>, out: &mut Vec<Item<'a>>) {
 
 /// Six bytes that are the code of an object and not a text: media 0 to 15, no billing period or 255.
 fn is_code(obis: &[u8; 6]) -> bool {
-    obis[0] <= 15 && (obis[5] == 255 || obis[5] <= 99) && !obis.iter().all(|byte| (b'0'..=b'z').contains(byte))
+    !is_push_setup(obis)
+        && obis[0] <= 15
+        && (obis[5] == 255 || obis[5] <= 99)
+        && !obis.iter().all(|byte| (b'0'..=b'z').contains(byte))
+}
+
+/// The code of a push setup says who pushes and names no value behind it.
+fn is_push_setup(obis: &[u8; 6]) -> bool {
+    obis[0] == 0 && obis[2..4] == [25, 9]
 }
 
 /// `{scaler, unit}`.

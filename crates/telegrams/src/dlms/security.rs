@@ -50,6 +50,24 @@ pub fn open_general_glo(apdu: &[u8], keys: &Keys) -> Result<Opened, Fault> {
     Ok(opened)
 }
 
+/// Opens `DB 08 title …` that carries a tag for whose check the authentication key is not known. Nothing proves the key: what is inside
+/// must carry a proof of its own.
+pub fn open_general_glo_unproved(apdu: &[u8], keys: &Keys) -> Result<Opened, Fault> {
+    let bad = || Fault::structure("not general-glo-ciphering");
+    let mut cursor = Cursor::new(apdu);
+    cursor.take(2).filter(|head| *head == [0xDB, 8]).ok_or_else(bad)?;
+    let title: SystemTitle = cursor.array().ok_or_else(bad)?;
+    let count = length(&mut cursor).filter(|count| *count == cursor.left()).ok_or_else(bad)?;
+    let mut body = Cursor::new(cursor.take(count).ok_or_else(bad)?);
+    let (control, counter) = body.u8().zip(body.u32()).ok_or_else(bad)?;
+    let text = body.rest().len().checked_sub(TAG).and_then(|end| body.rest().get(..end)).ok_or_else(bad)?;
+    if control & !0x01 != AUTHENTICATED | ENCRYPTED {
+        return Err(Fault::WrongKey);
+    }
+    let plain = gcm_stream(&keys.encryption, &nonce(title, counter), text);
+    Ok(Opened { plain, title: Some(title), counter, control })
+}
+
 /// Opens `SC counter ciphertext tag` of a sender whose title is known.
 pub fn open(body: &[u8], title: SystemTitle, keys: &Keys) -> Result<Opened, Fault> {
     let mut cursor = Cursor::new(body);
@@ -208,6 +226,12 @@ impl OwnCounter {
     /// Goes at least to `counter`, which the meter says it expects.
     pub fn at_least(&mut self, counter: u32) {
         self.next = self.next.max(counter);
+    }
+
+    /// The later of both in each respect.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        Self { next: self.next.max(other.next), reserved: self.reserved.max(other.reserved) }
     }
 
     /// The next counter; `None` until more are reserved.

@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 
 use super::{
     acse::{Association, InitiateRequest, InitiateResponse, RELEASE_RESPONSE, conformance},
-    apdu::{Block, Request, Response, is_protected, protected_tag},
+    apdu::{Block, Request, Response, Target, is_protected, protected_tag},
     axdr::{Value, length, put_length},
-    objects::{ASSOCIATION, Objects},
+    objects::{ASSOCIATION, Objects, UNDEFINED},
     security::{self, CounterGuard, OwnCounter, SystemTitle},
+    short_names::{ASSOCIATION_NAME, Answer, LIST_NAME, Names, Read},
 };
 use crate::{Fault, bytes::Cursor, cipher::Keys};
 
@@ -44,6 +45,10 @@ struct Session {
     to_server: Vec<u8>,
     max_pdu: usize,
     long: Option<Long>,
+    /// A long value that the client is sending.
+    incoming: Option<(Target, Vec<u8>, u32)>,
+    /// Short names, when the client uses them.
+    names: Option<Names>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +72,10 @@ const PDU_MIN: usize = 64;
 const OUR_PDU: u16 = 2048;
 const BLOCK_UNAVAILABLE: u8 = 14;
 const DENIED: u8 = 3;
+const LONG_SET_ABORTED: u8 = 17;
+const NO_LONG_SET: u8 = 18;
+/// Longest value that is taken in blocks, in bytes.
+const SET_MAX: usize = 16 * 1024;
 
 impl Server {
     /// Nobody associated. `counter` must have counters reserved when keys are given; `last_heard` is the clients' highest counter.
@@ -129,15 +138,21 @@ impl Server {
         };
         is_allowed.then_some(()).ok_or(13)?;
         let ciphered = matches!(request.context, 3);
-        if !matches!(request.context, 1 | 3) || ciphered != (request.mechanism == 5) {
+        let short = request.context == 2;
+        if !matches!(request.context, 1..=3) || ciphered != (request.mechanism == 5) {
             return Err(2);
         }
         let client = request.title.unwrap_or_default();
         let (initiate, suite) = self.initiate(&request.user_information, client, ciphered)?;
         let agreed = InitiateResponse {
-            conformance: initiate.conformance & (conformance::OURS & !conformance::GENERAL_BLOCK_TRANSFER),
+            conformance: initiate.conformance
+                & if short {
+                    conformance::OURS_SHORT
+                } else {
+                    conformance::OURS & !conformance::GENERAL_BLOCK_TRANSFER
+                },
             max_pdu: OUR_PDU,
-            base_name: 7,
+            base_name: if short { ASSOCIATION_NAME } else { 7 },
         };
         let user_information = self.initiate_response(&agreed.encode(), ciphered, suite)?;
         let proves = request.mechanism == 5;
@@ -152,6 +167,8 @@ impl Server {
             to_server: request.authentication,
             max_pdu,
             long: None,
+            incoming: None,
+            names: short.then(|| Names::given(self.objects.codes())),
         });
         Ok(Association {
             context: request.context,
@@ -197,6 +214,10 @@ impl Server {
         let (plain, form) = self.unprotect(apdu, client)?;
         if ciphered != (form != Form::Plain) {
             return Err(Fault::structure("a request in the wrong form"));
+        }
+        if self.session.as_ref().is_some_and(|session| session.names.is_some()) {
+            let read = Read::parse(&plain).ok_or(Fault::structure("no read of one short name"))?;
+            return Ok(self.read(read));
         }
         let request = Request::parse(&plain).ok_or(Fault::structure("a request that makes no sense"))?;
         let answer = self.respond(&request)?;
@@ -255,9 +276,67 @@ impl Server {
             }
             Request::Set(invoke, target, value) => Response::Set(*invoke, self.objects.set(target, value)).encode(),
             Request::Action(invoke, target, _) => Response::Action(*invoke, self.objects.action(target), None).encode(),
-            Request::SetFirst(invoke, ..) => Response::Set(*invoke, DENIED).encode(),
-            Request::SetBlock(invoke, block) => Response::SetLast(*invoke, DENIED, block.number).encode(),
+            Request::SetFirst(invoke, target, block) => {
+                session.incoming = Some((*target, Vec::new(), 0));
+                self.set_block(*invoke, block)
+            }
+            Request::SetBlock(invoke, block) => self.set_block(*invoke, block),
         })
+    }
+
+    /// Gathers a long value; one that is too long or out of order is given up.
+    fn set_block(&mut self, invoke: u8, block: &Block<'_>) -> Vec<u8> {
+        let Some(session) = self.session.as_mut() else { return Response::Exception(1, 1).encode() };
+        let Some((target, mut value, taken)) = session.incoming.take() else {
+            return Response::SetLast(invoke, NO_LONG_SET, block.number).encode();
+        };
+        if block.number != taken + 1 || value.len() + block.bytes.len() > SET_MAX {
+            return Response::SetLast(invoke, LONG_SET_ABORTED, block.number).encode();
+        }
+        value.extend_from_slice(block.bytes);
+        if !block.last {
+            session.incoming = Some((target, value, block.number));
+            return Response::SetBlock(invoke, block.number).encode();
+        }
+        // The blocks together must be one value.
+        let result = if Value::whole(&value).is_some() { self.objects.set(&target, &value) } else { LONG_SET_ABORTED };
+        Response::SetLast(invoke, result, block.number).encode()
+    }
+
+    /// A read by short name.
+    fn read(&mut self, read: Read<'_>) -> Vec<u8> {
+        let refused = |code| Answer::Refused(code).encode();
+        let Some(session) = self.session.as_mut() else { return refused(DENIED) };
+        let Some(names) = &session.names else { return refused(DENIED) };
+        let (name, selection) = match read {
+            Read::Next(number) => {
+                let block = next_part(session, u32::from(number));
+                return block.map_or_else(
+                    || refused(BLOCK_UNAVAILABLE),
+                    |(number, last, bytes)| Answer::Block(Block { last, number, bytes: &bytes }).encode(),
+                );
+            }
+            Read::Name(name) => (name, None),
+            Read::Part(name, selection) => (name, Some(selection)),
+        };
+        session.long = None;
+        let value = match (name, names.target(name)) {
+            (LIST_NAME, _) => Ok(names.list(|class, obis| self.objects.version(class, obis))),
+            (_, Some(target)) => self.objects.get(&target, selection.as_ref()),
+            (_, None) => Err(UNDEFINED),
+        };
+        match value {
+            Ok(value) if value.len() + OVERHEAD > session.max_pdu => {
+                session.long = Some(Long { value, done: 0, number: 0 });
+                let first = next_part(session, 0);
+                first.map_or_else(
+                    || refused(BLOCK_UNAVAILABLE),
+                    |(number, last, bytes)| Answer::Block(Block { last, number, bytes: &bytes }).encode(),
+                )
+            }
+            Ok(value) => Answer::Value(&value).encode(),
+            Err(code) => refused(code),
+        }
     }
 
     /// Only the answer to our challenge is taken before the client has proved itself.
@@ -294,24 +373,26 @@ impl Server {
     }
 
     fn next_block(&mut self, invoke: u8, acknowledged: u32) -> Vec<u8> {
-        let refused = Response::GetBlockRefused(invoke, BLOCK_UNAVAILABLE).encode();
-        let Some(session) = self.session.as_mut() else { return refused };
-        let size = session.max_pdu - OVERHEAD;
-        let Some(long) = session.long.as_mut().filter(|long| long.number == acknowledged) else {
-            session.long = None;
-            return refused;
+        let part = self.session.as_mut().and_then(|session| next_part(session, acknowledged));
+        let Some((number, last, bytes)) = part else {
+            return Response::GetBlockRefused(invoke, BLOCK_UNAVAILABLE).encode();
         };
-        long.number += 1;
-        let end = (long.done + size).min(long.value.len());
-        let last = end == long.value.len();
-        let block = Block { last, number: long.number, bytes: &long.value[long.done..end] };
-        let answer = Response::GetBlock(invoke, block).encode();
-        long.done = end;
-        if last {
-            session.long = None;
-        }
-        answer
+        Response::GetBlock(invoke, Block { last, number, bytes: &bytes }).encode()
     }
+}
+
+/// The part after the one acknowledged: its number, whether it is the last, its bytes. `None`: that was not the last one sent.
+fn next_part(session: &mut Session, acknowledged: u32) -> Option<(u32, bool, Vec<u8>)> {
+    let size = session.max_pdu - OVERHEAD;
+    let mut long = session.long.take().filter(|long| long.number == acknowledged)?;
+    let end = (long.done + size).min(long.value.len());
+    let (number, last) = (long.number + 1, end == long.value.len());
+    let bytes = long.value.get(long.done..end)?.to_vec();
+    (long.done, long.number) = (end, number);
+    if !last {
+        session.long = Some(long);
+    }
+    Some((number, last, bytes))
 }
 
 /// Headers of a block, and of its protection with a system title.

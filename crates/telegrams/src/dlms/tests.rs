@@ -105,6 +105,80 @@ fn every_authentication_reads_registers_and_a_profile_in_blocks() {
 }
 
 #[test]
+fn short_names_read_registers_and_a_profile_in_blocks() {
+    for authentication in [Authentication::None, Authentication::Lls(b"secret".to_vec())] {
+        let mut server = server(false);
+        let mut client = Client::new(authentication, 512, reserved(), None).with_short_names();
+        let request = client.open().expect("a request");
+        assert_eq!(exchange(&mut client, &mut server, request), Ok(Progress::Opened));
+        assert_eq!(client.agreed().map(|agreed| agreed.base_name), Some(0xFA00));
+        assert!(client.get(ENERGY, None).is_err(), "nothing is named before the list is read");
+        let list = client.list_names();
+        let Ok(Progress::Value(list)) = exchange(&mut client, &mut server, list) else { panic!("no list") };
+        client.take_names(&list).expect("a list");
+        let value = get(&mut client, &mut server, ENERGY, None);
+        assert_eq!(Value::whole(&value), Some(Value::Unsigned(12_345_678, 4)));
+        let buffer = get(&mut client, &mut server, PROFILE, None);
+        assert_eq!(Value::whole(&buffer).and_then(|v| v.items().map(<[_]>::len)), Some(240));
+        let entries = profile::entries(2, 3);
+        let some = get(&mut client, &mut server, PROFILE, Some(Selection { selector: 2, parameters: &entries }));
+        assert_eq!(Value::whole(&some).and_then(|v| v.items().map(<[_]>::len)), Some(2));
+        let unknown = Target { obis: [1, 0, 99, 9, 0, 255], ..ENERGY };
+        assert!(client.get(unknown, None).is_err());
+    }
+}
+
+#[test]
+fn a_long_value_is_set_in_blocks() {
+    let text = Target { class: 1, obis: [0, 0, 42, 0, 0, 255], index: 2 };
+    for authentication in [Authentication::None, hls()] {
+        let mut server = server(false);
+        let mut client = opened(authentication, &mut server).expect("an association");
+        let long: Vec<u8> = (0..5_000_u16).map(|at| at.to_le_bytes()[0]).collect();
+        let value = Value::Octets(&long).encoded();
+        let request = client.set(text, &value).expect("a request");
+        assert_eq!(exchange(&mut client, &mut server, request), Ok(Progress::Done(0, None)));
+        assert_eq!(get(&mut client, &mut server, text, None), value);
+        let register = client.set(ENERGY, &value).expect("a request");
+        let Ok(Progress::Done(code, None)) = exchange(&mut client, &mut server, register) else { panic!("no result") };
+        assert_ne!(code, 0, "a register is not written from outside");
+    }
+}
+
+/// An answer in blocks of general block transfer, one of which is lost on the way.
+#[test]
+fn general_block_transfer_recovers_a_lost_block() {
+    use super::{
+        apdu::{INVOKE, Response},
+        push_link::Block,
+    };
+    let mut server = server(false);
+    let mut client = opened(Authentication::None, &mut server).expect("an association");
+    client.get(ENERGY, None).expect("a request");
+    let value = Value::Octets(&[7; 300]).encoded();
+    let answer = Response::Get(INVOKE, Ok(&value)).encode();
+    let parts: Vec<&[u8]> = answer.chunks(50).collect();
+    let block = |at: usize, streaming: bool| {
+        let number = u16::try_from(at + 1).expect("few");
+        Block { last: at + 1 == parts.len(), streaming, window: 1, number, acknowledged: 1, bytes: parts[at] }.encode()
+    };
+    let acknowledged = |progress: Result<Progress, Fault>| match progress {
+        Ok(Progress::Send(bytes)) => Block::parse(&bytes).expect("a block").acknowledged,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(acknowledged(client.take(&block(0, false))), 1);
+    assert_eq!(client.take(&block(1, true)), Ok(Progress::Wait), "more comes by itself");
+    assert_eq!(acknowledged(client.take(&block(3, false))), 2, "the third is asked for again");
+    for at in 2..parts.len() - 1 {
+        assert_eq!(acknowledged(client.take(&block(at, false))), u16::try_from(at + 1).expect("few"));
+    }
+    assert_eq!(client.take(&block(parts.len() - 1, false)), Ok(Progress::Value(value)));
+    client.get(ENERGY, None).expect("a request");
+    let outcome = (0..40).map(|_| client.take(&block(3, false))).find_map(Result::err);
+    assert!(outcome.is_some(), "a block that never comes ends it");
+}
+
+#[test]
 fn the_contact_moves_under_an_approval_only() {
     for approved in [false, true] {
         let mut server = server(approved);

@@ -40,7 +40,7 @@ pub fn civil(date: &str, time: &str, order: &str) -> Option<Timestamp> {
     let year = at('Y')?;
     let date = (if year < 100 { year + 2000 } else { year }, at('M')?, at('D')?);
     let time = time.trim();
-    let (time, afternoon) = match time.len().checked_sub(2).map(|cut| time.split_at(cut)) {
+    let (time, afternoon) = match time.len().checked_sub(2).and_then(|cut| time.split_at_checked(cut)) {
         Some((clock, half)) if half.eq_ignore_ascii_case("am") => (clock.trim(), Some(false)),
         Some((clock, half)) if half.eq_ignore_ascii_case("pm") => (clock.trim(), Some(true)),
         _ => (time, None),
@@ -78,5 +78,8 @@ mod tests {
         assert_eq!(shown(civil("31/12/2026", "24:00", "DMY")), "2027-01-01T00:00:00Z");
         assert_eq!(shown(civil("1/2/26", "3:15 PM", "MDY")), "2026-01-02T15:15:00Z");
         assert_eq!(shown(compact("20261332")), "none");
+        for damaged in ["2025-10-26T01:00\u{FFFD}", "2025-10-26T01:00+0\u{FFFD}", "2025-10-2\u{FFFD}"] {
+            assert_eq!(shown(iso(damaged, Some(Zone::UTC))), "none", "{damaged}");
+        }
     }
 }

@@ -184,7 +184,7 @@ mod tests {
         assert_eq!((readings[0].unit.as_ref(), readings[0].interval_s), ("kvarh", Some(1_800)));
     }
 
-    /// AEMO Meter Data File Format NEM12 & NEM13, 5: the fields of a 250 record.
+    /// AEMO Meter Data File Format NEM12 & NEM13: the fields of a 250 record.
     #[test]
     fn accumulated_data_are_two_registers_and_what_lies_between() {
         let file = "100,NEM13,202601010000,A,B\n250,NMI1,11,1,11,11,M1,E,000021.2,20260101000000,A,,,000534.5,20260201000000,E64,77,,513.3,kWh,20260301,20260202000000,\n900\n";

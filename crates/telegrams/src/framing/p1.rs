@@ -31,13 +31,16 @@ fn is_start(byte: u8) -> bool {
 }
 
 fn plain(bytes: &[u8], ended: bool) -> Step {
-    let mut block = false;
-    for (at, byte) in bytes.iter().enumerate().skip(1) {
-        match *byte {
+    let (mut block, mut at) = (false, 0);
+    // Nearly every byte is text of no meaning here.
+    while let Some(further) =
+        bytes.get(at + 1..).and_then(|rest| rest.iter().position(|byte| !PLAIN[usize::from(*byte)]))
+    {
+        at += 1 + further;
+        match bytes[at] {
             b'!' => return end(bytes, at, block, ended),
             b'/' => return Step::Fault(at, Fault::structure("the telegram breaks off and another begins")),
             STX => block = true,
-            b'\r' | b'\n' | b'\t' | 0x20..0x7F => {}
             _ => {
                 return Step::Fault(
                     at,
@@ -48,6 +51,20 @@ fn plain(bytes: &[u8], ended: bool) -> Step {
     }
     if ended { Step::Fault(next_start(bytes, is_start), Fault::TooLong("the telegram")) } else { Step::NeedMore }
 }
+
+/// Bytes of text that end nothing.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7F {
+        plain[byte] = byte != b'!' as usize && byte != b'/' as usize;
+        byte += 1;
+    }
+    plain[b'\r' as usize] = true;
+    plain[b'\n' as usize] = true;
+    plain[b'\t' as usize] = true;
+    plain
+};
 
 /// The end of a telegram whose `!` stands at `at`.
 fn end(bytes: &[u8], at: usize, block: bool, ended: bool) -> Step {

@@ -163,7 +163,7 @@ fn discovery_of_a_device() {
     assert_eq!(values, ["m1 - import register 12.5 kWh", "m1 - power L2 -3 W"]);
 }
 
-/// Sparkplug 3.0, 6.4.10: a property set in the BIRTH may name the unit.
+/// Sparkplug 3.0: a property set in the BIRTH may name the unit.
 #[test]
 fn a_unit_among_the_properties_of_a_birth() {
     let models = Models::builtin().expect("descriptions");

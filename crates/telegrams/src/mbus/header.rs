@@ -76,6 +76,17 @@ pub fn without_block_checksums(frame: &[u8]) -> Option<Vec<u8>> {
     format_a(frame).or_else(|| format_b(frame))
 }
 
+/// The same frame with the block checksums of format A, as it goes over the air.
+pub fn with_block_checksums(frame: &[u8]) -> Vec<u8> {
+    let (first, rest) = frame.split_at(frame.len().min(10));
+    let mut out = Vec::with_capacity(frame.len() + frame.len() / 8 + 4);
+    for block in core::iter::once(first).chain(rest.chunks(16)) {
+        out.extend_from_slice(block);
+        out.extend_from_slice(&checksum::en13757(block).to_be_bytes());
+    }
+    out
+}
+
 /// Format A: 10 bytes and a CRC, then 16 bytes and a CRC each.
 fn format_a(frame: &[u8]) -> Option<Vec<u8>> {
     let wanted = usize::from(*frame.first()?) + 1;

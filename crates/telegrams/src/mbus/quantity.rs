@@ -33,12 +33,19 @@ pub fn wired(telegram: &Telegram) -> Result<Vec<Reading>, Fault> {
     let readings = telegram.records()?;
     let readings = readings.iter().filter_map(|record| {
         let value = record.value().filter(|_| is_measured(record.meaning.unit))?;
+        let phase = match record.meaning.phase {
+            0 => String::new(),
+            4 => " neutral".into(),
+            phase @ 1..=3 => format!(" L{phase}"),
+            pair => format!(" L{}-L{}", pair / 10, pair % 10),
+        };
         let quantity = format!(
-            "{} storage {} tariff {} unit {}{}",
+            "{} storage {} tariff {} unit {}{phase}{}{}",
             record.meaning.quantity,
             record.storage,
             record.tariff,
             record.subunit,
+            if record.meaning.backward { " backward" } else { "" },
             function_word(record.function)?
         );
         Some(Reading::new(quantity, value, record.meaning.unit).of(Some(meter.clone())))

@@ -223,8 +223,9 @@ fn transport(
     let cursor = &mut Cursor::new(message);
     let control = cursor.u8().ok_or_else(bad)?;
     let (long, short, compact) = match control {
-        0x72 | 0x6B | 0x73 => (true, true, control == 0x73),
-        0x7A | 0x6A | 0x7B => (false, true, control == 0x7B),
+        // 5A and 5B stand for a command to a meter; AMIS meters of Austria push with them.
+        0x72 | 0x6B | 0x73 | 0x5B => (true, true, control == 0x73),
+        0x7A | 0x6A | 0x7B | 0x5A => (false, true, control == 0x7B),
         0x78 | 0x69 | 0x79 => (false, false, control == 0x79),
         other => return Err(Fault::Unsupported(alloc::format!("M-Bus telegrams with CI {other:02X}").into())),
     };
@@ -362,6 +363,24 @@ mod tests {
         let other = wireless(&frame(&body), Some(&[0x32; 16]), &mut Formats::default());
         assert_eq!(other, Err(Fault::WrongKey));
         assert_eq!(wireless(&frame(&body), None, &mut Formats::default()), Err(Fault::KeyMissing));
+    }
+
+    /// Siemens AMIS TD-3511 (Netz Oberösterreich): mode 5 on wired M-Bus, the vector from its own long header.
+    #[test]
+    fn a_wired_push_in_mode_5() {
+        let key = [0x42; 16];
+        let mut records = from_hex("2F2F 0403 E8030000 04833C 0A000000 042B 5E010000 04FB943C 05000000").expect("hex");
+        records.resize(48, 0x2F);
+        let header = from_hex("00000000 2D4C 01 0E 07 00 3005").expect("hex");
+        let mut vector = [7; 16];
+        vector[..8].copy_from_slice(&from_hex("2D4C 00000000 01 0E").expect("hex"));
+        let data = [&[0x5B], header.as_slice(), &cipher::cbc_encrypt(&key, vector, &records)].concat();
+        let frame = mbus::encode(0x53, 0xF0, &data).expect("short");
+        let telegram = wired(&frame, Some(&key), &mut Formats::default()).expect("it opens");
+        let values: Vec<String> =
+            shown(&telegram).iter().map(|line| line.replace(" storage 0 tariff 0 unit 0", "")).collect();
+        assert_eq!(values, ["energy 1000 Wh", "energy backward 10 Wh", "power 350 W", "reactive power backward 5 var"]);
+        assert_eq!(wired(&frame, Some(&[1; 16]), &mut Formats::default()), Err(Fault::WrongKey));
     }
 
     #[test]

@@ -206,7 +206,6 @@ mod tests {
         assert_eq!(meaning(&[0x83, 0x7D]), plain("energy", "Wh", 3));
     }
 
-    /// EN 13757-3, tables 15 and 17: what is no value of the quantity must not look like one.
     #[test]
     fn errors_rates_and_limits_are_no_values() {
         for extension in [0x15, 0x18, 0x20, 0x2C, 0x40, 0x48, 0x50, 0x60] {
