@@ -238,8 +238,7 @@ impl Task {
                     Some(_) => {}
                 }
             }
-            SessionEvent::Publish { kind, payload, frame } => {
-                let Some(meter) = self.meter else { return };
+            SessionEvent::Publish { meter, kind, payload, frame } => {
                 Counting::one(&counting.publishes);
                 Counting::add(&counting.publish_bytes, payload.len());
                 match &frame {
@@ -252,7 +251,7 @@ impl Task {
                 }
                 let received = (self.shared.now)();
                 let peer = Some(self.peer);
-                deliveries.push(Delivery { meter, kind: Some(kind), payload, frame, received, peer });
+                deliveries.push(Delivery { meter, kind, payload, frame, received, peer });
             }
             SessionEvent::Listening(listening) => {
                 if let Some(meter) = self.meter {

@@ -2,9 +2,9 @@
 //! to stretch (that is for people's passwords).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hint::black_box,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use metering::{MeterId, sms::TextKey};
@@ -15,6 +15,33 @@ use sha2::{Digest, Sha256};
 pub struct Credentials {
     hashes: RwLock<HashMap<MeterId, [u8; 32]>>,
     text_keys: RwLock<HashMap<MeterId, TextKey>>,
+    gateways: RwLock<HashMap<MeterId, Gateway>>,
+}
+
+/// A device that hands on what many meters send, with a secret of its own. It speaks for these meters and no others, and hears nothing
+/// for them: a control goes to a meter's own connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// SHA-256 of its secret.
+    pub hash: [u8; 32],
+    /// The meters that it speaks for.
+    pub meters: Arc<HashSet<MeterId>>,
+}
+
+/// Who has logged on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The meter, or the gateway's own name.
+    pub(crate) name: MeterId,
+    /// A gateway's meters.
+    pub(crate) meters: Option<Arc<HashSet<MeterId>>>,
+}
+
+impl Peer {
+    /// Whether it may publish what a meter sends.
+    pub(crate) fn speaks_for(&self, meter: MeterId) -> bool {
+        self.meters.as_ref().map_or(self.name == meter, |meters| meters.contains(&meter))
+    }
 }
 
 impl Credentials {
@@ -45,6 +72,26 @@ impl Credentials {
             hashes.iter().filter(|(meter, hash)| all.get(*meter) != Some(*hash)).map(|(meter, _)| *meter).collect();
         *hashes = all;
         lost
+    }
+
+    /// Replaces all gateways. One that has the name of a meter is never reached: the meter comes first.
+    pub fn replace_gateways(&self, all: impl IntoIterator<Item = (MeterId, Gateway)>) {
+        *self.gateways.write().unwrap_or_else(PoisonError::into_inner) = all.into_iter().collect();
+    }
+
+    /// Checks the credentials of a meter or of a gateway, in the same time whoever it is.
+    pub(crate) fn verify_peer(&self, user: &str, password: &[u8]) -> Option<Peer> {
+        let meter = self.verify(user, password).map(|name| Peer { name, meters: None });
+        let name = MeterId::new(user).ok();
+        let secret = secret_from_hex(password);
+        let offered = Self::hash(&secret.unwrap_or_default());
+        let known = {
+            let gateways = self.gateways.read().unwrap_or_else(PoisonError::into_inner);
+            name.and_then(|name| gateways.get(&name).cloned())
+        };
+        let same = equal_in_constant_time(&offered, &known.as_ref().map_or([0; 32], |gateway| gateway.hash));
+        let gateway = (same && secret.is_some()).then_some(known).flatten();
+        meter.or_else(|| Some(Peer { name: name?, meters: Some(gateway?.meters) }))
     }
 
     /// Replaces the keys of all meters' texts.

@@ -39,7 +39,7 @@ use tokio::{
 pub use certificates::Certificates;
 pub use config::{HeadendConfig, Network, NetworkError, Networks, TlsListen};
 pub use counters::Counters;
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Gateway};
 pub use delivery::{Batch, Delivery, FrameError, Outcome, read_frame};
 pub use http::{Encrypted, FRAMES_PER_POST_MAX, readings_router};
 pub use inbox::{FILES_PER_PASS_MAX, Inbox, InboxPass};

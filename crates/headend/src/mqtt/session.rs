@@ -21,6 +21,7 @@ use super::codec::{
 use crate::{
     Credentials,
     config::HeadendConfig,
+    credentials::Peer,
     delivery::{FrameError, Outcome, read_frame},
 };
 
@@ -35,7 +36,7 @@ pub(crate) enum SessionEvent {
     /// The meter is who it says; `silence_max` is how long it may say nothing.
     Accepted { meter: MeterId, client: String, silence_max: Duration },
     /// A payload to hand to the pipeline; [`Session::acknowledge`] follows after its commit.
-    Publish { kind: UpKind, payload: Bytes, frame: Result<Frame, FrameError> },
+    Publish { meter: MeterId, kind: Option<UpKind>, payload: Bytes, frame: Result<Frame, FrameError> },
     /// The kinds the meter listens to have changed.
     Listening(Listening),
     /// The meter acknowledged (or, MQTT 5, refused) what was sent with this token.
@@ -110,7 +111,7 @@ pub(crate) enum DownError {
 
 enum State {
     Fresh,
-    Open(MeterId),
+    Open(Peer),
     Ended,
 }
 
@@ -119,6 +120,7 @@ pub(crate) struct Session {
     codec: Codec,
     state: State,
     is_untouched: bool,
+    bridge: BridgeLevel,
     connection: u64,
     window: usize,
     keep_alive_max: Duration,
@@ -140,6 +142,7 @@ impl Session {
             codec: Codec::new(config.packet_bytes_max, backstop),
             state: State::Fresh,
             is_untouched: true,
+            bridge: BridgeLevel::default(),
             connection,
             window,
             keep_alive_max: config.keep_alive_max,
@@ -176,7 +179,9 @@ impl Session {
 
     /// Processes input until it is used up, the window is full or the session is over; returns how many bytes it took.
     pub(crate) fn receive(&mut self, input: &[u8], credentials: &Credentials, events: &mut Vec<SessionEvent>) -> usize {
-        let mut rest = input;
+        // The level of a bridge is put right before anything reads it.
+        let plain = self.bridge.plain(input);
+        let mut rest = plain.as_deref().unwrap_or(input);
         if let (true, Some(first)) = (self.is_untouched, input.first()) {
             self.is_untouched = false;
             if *first != CONNECT {
@@ -195,7 +200,9 @@ impl Session {
             }
             self.received = received;
         }
-        input.len() - rest.len()
+        let consumed = input.len() - rest.len();
+        self.bridge.pass(&input[..consumed]);
+        consumed
     }
 
     /// Acknowledges the oldest payloads handed out, one for each outcome, in their order.
@@ -221,7 +228,7 @@ impl Session {
     /// Publishes a frame to the meter. `Ok(true)`: a [`SessionEvent::DownDone`] with this token follows; `Ok(false)`: the meter
     /// subscribed with QoS 0 and will not acknowledge.
     pub(crate) fn send(&mut self, kind: DownKind, payload: &[u8], token: u64) -> Result<bool, DownError> {
-        let State::Open(meter) = self.state else { return Err(DownError::Refused) };
+        let State::Open(Peer { name: meter, .. }) = self.state else { return Err(DownError::Refused) };
         let grant = self.listening().0[index(kind)].ok_or(DownError::NotListening)?;
         let topic = Topic::Down(meter, kind).name();
         match self.codec.publish(&topic, payload, grant, &mut self.out) {
@@ -280,18 +287,17 @@ impl Session {
     }
 
     fn handle(&mut self, packet: Received, credentials: &Credentials, events: &mut Vec<SessionEvent>) {
-        let meter = match (&self.state, packet) {
+        let (peer, packet) = match (&self.state, packet) {
             (State::Fresh, Received::Connect(connect)) => return self.connect(&connect, credentials, events),
             (_, Received::Failed(failure)) => return self.fail(failure, events),
-            (State::Open(meter), packet) => (*meter, packet),
+            (State::Open(peer), packet) => (peer.clone(), packet),
             // the library delivers packets between CONNECT and CONNACK: nobody is let in that way
             (State::Fresh | State::Ended, _) => {
                 return self.breach("a packet before the connection was accepted", events);
             }
         };
-        let (meter, packet) = meter;
         match packet {
-            Received::Publish(publish) => self.publish(meter, &publish, events),
+            Received::Publish(publish) => self.publish(&peer, &publish, events),
             Received::PublishAcknowledged(id, taken) => {
                 if let Some(token) = self.down.remove(&id) {
                     events.push(SessionEvent::DownDone { token, taken });
@@ -308,7 +314,7 @@ impl Session {
                 let sent = self.codec.acknowledge_qos2(id, &mut self.out);
                 self.check(sent, events);
             }
-            Received::Subscribe(id, filters) => self.subscribe(meter, id, filters, events),
+            Received::Subscribe(id, filters) => self.subscribe(peer.name, id, filters, events),
             Received::Unsubscribe(id, filters) => self.unsubscribe(id, &filters, events),
             Received::Ping => {
                 let sent = self.codec.answer_ping(&mut self.out);
@@ -342,7 +348,7 @@ impl Session {
             let _ = self.codec.refuse(refusal, &mut self.out);
             return self.finish(why, None, events);
         }
-        let Some(meter) = credentials.verify(&connect.user, &connect.password) else {
+        let Some(peer) = credentials.verify_peer(&connect.user, &connect.password) else {
             let _ = self.codec.refuse(ConnectRefusal::Secret, &mut self.out);
             let user: String = connect.user.chars().take(64).collect();
             return self.finish(End::Secret(user), None, events);
@@ -359,12 +365,13 @@ impl Session {
         if let Err(failure) = self.codec.accept(&announce, &mut self.out) {
             return self.fail(failure, events);
         }
-        self.state = State::Open(meter);
+        let meter = peer.name;
+        self.state = State::Open(peer);
         let client = assigned.unwrap_or_else(|| connect.client.clone());
         events.push(SessionEvent::Accepted { meter, client, silence_max: keep_alive * 3 / 2 });
     }
 
-    fn publish(&mut self, meter: MeterId, publish: &Publish, events: &mut Vec<SessionEvent>) {
+    fn publish(&mut self, peer: &Peer, publish: &Publish, events: &mut Vec<SessionEvent>) {
         let level = publish.level();
         match level {
             Level::Qos0 if publish.is_dup() => return self.breach("DUP with QoS 0", events),
@@ -375,12 +382,17 @@ impl Session {
             }
             _ => {}
         }
+        if publish.topic().starts_with(BROKER_TOPICS) {
+            return self.acknowledge_unread(level, events);
+        }
         if publish.is_retain() && self.codec.is_v5() {
             let why = End::Protocol("a retained message, though none was announced to be kept".into());
             return self.finish(why, Some(Farewell::RetainNotSupported), events);
         }
-        let kind = match Topic::parse(publish.topic()) {
-            Some(Topic::Up(owner, kind)) if owner == meter => kind,
+        let (meter, kind) = match Topic::parse(publish.topic()) {
+            Some(Topic::Up(owner, kind)) if peer.speaks_for(owner) => (owner, Some(kind)),
+            _ if peer.meters.is_none() && is_telemetry(publish.topic()) => (peer.name, None),
+            _ if publish.topic().starts_with(THINGSBOARD) => return self.acknowledge_unread(level, events),
             _ => {
                 let topic = publish.topic().chars().take(128).collect();
                 return self.end(End::ForeignTopic(topic), events);
@@ -388,8 +400,18 @@ impl Session {
         };
         self.waiting.push_back(level);
         let payload = Bytes::copy_from_slice(publish.payload());
-        let frame = read_frame(meter, Some(kind), &payload);
-        events.push(SessionEvent::Publish { kind, payload, frame });
+        let frame = read_frame(meter, kind, &payload);
+        events.push(SessionEvent::Publish { meter, kind, payload, frame });
+    }
+
+    /// Takes a message that says nothing of a meter: the state of a broker, a question of an SDK.
+    fn acknowledge_unread(&mut self, level: Level, events: &mut Vec<SessionEvent>) {
+        let sent = match level {
+            Level::Qos0 => Ok(()),
+            Level::Qos1(id) => self.codec.acknowledge(id, Acknowledgement::Taken, &mut self.out),
+            Level::Qos2(id) => self.codec.acknowledge_qos2(id, &mut self.out),
+        };
+        self.check(sent, events);
     }
 
     fn subscribe(&mut self, meter: MeterId, id: u16, filters: Vec<(String, Grant)>, events: &mut Vec<SessionEvent>) {
@@ -437,7 +459,7 @@ impl Session {
     }
 
     fn listening(&self) -> Listening {
-        let State::Open(meter) = self.state else { return Listening::default() };
+        let State::Open(Peer { name: meter, .. }) = self.state else { return Listening::default() };
         let mut listening = Listening::default();
         for (filter, grant) in &self.filters {
             for kind in hears(filter, meter).unwrap_or(&[]) {
@@ -453,6 +475,10 @@ impl Session {
 
 /// The down kinds a filter covers, or `None` when it reaches beyond the meter's own down topics.
 fn hears(filter: &str, meter: MeterId) -> Option<&'static [DownKind]> {
+    // Nothing is ever sent there, and an SDK that is refused connects for ever.
+    if filter.starts_with(THINGSBOARD) {
+        return Some(&[]);
+    }
     let rest = filter.strip_prefix("gt/1/")?.strip_prefix(meter.as_str())?.strip_prefix("/down/")?;
     match rest {
         "#" | "+" => Some(&DownKind::ALL),
@@ -460,6 +486,55 @@ fn hears(filter: &str, meter: MeterId) -> Option<&'static [DownKind]> {
             let at = DownKind::ALL.iter().position(|kind| kind.level() == level)?;
             DownKind::ALL.get(at..=at)
         }
+    }
+}
+
+/// Where brokers tell each other whether they are connected.
+const BROKER_TOPICS: &str = "$SYS/";
+/// A device's topics in the API of ThingsBoard.
+const THINGSBOARD: &str = "v1/devices/me/";
+
+/// What a device of ThingsBoard reports: kept as it came, since it is no frame.
+fn is_telemetry(topic: &str) -> bool {
+    matches!(topic.strip_prefix(THINGSBOARD), Some("telemetry" | "attributes"))
+}
+
+/// The highest bit of the protocol level, by which mosquitto's bridge says that it is one (84 for 4): taken away before the CONNECT is
+/// read. It stands in the byte behind the name, which is the seventh behind the packet's length.
+#[derive(Debug, Default)]
+struct BridgeLevel {
+    /// Bytes of the connection that have been read.
+    read: usize,
+    /// Where the level stands, once the length has been read.
+    level_at: Option<usize>,
+}
+
+impl BridgeLevel {
+    /// The input with the bit taken away, when it is in it.
+    fn plain(&self, input: &[u8]) -> Option<Vec<u8>> {
+        let mut ahead = Self { read: self.read, level_at: self.level_at };
+        let at = ahead.pass(input)?;
+        (input[at] == 0x84).then(|| {
+            let mut plain = input.to_vec();
+            plain[at] = 0x04;
+            plain
+        })
+    }
+
+    /// Notes what was read; the place of the level in it.
+    fn pass(&mut self, input: &[u8]) -> Option<usize> {
+        let mut found = None;
+        for (at, byte) in input.iter().enumerate() {
+            match self.level_at {
+                // Behind the level nothing matters any more.
+                Some(level) if self.read > level => break,
+                Some(level) if self.read == level => found = Some(at),
+                None if self.read >= 1 && byte & 0x80 == 0 => self.level_at = Some(self.read + 7),
+                _ => {}
+            }
+            self.read += 1;
+        }
+        found
     }
 }
 

@@ -4,6 +4,7 @@
 mod acknowledge;
 mod connect;
 mod down;
+mod gateway;
 mod http;
 mod limits;
 mod publish;
