@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use maud::{Markup, html};
+use metering::Timestamp;
 use serde::Deserialize;
 use store::{FirstOperator, NewUser, OneTime, Role};
 
@@ -26,8 +27,9 @@ use crate::{
 
 /// A session's length, seconds.
 const SESSION_SECONDS: i64 = 12 * 3_600;
-/// The same on a simulated clock, which may run a thousand times faster than the person.
-const SIMULATED_SESSION_SECONDS: i64 = 10 * 365 * 86_400;
+/// End of a session on a simulated clock, the year 9999: the clock may run a thousand times faster than the person, and it jumps to the
+/// begin of the simulation when somebody has signed in already. The cookie ends as always.
+const SIMULATED_SESSION_END: Timestamp = Timestamp(253_402_300_799);
 /// Longest name looked up, bytes; nobody has a longer one.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -137,9 +139,9 @@ pub async fn sign_out(State(state): State<AppState>, headers: HeaderMap) -> Resu
 }
 
 pub(crate) async fn begin_session(state: &AppState, name: &str, next: &str) -> Result<Response, WebError> {
-    let seconds = if state.store.is_simulation() { SIMULATED_SESSION_SECONDS } else { SESSION_SECONDS };
     let now = state.now();
-    let token = state.store.create_session(name, now.plus(seconds), now).await?;
+    let end = if state.store.is_simulation() { SIMULATED_SESSION_END } else { now.plus(SESSION_SECONDS) };
+    let token = state.store.create_session(name, end, now).await?;
     let cookie = format!(
         "{}={token}; Path=/; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Lax{}",
         auth::cookie_name(state),

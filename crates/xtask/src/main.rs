@@ -19,7 +19,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask ci                    everything continuous integration does; installs what is missing on Debian/Ubuntu
 cargo xtask tidy                  layers, sizes, names and banned calls
-cargo xtask acceptance [NAME]     long proofs; without a name, lists them
+cargo xtask acceptance [NAME]     long proofs; without a name, lists them; with --as-built before the name, without building first
 cargo xtask peers NAME            billing, devices, forecast, grid or losses: speed and quality beside other programs on the same data; installs them from PyPI
 cargo xtask qemu                  the firmware on an emulated microcontroller: equal to the host (golden runs, vectors, neighbours), within its instruction budget
 cargo xtask firmware [c6|c3]      the firmware of an ESP32 as an image for its flash
@@ -38,10 +38,12 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
         ["acceptance"] => acceptance::list(),
+        ["acceptance", "--as-built", name, rest @ ..] => acceptance::as_built(name, rest),
         ["acceptance", name, rest @ ..] => acceptance::run(name, rest),
         ["peers", name] => peers::run(name),
         ["qemu"] => qemu::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
+        ["screenshots", "--as-built"] => screenshots::take(),
         ["screenshots"] => {
             run::step("build", "cargo", &["build", "--release", "--locked"]).and_then(|()| screenshots::take())
         }

@@ -193,10 +193,14 @@ pub async fn run(arguments: DemoArguments) -> Result<ExitCode, CommandError> {
     let Plan { config, pace, story } = Plan::new(&arguments, server.verifying_key)?;
     let token = prepare(&server.store, config.start).await?;
     let link = format!("http://{}/sign-in?token={}", server.http, token.sign_in);
+    // Before the link is printed: a password set afterwards would end the session of whoever was quick.
+    let players = match arguments.days.is_none() && !arguments.json {
+        true => Some(stage::people(&server.store, config.start).await?),
+        false => None,
+    };
     say.line(&format!("console  {link}"));
     say.line(&format!("meters   mqtt://{}", server.mqtt));
-    if arguments.days.is_none() && !arguments.json {
-        let players = stage::people(&server.store, config.start).await?;
+    if let Some(players) = players {
         stage::tell(&say, &format!("http://{}", server.http), &link, &players, story.as_ref());
     }
     if let Some(story) = &story {

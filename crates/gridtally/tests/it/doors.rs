@@ -7,7 +7,7 @@ use gridtally::{
     server::{Server, ServerOptions},
 };
 use metering::{Frame, MeterId, Timestamp, frame};
-use store::Role;
+use store::{NewUser, OneTime, Role};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -117,13 +117,44 @@ async fn by_tls(server: &Server, chain: &Path, head: &str, body: &str) -> Answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_signs_in_before_a_simulation_begins_stays_signed_in() {
+    let folder = folder();
+    let options = ServerOptions {
+        data: folder.path().join("data"),
+        config: Config::default(),
+        simulated_clock: true,
+        any_port: true,
+    };
+    let server = Server::start(options).await.expect("starts");
+    let link = OneTime::SignIn("anna".to_owned());
+    let user =
+        NewUser { name: "anna".to_owned(), role: Role::Operator, usage_point: None, password_hash: String::new() };
+    server.store.create_user(user, "test", Timestamp(0)).await.expect("made");
+    let token = server.store.create_one_time(&link, Timestamp(i64::MAX / 2)).await.expect("token");
+    let head = format!("GET /sign-in?token={token} HTTP/1.1\r\nHost: localhost");
+    let Answer(status, head, _) = plain(&server, &head, "").await;
+    assert_eq!(status, 303, "{head}");
+    let cookie =
+        head.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next()).expect("a cookie").to_owned();
+    let begin = Timestamp(1_767_225_600);
+    let token = server.store.create_api_token("simulator", Role::Operator, "test", begin).await.expect("token");
+    let head = format!(
+        "PUT /api/v1/clock HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json"
+    );
+    assert_eq!(plain(&server, &head, &format!("{{\"now\":{}}}", begin.0)).await.0, 200);
+    let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}");
+    assert_eq!(plain(&server, &head, "").await.0, 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_rest_and_readings_go_by_https() {
     let folder = folder();
     let files = certificate(folder.path());
     let chain = files.certificate.clone();
     let server = start(folder.path(), |config| config.http.tls = Some(files)).await.expect("starts");
     assert!(server.url.starts_with("https://127.0.0.1:"), "{}", server.url);
-    let token = server.store.create_one_time(&store::OneTime::SetUp, Timestamp(i64::MAX / 2)).await.expect("token");
+    let token = server.store.create_one_time(&OneTime::SetUp, Timestamp(i64::MAX / 2)).await.expect("token");
     let body = format!("token={token}&name=anna&password=quiet+river+stones");
     let head = "POST /setup HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded";
     let Answer(status, head, _) = by_tls(&server, &chain, head, &body).await;

@@ -7,6 +7,7 @@ mod coverage_world;
 mod feeder;
 mod findings;
 mod localisation;
+#[allow(dead_code, reason = "the examples use its other parts")]
 mod neighbourhood;
 mod pattern;
 mod snapshot;

@@ -13,6 +13,9 @@ use super::{
     server::{TestServer, now, within},
 };
 
+/// Codes of events: the cover opened, and part of the load led around the meter.
+const COVER_OPEN: u16 = 251;
+const BYPASS: u16 = 65;
 const NETWORK: &str = "F-1,,M-OBS,,,1,ABC,2026-01-01,\nF-1,,,U-1,M-1,1,A,2026-01-01,\nF-1,,,U-2,M-2,1,B,2026-01-01,\n";
 
 fn with_network(folder: &Path) -> Result<(TestServer, Vec<String>), String> {
@@ -141,6 +144,8 @@ pub fn event_flood(folder: &Path) -> Result<String, String> {
     let (server, secrets) = with_network(folder)?;
     let names = ["F-1", "F-2", "F-3", "F-4"];
     let flooding = server.enrol(&names)?;
+    let rows: String = names.iter().map(|name| format!("F-1,,,P-{name},{name},1,C,2026-01-01,\n")).collect();
+    server.import(&rows)?;
     let taken: u64 = std::thread::scope(|threads| {
         let floods: Vec<_> =
             names.iter().zip(&flooding).map(|(name, secret)| threads.spawn(|| flood(&server, name, secret))).collect();
@@ -152,7 +157,7 @@ pub fn event_flood(folder: &Path) -> Result<String, String> {
     must(taken < 4 * 20_000, || format!("{taken} events of four meters were taken within 10 s"))?;
     let mut honest = Meter::log_on(&server.mqtt, "M-2", &secrets[1])?;
     let begun = Instant::now();
-    honest.report("event", &json!({ "at": now(), "code": 1001 }))?;
+    honest.report("event", &json!({ "at": now(), "code": COVER_OPEN }))?;
     let seen = within(Duration::from_secs(30), || {
         let cases = server.must("GET", "/api/v1/cases?usage_point=U-2", &Value::Null)?;
         Ok(cases.as_array().is_some_and(|cases| !cases.is_empty()))
@@ -171,7 +176,7 @@ fn flood(server: &TestServer, name: &str, secret: &str) -> Result<u64, String> {
     let mut taken = 0;
     while Instant::now() < until {
         for _ in 0..64 {
-            if meter.publish("event", &json!({ "at": now(), "code": 1005 })).is_err() {
+            if meter.publish("event", &json!({ "at": now(), "code": BYPASS })).is_err() {
                 return Ok(taken);
             }
         }
