@@ -17,38 +17,62 @@ use crate::{
     mask::{Field, MaskKey, authenticate},
     noise::{self, Ratio},
     policy::Policy,
-    query::{Adjacency, Answer, CheckQuery, Mechanism, Query, Row, StatisticQuery},
-    rules::{Refusal, sensitivity},
+    query::{Answer, CheckQuery, Mechanism, Query, Row, StatisticQuery},
+    rules::{Refusal, sensitivity, sensitivity_squared},
     theft,
 };
 
 /// Finds the key of a row.
 type KeyOf<'k> = dyn Fn(&Row) -> Result<&'k MaskKey, Refusal> + 'k;
 
+/// What a query's noise is drawn from.
+pub(crate) struct NoiseSeed<'s> {
+    /// The custodian's own key.
+    pub(crate) key: &'s [u8; 32],
+    /// The query's hash.
+    pub(crate) query: Hex<32>,
+}
+
+impl NoiseSeed<'_> {
+    fn draws(&self) -> Draws {
+        Draws::new(&authenticate(self.key, &[b"gridtally noise 1", &self.query.0]))
+    }
+}
+
+/// A mechanism with its scale.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Noise {
+    Laplace(Ratio),
+    Gauss(Ratio),
+}
+
+impl Noise {
+    fn draw(self, draws: &mut Draws) -> Result<u64, Refusal> {
+        let drawn = match self {
+            Self::Laplace(scale) => noise::laplace(draws, scale)?,
+            Self::Gauss(variance) => noise::gauss(draws, variance)?,
+        };
+        Ok(drawn.cast_unsigned())
+    }
+}
+
 pub(crate) fn answer<'k>(
     policy: &Policy,
     state: &State,
     query: &Query,
     key_of: &KeyOf<'k>,
-    noise_key: &[u8; 32],
+    seed: &NoiseSeed<'_>,
 ) -> Result<Answer, Refusal> {
-    let seed = authenticate(noise_key, &[b"gridtally noise 1", &query.hash().0]);
-    let mut draws = Draws::new(&seed);
     match query {
         Query::Spatial(q) | Query::Late(q) => {
             let mut sums = vec![0; q.slots as usize];
-            add_rows(&q.rows, q.field, key_of, |slot, mask| {
-                if let Some(sum) = sums.get_mut(slot) {
-                    *sum = u64::wrapping_add(*sum, mask);
-                }
-            })?;
+            add_rows(&q.rows, q.field, key_of, &mut sums)?;
             Ok(Answer::Masks(sums))
         }
         Query::Bill(q) => {
             let mut sum = 0_u64;
             for row in &q.rows {
-                let key = key_of(row)?;
-                each(row, q.field, key, |k, mask| {
+                each(row, q.field, key_of(row)?, |k, mask| {
                     let weight = i64::from(q.weights.weight(row.first + k as u64));
                     sum = sum.wrapping_add(mask.wrapping_mul(weight.cast_unsigned()));
                 })?;
@@ -57,7 +81,9 @@ pub(crate) fn answer<'k>(
         }
         Query::Fault(q) => {
             let mut sum = 0_u64;
-            add_rows(&q.rows, q.field, key_of, |_, mask| sum = sum.wrapping_add(mask))?;
+            for row in &q.rows {
+                each(row, q.field, key_of(row)?, |_, mask| sum = sum.wrapping_add(mask))?;
+            }
             Ok(Answer::Masks(vec![sum]))
         }
         Query::Theft(q) => {
@@ -71,10 +97,10 @@ pub(crate) fn answer<'k>(
                 })?;
             }
             if let Some(micro) = q.epsilon_micro {
-                let scale = laplace_scale(u64::from(policy.clip_day_wh), micro);
+                let (noise, mut draws) = (laplace(u64::from(policy.clip_day_wh), micro)?, seed.draws());
                 for score in scores.values_mut() {
                     // F goes off the ciphertext, so noise on the mask sum arrives with the opposite sign: it is symmetric
-                    *score = score.wrapping_add(noise::laplace(&mut draws, scale)?.cast_unsigned());
+                    *score = score.wrapping_add(noise.draw(&mut draws)?);
                 }
             }
             Ok(Answer::Scores(scores.into_iter().collect()))
@@ -86,14 +112,29 @@ pub(crate) fn answer<'k>(
             }
             Ok(Answer::Masks(masks))
         }
-        Query::Statistic(q) => statistic(policy, q, key_of, &mut draws),
+        Query::Statistic(q) => statistic(policy, q, key_of, &mut seed.draws()),
         Query::Check(q) => check(state, q, key_of),
     }
 }
 
-/// `Δ/ε` with ε in millionths.
-fn laplace_scale(sensitivity: u64, micro: u64) -> Ratio {
-    Ratio::new(sensitivity.saturating_mul(1_000_000), micro)
+/// Laplace of scale `Δ/ε` with ε in millionths; refused where the numbers could leave their range, before anything is debited.
+fn laplace(sensitivity: u64, micro: u64) -> Result<Noise, Refusal> {
+    let scale = Ratio::new(sensitivity.checked_mul(1_000_000).ok_or(noise::NoiseError::TooLarge)?, micro);
+    noise::check_laplace(scale)?;
+    Ok(Noise::Laplace(scale))
+}
+
+/// The noise on each number of a statistic: Laplace of scale `Δ₁/ε`, or Gauss of variance `Δ₂²/(2ρ)`.
+pub(crate) fn noise_of(policy: &Policy, q: &StatisticQuery) -> Result<Noise, Refusal> {
+    if q.mechanism == Mechanism::Laplace {
+        return laplace(sensitivity(policy, q, q.adjacency), q.level_micro);
+    }
+    let squared = sensitivity_squared(policy, q, q.adjacency).checked_mul(1_000_000);
+    let twice = q.level_micro.checked_mul(2);
+    let (above, below) = squared.zip(twice).ok_or(noise::NoiseError::TooLarge)?;
+    let variance = Ratio::new(above, below);
+    noise::check_gauss(variance)?;
+    Ok(Noise::Gauss(variance))
 }
 
 fn statistic<'k>(
@@ -102,33 +143,12 @@ fn statistic<'k>(
     key_of: &KeyOf<'k>,
     draws: &mut Draws,
 ) -> Result<Answer, Refusal> {
-    let mut sums = vec![0_u64; q.bands as usize];
-    add_rows(&q.rows, Field::Clipped, key_of, |slot, mask| {
-        if let Some(sum) = sums.get_mut(slot / q.band as usize) {
-            *sum = sum.wrapping_add(mask);
-        }
-    })?;
-    let slots = u64::from(q.band) * u64::from(q.bands);
-    let l1 = sensitivity(policy, q.adjacency, slots);
-    for sum in &mut sums {
-        let noise = match q.mechanism {
-            Mechanism::Laplace => noise::laplace(draws, laplace_scale(l1, q.level_micro))?,
-            Mechanism::Gauss => noise::gauss(draws, gauss_variance(policy, q, l1))?,
-        };
-        *sum = sum.wrapping_add(noise.cast_unsigned());
-    }
-    Ok(Answer::Masks(sums))
-}
-
-/// `σ² = Δ₂²/(2ρ)`. A number is at most the band's slots times the slot's allowance, all numbers together at most L1, so
-/// `Δ₂² ≤ L1·min(L1, band·clip_slot)`.
-pub(crate) fn gauss_variance(policy: &Policy, q: &StatisticQuery, l1: u64) -> Ratio {
-    let one = match q.adjacency {
-        Adjacency::Event => u64::from(policy.clip_slot_wh),
-        _ => u64::from(q.band).saturating_mul(u64::from(policy.clip_slot_wh)),
-    };
-    let squared = l1.saturating_mul(l1.min(one));
-    Ratio::new(squared.saturating_mul(1_000_000), q.level_micro.saturating_mul(2))
+    let noise = noise_of(policy, q)?;
+    let mut slots = vec![0; q.band as usize * q.bands as usize];
+    add_rows(&q.rows, Field::Clipped, key_of, &mut slots)?;
+    let band_sum = |band: &[u64]| band.iter().fold(0, |sum: u64, mask| sum.wrapping_add(*mask));
+    let sums = slots.chunks(q.band.max(1) as usize).map(|band| Ok(band_sum(band).wrapping_add(noise.draw(draws)?)));
+    Ok(Answer::Masks(sums.collect::<Result<_, Refusal>>()?))
 }
 
 fn check<'k>(state: &State, q: &CheckQuery, key_of: &KeyOf<'k>) -> Result<Answer, Refusal> {
@@ -145,14 +165,24 @@ fn check<'k>(state: &State, q: &CheckQuery, key_of: &KeyOf<'k>) -> Result<Answer
     Ok(Answer::Blinding(Hex(total.to_bytes())))
 }
 
-fn add_rows<'k>(
-    rows: &[Row],
-    field: Field,
-    key_of: &KeyOf<'k>,
-    mut add: impl FnMut(usize, u64),
-) -> Result<(), Refusal> {
+/// Adds every row's masks to the sums of their slots.
+fn add_rows<'k>(rows: &[Row], field: Field, key_of: &KeyOf<'k>, sums: &mut [u64]) -> Result<(), Refusal> {
     for row in rows {
-        each(row, field, key_of(row)?, |k, mask| add(row.offset as usize + k, mask))?;
+        let key = key_of(row)?;
+        let beyond = Refusal::Shape("a cell beyond the last slot");
+        // a row's slots lie within the sums: the rules refuse others
+        let sums = sums.get_mut(row.offset as usize..).ok_or(beyond)?;
+        parts(row, field, key, |from, word, masks| {
+            let Some(sums) = sums.get_mut(from..) else { return };
+            if word == u64::MAX >> (64 - masks.len()) {
+                sums.iter_mut().zip(masks).for_each(|(sum, mask)| *sum = sum.wrapping_add(*mask));
+                return;
+            }
+            for (bit, (sum, mask)) in sums.iter_mut().zip(masks).enumerate() {
+                // all ones where the cell is meant
+                *sum = sum.wrapping_add(mask & 0_u64.wrapping_sub(word >> bit & 1));
+            }
+        })?;
     }
     Ok(())
 }
@@ -162,6 +192,20 @@ const AT_ONCE: usize = 512;
 
 /// Calls with position and mask of every cell that is meant.
 fn each(row: &Row, field: Field, key: &MaskKey, mut call: impl FnMut(usize, u64)) -> Result<(), Refusal> {
+    parts(row, field, key, |from, word, masks| {
+        let mut left = word;
+        while left != 0 {
+            let bit = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if let Some(mask) = masks.get(bit) {
+                call(from + bit, *mask);
+            }
+        }
+    })
+}
+
+/// Calls for each word of a row that means any cell: position of its first cell, the word, the masks from there to the row's end.
+fn parts(row: &Row, field: Field, key: &MaskKey, mut call: impl FnMut(usize, u64, &[u64])) -> Result<(), Refusal> {
     let beyond = || Refusal::Shape("a counter beyond its end");
     let mut masks = [0; AT_ONCE];
     let end = row.end();
@@ -174,18 +218,8 @@ fn each(row: &Row, field: Field, key: &MaskKey, mut call: impl FnMut(usize, u64)
             *masks.get_mut(*k as usize - from).ok_or_else(beyond)? = mask;
         }
         for (word, (part, masks)) in row.present[from / 64..].iter().zip(masks.chunks(64).enumerate()) {
-            let at = from + part * 64;
-            if *word == u64::MAX {
-                masks.iter().enumerate().for_each(|(bit, mask)| call(at + bit, *mask));
-                continue;
-            }
-            let mut left = *word;
-            while left != 0 {
-                let bit = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if let Some(mask) = masks.get(bit) {
-                    call(at + bit, *mask);
-                }
+            if *word != 0 {
+                call(from + part * 64, *word, masks);
             }
         }
     }

@@ -83,6 +83,13 @@ impl CommittedDay {
         Some(Self { leaves, root })
     }
 
+    /// The commitment to the sum of the readings: the commitments added up. `None` when there is none.
+    pub fn total(&self) -> Option<Commitment> {
+        let points: Option<Vec<RistrettoPoint>> =
+            self.leaves.iter().map(|leaf| CompressedRistretto(*leaf).decompress()).collect();
+        Some(points?.iter().sum::<RistrettoPoint>().compress().to_bytes())
+    }
+
     /// Opens one: the commitment and its path to the root.
     pub fn open(&self, index: usize) -> Option<(Commitment, Vec<Hash>)> {
         let leaf = *self.leaves.get(index)?;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     answer,
+    cross::{self, Cells},
     hex::Hex,
     ledger::{Cost, Ledger},
     mask::{Field, MaskKey},
@@ -140,8 +141,12 @@ pub struct State {
     pub(crate) meters: BTreeMap<MeterId, Role>,
     public_keys: BTreeMap<MeterId, Hex<32>>,
     pub(crate) groups: BTreeMap<String, Vec<Membership>>,
-    /// Cells that entered a released spatial sum: bits of counters by word.
-    pub(crate) used: BTreeMap<(MeterId, Field), BTreeMap<u64, u64>>,
+    /// Cells that entered a released spatial sum; a field counts as what it is audited as.
+    pub(crate) used: BTreeMap<(MeterId, Field), Cells>,
+    /// Cells that a released sum over time left out: they come into no spatial sum any more.
+    pub(crate) omitted: BTreeMap<(MeterId, Field), Cells>,
+    /// Weights that sums over time declared, of whichever home, each once.
+    pub(crate) declared: BTreeMap<Field, Vec<Functional>>,
     /// Released sums over time.
     pub(crate) functionals: BTreeMap<(MeterId, Field), Vec<Functional>>,
     pub(crate) ledger: Ledger,
@@ -275,7 +280,8 @@ impl Custodian {
             let missing = Refusal::NoKey { meter: row.meter, epoch: row.epoch };
             self.keys.get(&(row.meter, row.epoch)).ok_or(missing)
         };
-        answer::answer(&self.policy, &self.state, query, &key_of, &self.noise_key)
+        let seed = answer::NoiseSeed { key: &self.noise_key, query: hash };
+        answer::answer(&self.policy, &self.state, query, &key_of, &seed)
     }
 }
 
@@ -298,6 +304,11 @@ impl State {
     /// Queries granted.
     pub fn released(&self) -> usize {
         self.released.len()
+    }
+
+    /// Meters that were ever enrolled.
+    pub fn enrolled(&self) -> impl Iterator<Item = MeterId> + '_ {
+        self.meters.keys().copied()
     }
 
     /// Meters whose keys were erased.
@@ -345,7 +356,7 @@ impl State {
         match query {
             Query::Spatial(q) | Query::Late(q) => {
                 for row in &q.rows {
-                    let used = self.used.entry((row.meter, q.field)).or_default();
+                    let used = self.used.entry((row.meter, q.field.audited_as())).or_default();
                     row.words().for_each(|(at, bits)| *used.entry(at).or_default() |= bits);
                 }
             }
@@ -360,12 +371,26 @@ impl State {
             }
             _ => {}
         }
+        self.declare(policy, query);
         for (meter, field, functional) in rules::functionals(query) {
             self.functionals.entry((meter, field.audited_as())).or_default().push(functional);
         }
         // a check of a slot needs the sum it checks
         let kept = matches!(query, Query::Spatial(_) | Query::Late(_)).then(|| query.clone());
         self.released.insert(hash, kept);
+    }
+
+    fn declare(&mut self, policy: &Policy, query: &Query) {
+        let Some((field, weights)) = cross::declared(policy, query) else { return };
+        let field = field.audited_as();
+        for (meter, left_out) in cross::omitted(&weights, query) {
+            let omitted = self.omitted.entry((meter, field)).or_default();
+            left_out.into_iter().for_each(|(at, bits)| *omitted.entry(at).or_default() |= bits);
+        }
+        let all = self.declared.entry(field).or_default();
+        if !all.contains(&weights) {
+            all.push(weights);
+        }
     }
 
     pub(crate) fn costs_allowed(&self, policy: &Policy, costs: &[Cost]) -> Result<(), Refusal> {

@@ -5,14 +5,17 @@
 //! corrections, statistics with noise and the rare unmasking are this one thing under different rules. The protocol, its proof
 //! sketch and the threat model are in `docs/privacy/`.
 //!
-//! Without the feature `std` there is what a meter needs: [`mask`], `no_std` and without allocation. The crate is pure: no
+//! Without the feature `std` there is what a meter needs: [`mask`] and [`frame`], `no_std` and without allocation. The crate is pure: no
 //! clock, no randomness, no file, no network; all are arguments. It is not: a transport, or legal advice.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
+pub mod frame;
 pub mod mask;
 
 #[cfg(feature = "std")]
 mod answer;
+#[cfg(feature = "std")]
+mod cross;
 #[cfg(feature = "std")]
 pub mod custodian;
 #[cfg(feature = "std")]
@@ -36,6 +39,8 @@ pub mod theft;
 pub mod commitment;
 #[cfg(feature = "std")]
 pub mod draws;
+#[cfg(feature = "std")]
+pub mod escrow;
 #[cfg(feature = "std")]
 pub mod exchange;
 #[cfg(feature = "std")]

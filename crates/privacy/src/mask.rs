@@ -20,6 +20,8 @@ use sha2::{Digest, Sha256};
 const PER_BLOCK: u64 = 8;
 /// Counters end here: the block number has 32 bits. Quarter-hours reach it after 979,000 years.
 pub const COUNTER_END: u64 = PER_BLOCK << 32;
+/// The epoch of a meter's first key.
+pub const FIRST_EPOCH: u32 = 1;
 /// A clock may carry the counter forward by this many intervals at once (ten years of quarter-hours); a longer step is a fault of
 /// the clock, and the counter goes on by one.
 const FORWARD_MAX: u64 = 350_640;
@@ -39,13 +41,24 @@ pub enum Field {
 }
 
 impl Field {
-    /// The first byte of the nonce.
-    const fn code(self) -> u8 {
+    /// Its number: the first byte of the nonce.
+    pub const fn code(self) -> u8 {
         match self {
             Self::Import => 1,
             Self::Export => 2,
             Self::Voltage => 3,
             Self::Clipped => 4,
+        }
+    }
+
+    /// The field with this number.
+    pub const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            1 => Some(Self::Import),
+            2 => Some(Self::Export),
+            3 => Some(Self::Voltage),
+            4 => Some(Self::Clipped),
+            _ => None,
         }
     }
 
@@ -66,6 +79,23 @@ pub struct MaskKey([u8; 32]);
 impl core::fmt::Debug for MaskKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("MaskKey(…)")
+    }
+}
+
+impl<C> Encode<C> for MaskKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for MaskKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a mask key has 32 bytes"))?;
+        Ok(Self(bytes))
     }
 }
 

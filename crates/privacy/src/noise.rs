@@ -129,6 +129,38 @@ pub fn gauss(draws: &mut Draws, variance: Ratio) -> Result<i64, NoiseError> {
     }
 }
 
+/// Deviations from the middle that must stay within the integers; beyond 64 of them lies less than 10⁻²⁷ of either distribution.
+const REACH: u128 = 64;
+
+/// Whether a Laplace scale can be drawn from without leaving the integers.
+///
+/// # Errors
+/// See [`NoiseError`].
+pub fn check_laplace(scale: Ratio) -> Result<(), NoiseError> {
+    if scale.num == 0 || scale.den == 0 {
+        return Err(NoiseError::NotPositive);
+    }
+    let far = u128::from(scale.num) * REACH / u128::from(scale.den);
+    if i64::try_from(far).is_ok() { Ok(()) } else { Err(NoiseError::TooLarge) }
+}
+
+/// Whether a Gaussian variance can be drawn from without leaving the integers.
+///
+/// # Errors
+/// See [`NoiseError`].
+pub fn check_gauss(variance: Ratio) -> Result<(), NoiseError> {
+    if variance.num == 0 || variance.den == 0 {
+        return Err(NoiseError::NotPositive);
+    }
+    let (n, d) = (u128::from(variance.num), u128::from(variance.den));
+    let t = (n / d).isqrt() + 1;
+    let product = |factors: &[u128]| factors.iter().try_fold(1_u128, |product, factor| product.checked_mul(*factor));
+    // the two products of `gauss`, at its farthest proposal
+    let far = product(&[REACH, t, d, t]).and_then(|far| product(&[far, far]));
+    let below = product(&[2, n, d, t, t]);
+    if far.is_some() && below.is_some() { Ok(()) } else { Err(NoiseError::TooLarge) }
+}
+
 /// Zero-concentrated privacy loss of a Gaussian of variance `σ²` at L2 sensitivity `Δ`, and what ε it means at δ:
 /// `ρ = Δ²/(2σ²)`, `ε = ρ + 2·√(ρ·ln(1/δ))`.
 pub fn epsilon_of_gauss(sensitivity: f64, variance: f64, delta: f64) -> f64 {

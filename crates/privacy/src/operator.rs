@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use metering::MeterId;
 
 use crate::{
+    frame::Day,
     hex::Hex,
     mask::Field,
     query::{Answer, Query, Row},
@@ -161,6 +162,20 @@ impl MaskedStore {
         }
     }
 
+    /// Takes a day's frame in; how many of its readings were new or corrections. The conflicts of others are told apart and stop none.
+    pub fn take_day(&mut self, day: &Day<'_>) -> (usize, Vec<Conflict>) {
+        let Some((field, rev)) = day.field() else { return (0, Vec::new()) };
+        let (mut changed, mut conflicts) = (0, Vec::new());
+        for (counter, value) in day.readings() {
+            match self.take(&MaskedReading { meter: day.meter, field, epoch: day.epoch, counter, rev, value }) {
+                Ok(Taken::New | Taken::Corrected) => changed += 1,
+                Ok(Taken::Again) => {}
+                Err(conflict) => conflicts.push(conflict),
+            }
+        }
+        (changed, conflicts)
+    }
+
     /// Readings of a meter within a range of counters, as rows of a query (one per key epoch), newest revisions.
     pub fn rows(&self, meter: MeterId, field: Field, first: u64, count: usize) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
@@ -199,64 +214,109 @@ impl MaskedStore {
         rows
     }
 
-    /// Calls with slot, counter and masked value of every cell a row means.
-    fn each(&self, row: &Row, field: Field, mut call: impl FnMut(usize, u64, u64)) -> Result<(), DecodeError> {
+    /// Calls for each block of which a row means any cell: counter of its first place, the places meant, the masked values.
+    fn blocks(&self, row: &Row, field: Field, mut call: impl FnMut(u64, u64, &[u64; 64])) -> Result<(), DecodeError> {
         let blocks = self.cells.get(&(row.meter, field)).ok_or(DecodeError::Missing(row.first))?;
-        let mut revs = row.revs.iter().peekable();
-        let mut held: Option<(u64, &Block)> = None;
-        for (i, word) in row.present.iter().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                let k = i * 64 + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let counter = row.first + k as u64;
-                let missing = DecodeError::Missing(counter);
-                let block = match held {
-                    Some((at, block)) if at == counter / 64 => block,
-                    _ => blocks.get(&(counter / 64)).ok_or(missing)?,
-                };
-                held = Some((counter / 64, block));
-                let rev = revs.next_if(|(at, _)| *at as usize == k).map_or(0, |(_, rev)| *rev);
-                let value = block.value((counter % 64) as usize, rev).ok_or(missing)?;
-                call(row.offset as usize + k, counter, value);
+        let mut revs = row.revs.iter().map(|(k, rev)| (row.first + u64::from(*k), *rev)).peekable();
+        for (at, bits) in row.words() {
+            let block = blocks.get(&at).ok_or(DecodeError::Missing(at * 64))?;
+            let absent = bits & !block.present;
+            if absent != 0 {
+                return Err(DecodeError::Missing(at * 64 + u64::from(absent.trailing_zeros())));
             }
+            let last = at * 64 + u64::from(63 - bits.leading_zeros());
+            if revs.peek().is_none_or(|(counter, _)| *counter > last) {
+                call(at * 64, bits, &block.values);
+                continue;
+            }
+            let mut values = block.values;
+            while let Some((counter, rev)) = revs.next_if(|(counter, _)| *counter <= last) {
+                let place = (counter % 64) as usize;
+                values[place] = block.value(place, rev).ok_or(DecodeError::Missing(counter))?;
+            }
+            call(at * 64, bits, &values);
         }
         Ok(())
     }
 
-    /// What a query sums up, of the masked readings: the numbers asked for, by meter where scores are asked for.
-    fn masked_sums(&self, query: &Query) -> Result<BTreeMap<Option<MeterId>, Vec<u64>>, DecodeError> {
-        let signs = if let Query::Theft(q) = query { theft::signs(&q.series) } else { Vec::new() };
-        let (field, numbers) = match query {
-            Query::Spatial(q) | Query::Late(q) => (q.field, q.slots as usize),
-            Query::Bill(q) => (q.field, 1),
-            Query::Fault(q) => (q.field, 1),
-            Query::Theft(q) => (q.field, 1),
-            Query::Unmask(q) => (q.field, q.rows.iter().map(Row::count).sum()),
-            Query::Statistic(q) => (Field::Clipped, q.bands as usize),
-            Query::Check(_) => return Err(DecodeError::Shape),
-        };
-        let mut all: BTreeMap<Option<MeterId>, Vec<u64>> = BTreeMap::new();
-        let mut position = 0;
-        for row in query.rows() {
-            let owner = matches!(query, Query::Theft(_)).then_some(row.meter);
-            let sums = all.entry(owner).or_insert_with(|| vec![0; numbers]);
-            self.each(row, field, |slot, counter, c| {
-                let (number, weight) = match query {
-                    Query::Bill(q) => (0, i64::from(q.weights.weight(counter))),
-                    Query::Fault(_) => (0, 1),
-                    Query::Theft(_) => (0, signs.get(slot).copied().unwrap_or(0)),
-                    Query::Unmask(_) => (position, 1),
-                    Query::Statistic(q) => (slot / q.band as usize, 1),
-                    _ => (slot, 1),
-                };
-                position += 1;
-                if let Some(sum) = sums.get_mut(number) {
-                    *sum = sum.wrapping_add(c.wrapping_mul(weight.cast_unsigned()));
+    /// Calls with slot, counter and masked value of every cell a row means.
+    fn each(&self, row: &Row, field: Field, mut call: impl FnMut(usize, u64, u64)) -> Result<(), DecodeError> {
+        self.blocks(row, field, |from, bits, values| {
+            let mut left = bits;
+            while left != 0 {
+                let place = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let counter = from + place as u64;
+                call(row.offset as usize + (counter - row.first) as usize, counter, values[place]);
+            }
+        })
+    }
+
+    /// Masked values summed over the rows, slot by slot.
+    fn slot_sums(&self, rows: &[Row], field: Field, slots: usize) -> Result<Vec<u64>, DecodeError> {
+        let mut sums = vec![0_u64; slots];
+        for row in rows {
+            self.blocks(row, field, |from, bits, values| {
+                let (low, high) = (bits.trailing_zeros() as usize, 64 - bits.leading_zeros() as usize);
+                let first = row.offset as usize + (from + low as u64 - row.first) as usize;
+                let Some(sums) = sums.get_mut(first..) else { return };
+                for (place, (sum, value)) in sums.iter_mut().zip(&values[low..high]).enumerate() {
+                    // all ones where the cell is meant
+                    *sum = sum.wrapping_add(value & 0_u64.wrapping_sub(bits >> (low + place) & 1));
                 }
             })?;
         }
-        Ok(all)
+        Ok(sums)
+    }
+
+    /// What a query sums up, of the masked readings: the numbers asked for.
+    fn masked_sums(&self, query: &Query) -> Result<Vec<u64>, DecodeError> {
+        let mut sum = 0_u64;
+        match query {
+            Query::Spatial(q) | Query::Late(q) => return self.slot_sums(&q.rows, q.field, q.slots as usize),
+            Query::Statistic(q) => {
+                let slots = self.slot_sums(&q.rows, Field::Clipped, q.band as usize * q.bands as usize)?;
+                let of_band = |band: &[u64]| band.iter().fold(0, |sum: u64, c| sum.wrapping_add(*c));
+                return Ok(slots.chunks(q.band.max(1) as usize).map(of_band).collect());
+            }
+            Query::Bill(q) => {
+                for row in &q.rows {
+                    self.each(row, q.field, |_, counter, c| {
+                        let weight = i64::from(q.weights.weight(counter)).cast_unsigned();
+                        sum = sum.wrapping_add(c.wrapping_mul(weight));
+                    })?;
+                }
+            }
+            Query::Fault(q) => {
+                for row in &q.rows {
+                    self.each(row, q.field, |_, _, c| sum = sum.wrapping_add(c))?;
+                }
+            }
+            Query::Unmask(q) => {
+                let mut values = Vec::new();
+                for row in &q.rows {
+                    self.each(row, q.field, |_, _, c| values.push(c))?;
+                }
+                return Ok(values);
+            }
+            Query::Theft(_) | Query::Check(_) => return Err(DecodeError::Shape),
+        }
+        Ok(vec![sum])
+    }
+
+    /// What a theft case sums up, of the masked readings, by meter.
+    fn masked_scores(&self, query: &Query) -> Result<BTreeMap<MeterId, u64>, DecodeError> {
+        let Query::Theft(q) = query else { return Err(DecodeError::Shape) };
+        let signs = theft::signs(&q.series);
+        let mut scores: BTreeMap<MeterId, u64> = BTreeMap::new();
+        for row in &q.rows {
+            let score = scores.entry(row.meter).or_default();
+            self.each(row, q.field, |slot, _, c| {
+                let sign = signs.get(slot).copied().unwrap_or(0);
+                *score = score.wrapping_add(c.wrapping_mul(sign.cast_unsigned()));
+            })?;
+        }
+        Ok(scores)
     }
 
     /// Numbers of a query from the answers of all custodians.
@@ -264,7 +324,7 @@ impl MaskedStore {
     /// # Errors
     /// See [`DecodeError`].
     pub fn decode(&self, query: &Query, answers: &[Answer]) -> Result<Vec<i64>, DecodeError> {
-        let mut sums = self.masked_sums(query)?.remove(&None).ok_or(DecodeError::Shape)?;
+        let mut sums = self.masked_sums(query)?;
         for answer in answers {
             let Answer::Masks(masks) = answer else { return Err(DecodeError::Shape) };
             if masks.len() != sums.len() {
@@ -282,16 +342,15 @@ impl MaskedStore {
     /// # Errors
     /// See [`DecodeError`].
     pub fn decode_scores(&self, query: &Query, answers: &[Answer]) -> Result<Vec<(MeterId, i64)>, DecodeError> {
-        let mut sums = self.masked_sums(query)?;
+        let mut sums = self.masked_scores(query)?;
         for answer in answers {
             let Answer::Scores(masks) = answer else { return Err(DecodeError::Shape) };
             for (meter, mask) in masks {
-                let sum = sums.get_mut(&Some(*meter)).and_then(|v| v.first_mut()).ok_or(DecodeError::Shape)?;
+                let sum = sums.get_mut(meter).ok_or(DecodeError::Shape)?;
                 *sum = sum.wrapping_sub(*mask);
             }
         }
-        let scores = sums.into_iter().filter_map(|(meter, v)| Some((meter?, v.first()?.cast_signed())));
-        Ok(scores.collect())
+        Ok(sums.into_iter().map(|(meter, score)| (meter, score.cast_signed())).collect())
     }
 
     /// Every masked value, as it lies in the operator's files.

@@ -68,6 +68,9 @@ pub struct Policy {
     /// Fewest slots that any combination of released numbers may depend on.
     #[serde(default = "defaults::day_slots")]
     pub support_min: u32,
+    /// Fewest slots by which the weights of two homes' sums over time may differ where they overlap.
+    #[serde(default = "defaults::twin_support")]
+    pub twin_support_min: u32,
     /// Most slots of an unmasked curve.
     #[serde(default = "defaults::unmask_slots")]
     pub unmask_slots_max: u32,
@@ -114,6 +117,9 @@ mod defaults {
     }
     pub(super) const fn registers() -> u32 {
         8
+    }
+    pub(super) const fn twin_support() -> u32 {
+        16
     }
     pub(super) const fn unmask_slots() -> u32 {
         31 * 96
@@ -179,6 +185,7 @@ impl Policy {
             ("day_slots", self.day_slots),
             ("bill_days_min", self.bill_days_min),
             ("support_min", self.support_min),
+            ("twin_support_min", self.twin_support_min),
             ("clip_day_wh", self.clip_day_wh),
             ("clip_slot_wh", self.clip_slot_wh),
         ];

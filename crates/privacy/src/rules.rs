@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use metering::MeterId;
 
 use crate::{
+    answer, cross,
     custodian::{Enrolment, Role, State},
     hex::Hex,
     ledger::Cost,
@@ -59,6 +60,24 @@ pub enum Refusal {
         "a reading of meter {meter} (counter {counter}) is already in a released sum; late readings go to a late sum"
     )]
     CellUsed { meter: MeterId, counter: u64 },
+    #[error("the rows count their slots from different counters: a home would stand in another slot than its reading")]
+    Misaligned,
+    #[error(
+        "the readings are not of that day: membership is asked for a day from the first of them to the day after the last"
+    )]
+    Day,
+    #[error(
+        "a reading of meter {meter} (counter {counter}) is in a released sum over the group and left out of this one, or the other way round: the difference would tell it"
+    )]
+    Omitted { meter: MeterId, counter: u64 },
+    #[error(
+        "the weights differ from those of other released sums over time in {slots} slots only; the group's sums would tell them of a home, at least {least} are needed"
+    )]
+    Twin { slots: usize, least: u32 },
+    #[error(
+        "noise is scaled to the allowance of the clipped readings: scores with noise are given of them only, with a level above 0"
+    )]
+    NotClipped,
     #[error("the weights are not signed by the tariff key")]
     Tariff,
     #[error("the period of {days} days is shorter than {least}")]
@@ -198,6 +217,7 @@ pub(crate) fn grant(
         Query::Check(q) => check(state, q)?,
     }
     audit(policy, state, query)?;
+    cross::audit(policy, state, query)?;
     Ok(Grant { approvers: approvers.into_iter().map(|(person, _)| person.to_owned()).collect(), costs })
 }
 
@@ -206,7 +226,8 @@ fn shape(query: &Query) -> Result<(), Refusal> {
     if rows.len() > ROWS_MAX {
         return Err(Refusal::Shape("more than 4096 rows"));
     }
-    let mut seen: BTreeMap<MeterId, BTreeMap<u64, u64>> = BTreeMap::new();
+    let mut by_meter: Vec<&Row> = rows.iter().collect();
+    by_meter.sort_unstable_by_key(|row| row.meter);
     for row in rows {
         if row.present.len() > SLOTS_MAX / 64 + 1 || row.end() + row.offset as usize > SLOTS_MAX {
             return Err(Refusal::Shape("more slots than a month of minutes"));
@@ -218,9 +239,12 @@ fn shape(query: &Query) -> Result<(), Refusal> {
         if !is_ascending || row.revs.iter().any(|(k, _)| !row.has(*k as usize)) {
             return Err(Refusal::Shape("revisions that do not ascend, or of a cell that is not meant"));
         }
-        let cells = seen.entry(row.meter).or_default();
-        for (at, bits) in row.words() {
-            let before = cells.entry(at).or_default();
+    }
+    // within a row no cell can be named twice
+    for of_one in by_meter.chunk_by(|a, b| a.meter == b.meter).filter(|of_one| of_one.len() > 1) {
+        let mut seen = cross::Cells::new();
+        for (at, bits) in of_one.iter().flat_map(|row| row.words()) {
+            let before = seen.entry(at).or_default();
             if *before & bits != 0 {
                 return Err(Refusal::Shape("a cell named twice"));
             }
@@ -281,20 +305,35 @@ fn floor(policy: &Policy, state: &State, rows: &[Row], slots: usize) -> Result<(
     }
 }
 
+/// That a day's membership is that of readings: of their first day, their last, one between, or the day after.
+fn of_day(policy: &Policy, first: u64, slots: u64, day: i64) -> Result<(), Refusal> {
+    let of = |counter: u64| i64::try_from(counter / u64::from(policy.day_slots)).unwrap_or(i64::MAX);
+    let last = first.saturating_add(slots).saturating_sub(1);
+    let days = of(first)..=of(last).saturating_add(1);
+    if days.contains(&day) { Ok(()) } else { Err(Refusal::Day) }
+}
+
 fn spatial(policy: &Policy, state: &State, q: &SpatialQuery) -> Result<(), Refusal> {
     if q.slots == 0 || q.slots as usize > SLOTS_MAX {
         return Err(Refusal::Shape("no slot, or more than a month of minutes"));
     }
     members(state, &q.group, q.day, &q.rows)?;
+    of_day(policy, cross::aligned(&q.rows)?, u64::from(q.slots), q.day)?;
     floor(policy, state, &q.rows, q.slots as usize)?;
+    let field = q.field.audited_as();
     for row in &q.rows {
-        let Some(used) = state.used.get(&(row.meter, q.field)) else { continue };
-        let twice = row.words().find_map(|(at, bits)| {
-            let both = used.get(&at).copied().unwrap_or(0) & bits;
-            (both != 0).then(|| at * 64 + u64::from(both.trailing_zeros()))
-        });
-        if let Some(counter) = twice {
-            return Err(Refusal::CellUsed { meter: row.meter, counter });
+        let meter = row.meter;
+        let within = |cells: Option<&cross::Cells>| {
+            row.words().find_map(|(at, bits)| {
+                let both = cells?.get(&at).copied().unwrap_or(0) & bits;
+                (both != 0).then(|| at * 64 + u64::from(both.trailing_zeros()))
+            })
+        };
+        if let Some(counter) = within(state.used.get(&(meter, field))) {
+            return Err(Refusal::CellUsed { meter, counter });
+        }
+        if let Some(counter) = within(state.omitted.get(&(meter, field))) {
+            return Err(Refusal::Omitted { meter, counter });
         }
     }
     Ok(())
@@ -349,7 +388,21 @@ fn period(policy: &Policy, rows: &[Row], is_exception: bool) -> Result<(), Refus
 
 fn theft_case(policy: &Policy, state: &State, q: &TheftQuery, now: i64) -> Result<(), Refusal> {
     let members = members(state, &q.group, q.day, &q.rows)?;
+    let is_private = q.epsilon_micro.is_some_and(|micro| micro > 0) && q.field == Field::Clipped;
+    if q.epsilon_micro.is_some() && !is_private {
+        return Err(Refusal::NotClipped);
+    }
+    if q.field == Field::Export {
+        return Err(Refusal::Shape("a theft case asks for import, its clipped form or voltage"));
+    }
     let slots = q.series.supplied.len();
+    if slots > SLOTS_MAX {
+        return Err(Refusal::Shape("more slots than a month of minutes"));
+    }
+    of_day(policy, cross::aligned(&q.rows)?, slots as u64, q.day)?;
+    if q.rows.iter().any(|row| row.offset as usize + row.end() > slots) {
+        return Err(Refusal::Shape("a cell beyond the last slot"));
+    }
     if q.series.metered.len() != slots || q.series.loss.len() != slots {
         return Err(Refusal::Shape("series of unequal length"));
     }
@@ -423,6 +476,8 @@ fn statistic(policy: &Policy, state: &State, q: &StatisticQuery) -> Result<(), R
         return Err(Refusal::Shape("the adjacency user-month covers at most 31 days"));
     }
     members(state, &q.group, q.day, &q.rows)?;
+    of_day(policy, cross::aligned(&q.rows)?, slots as u64, q.day)?;
+    answer::noise_of(policy, q)?;
     let meters: BTreeSet<MeterId> = q.rows.iter().map(|row| row.meter).collect();
     let homes = meters.iter().filter(|m| state.meters.get(m) == Some(&Role::Home)).count() as u32;
     let is_beyond = q.rows.iter().any(|row| row.offset as usize + row.end() > slots);
@@ -440,26 +495,49 @@ fn check(state: &State, q: &CheckQuery) -> Result<(), Refusal> {
     }
 }
 
-/// L1 sensitivity of a statistic, Wh.
-pub(crate) fn sensitivity(policy: &Policy, adjacency: Adjacency, slots: u64) -> u64 {
+/// L1 sensitivity of a statistic, Wh. A user's month has the allowance of every day that the window touches: one from noon to noon
+/// touches two.
+pub(crate) fn sensitivity(policy: &Policy, q: &StatisticQuery, adjacency: Adjacency) -> u64 {
     let day = u64::from(policy.clip_day_wh);
     match adjacency {
         Adjacency::Event => u64::from(policy.clip_slot_wh).min(day),
         Adjacency::HomeDay => day,
-        Adjacency::UserMonth => day * slots.div_ceil(u64::from(policy.day_slots)).max(1),
+        Adjacency::UserMonth => {
+            let first = cross::start(&q.rows).unwrap_or(0);
+            let slots = (u64::from(q.band) * u64::from(q.bands)).max(1);
+            let of = |counter: u64| counter / u64::from(policy.day_slots);
+            day * (of(first + slots - 1) - of(first) + 1)
+        }
+    }
+}
+
+/// Square of the L2 sensitivity, Wh²: a number changes by at most its slots' allowances, all numbers together by at most L1, so
+/// `Δ₂² ≤ L1·min(L1, band·clip_slot)`.
+pub(crate) fn sensitivity_squared(policy: &Policy, q: &StatisticQuery, adjacency: Adjacency) -> u64 {
+    let slot = u64::from(policy.clip_slot_wh);
+    let one = if adjacency == Adjacency::Event { slot } else { slot.saturating_mul(u64::from(q.band)) };
+    let l1 = sensitivity(policy, q, adjacency);
+    l1.saturating_mul(l1.min(one))
+}
+
+/// Millionths of ε that a statistic costs a home-day, which is what budgets are kept in. Noise that hides one slot hides a home-day as
+/// much less as that has more allowance; noise that hides a month hides a day of it at least as well.
+fn statistic_micro(policy: &Policy, q: &StatisticQuery) -> u64 {
+    let as_of_day = |of: fn(&Policy, &StatisticQuery, Adjacency) -> u64| {
+        let (day, slot) = (of(policy, q, Adjacency::HomeDay), of(policy, q, Adjacency::Event).max(1));
+        let micro = (u128::from(q.level_micro) * u128::from(day)).div_ceil(u128::from(slot));
+        if q.adjacency == Adjacency::Event { u64::try_from(micro).unwrap_or(u64::MAX) } else { q.level_micro }
+    };
+    match q.mechanism {
+        Mechanism::Laplace => as_of_day(sensitivity),
+        Mechanism::Gauss => gauss_micro(as_of_day(sensitivity_squared)),
     }
 }
 
 /// What a query costs each of its homes.
 pub(crate) fn costs(policy: &Policy, query: &Query) -> Vec<Cost> {
     let (rows, purpose, micro) = match query {
-        Query::Statistic(q) => {
-            let micro = match q.mechanism {
-                Mechanism::Laplace => q.level_micro,
-                Mechanism::Gauss => gauss_micro(q.level_micro),
-            };
-            (&q.rows, q.purpose, micro)
-        }
+        Query::Statistic(q) => (&q.rows, q.purpose, statistic_micro(policy, q)),
         Query::Theft(TheftQuery { rows, epsilon_micro: Some(micro), .. }) => (rows, Purpose::Theft, *micro),
         _ => return Vec::new(),
     };

@@ -67,14 +67,14 @@ fn case_13_a_cloned_key_shows_as_conflict() {
 fn case_16_fewer_homes_than_the_floor() {
     let mut world = World::new(15, 1);
     (0..3).for_each(|n| world.enrol(id(100 + n), Role::Test));
-    world.group("T1", (0..15).chain(100..103).map(id).collect(), NOW - 20 * 86_400);
+    world.group("T1", (0..15).chain(100..103).map(id).collect(), (query_day() - 1) * 86_400 - 1);
     world.fill(15, 96, Field::Import);
     (100..103).for_each(|n| {
         (0..96).for_each(|t| assert!(world.send(id(n), Field::Import, FIRST + t, 0, 5)));
     });
     let mut at = |homes: Vec<usize>| {
-        let Query::Spatial(query) = world.spatial(homes, FIRST, 96) else { unreachable!() };
-        world.ask(&signed(Query::Spatial(SpatialQuery { day: NOW / 86_400, ..query })))
+        let query = world.spatial(homes, FIRST, 96);
+        world.ask(&signed(query))
     };
     refused(at((0..14).collect()), "fewer than the floor");
     refused(at((0..12).chain(100..103).collect()), "fewer than the floor");

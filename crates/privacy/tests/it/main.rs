@@ -3,13 +3,17 @@
 #![allow(clippy::cast_possible_truncation)]
 
 mod abuse;
+mod attacks;
 mod audit;
 mod commitments;
 mod crash;
 mod evidence;
 mod exact;
+mod frames;
 mod ledger;
+mod memory;
 mod noise;
+mod parties;
 mod sharing;
 mod theft;
 mod vectors;

@@ -1,7 +1,10 @@
 //! Shares: any t tell nothing, ℓ + t give back, altered ones are corrected up to the bound, linear functions are shares again.
 
+use metering::MeterId;
 use privacy::{
     draws::Draws,
+    escrow::{self, EscrowError, Secrets},
+    hex::Hex,
     ramp::{MODULUS, Ramp, Share, ShareError, accumulate, bytes_all_to_all},
 };
 use proptest::prelude::*;
@@ -115,4 +118,37 @@ fn bytes_grow_with_the_clients_and_not_with_their_square() {
     assert_eq!(ramp.bytes_of_sum(2_000), 2 * ramp.bytes_of_sum(1_000));
     assert_eq!(bytes_all_to_all(1_000), 15_984_000);
     assert!(bytes_all_to_all(2_000) > 3 * bytes_all_to_all(1_000));
+}
+
+fn secrets_of(meters: usize) -> Secrets {
+    let mut draws = Draws::new(&[11; 32]);
+    let mut key = || Hex(draws.bytes());
+    let name = |n: usize| MeterId::new(&format!("M-{n}")).expect("valid");
+    Secrets {
+        noise_key: key(),
+        log_key: key(),
+        meters: (0..meters).map(|n| (name(n), key())).collect(),
+        head: Some("gridtally.custodian/1\n4\n…".into()),
+    }
+}
+
+#[test]
+fn a_custodians_secrets_come_back_from_any_two_of_three() {
+    let secrets = secrets_of(40);
+    let parts = escrow::split(&secrets, &mut Draws::new(&[12; 32])).expect("shares");
+    for pair in [[0, 1], [0, 2], [1, 2], [2, 0]] {
+        assert_eq!(escrow::join(&pair.map(|k| parts[k].clone())), Ok((secrets.clone(), Vec::new())));
+    }
+    assert_eq!(escrow::join(&parts), Ok((secrets.clone(), Vec::new())));
+    assert!(matches!(escrow::join(&parts[..1]), Err(EscrowError::Share(ShareError::TooFew { given: 1, needed: 2 }))));
+    // an altered one is found among three, and seen among two
+    let mut altered = parts.clone();
+    altered[1].shares[9] ^= 1;
+    assert_eq!(escrow::join(&altered), Ok((secrets.clone(), vec![2])));
+    assert_eq!(escrow::join(&altered[..2]), Err(EscrowError::Altered));
+    let other = escrow::split(&secrets, &mut Draws::new(&[13; 32])).expect("shares");
+    assert_eq!(escrow::join(&[parts[0].clone(), other[1].clone()]), Err(EscrowError::Mixed));
+    // a holder's part has no run of the secret in it
+    let one: Vec<u8> = parts[0].shares.iter().flat_map(|s| s.to_le_bytes()).collect();
+    assert!(!one.windows(6).any(|w| w == &secrets.noise_key.0[..6]));
 }

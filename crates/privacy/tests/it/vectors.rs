@@ -18,7 +18,7 @@ use crate::world::{id, key};
 /// Everything of the protocol that has a fixed value.
 fn computed() -> Value {
     let (meter, custodian) = ([1_u8; 32], [2_u8; 32]);
-    let mask_key = exchange::mask_key(&meter, &exchange::public_key(&custodian), id(1), 3).expect("a good key");
+    let mask_key = exchange::mask_key(&meter, &exchange::public_key(&custodian), id(1), 1).expect("a good key");
     let masks: Vec<Value> = [(Field::Import, 0, 2_045_000_u64), (Field::Import, 1, 2_045_000), (Field::Voltage, 0, 7)]
         .into_iter()
         .map(|(field, rev, counter)| {
@@ -35,7 +35,7 @@ fn computed() -> Value {
     let note = Checkpoint { origin: "gridtally.test/log".into(), size: 9, root: [6; 32] }.sign(&key(20));
     json!({
         "exchange": {
-            "meter_secret": Hex(meter), "custodian_secret": Hex(custodian), "meter": id(1), "epoch": 3,
+            "meter_secret": Hex(meter), "custodian_secret": Hex(custodian), "meter": id(1), "epoch": 1,
             "meter_public": exchange::public_key(&meter), "custodian_public": exchange::public_key(&custodian),
             "mask_key": Hex(*mask_key.as_bytes()), "next_epoch": Hex(*mask_key.next().as_bytes()),
         },
