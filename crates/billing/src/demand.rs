@@ -188,10 +188,7 @@ impl DemandSource<'_> {
         }
         let windows = self.windows(unit).ok()?;
         let held = |at_s: i64| match period {
-            Some((Some(index), name)) => self.plan.calendars[index]
-                .at(at_s)
-                .0
-                .is_some_and(|number| self.plan.tariff.calendars[index].periods[usize::from(number)].name == name),
+            Some((Some(index), name)) => self.plan.period_at(index, at_s) == Some(name),
             _ => true,
         };
         let inside = windows.each(self.plan.from_s).filter(|(at_s, _)| held(*at_s));
@@ -207,10 +204,7 @@ impl DemandSource<'_> {
     ) -> Result<Option<Exact>, RatingError> {
         let inside = |at: &&i64| self.plan.from_s <= **at && **at < self.plan.to_s;
         let in_period = |at: &&i64| match period {
-            Some((Some(index), name)) => {
-                let number = self.plan.calendars[index].at(**at).0;
-                number.is_some_and(|n| self.plan.tariff.calendars[index].periods[usize::from(n)].name == name)
-            }
+            Some((Some(index), name)) => self.plan.period_at(index, **at) == Some(name),
             _ => true,
         };
         let mut times = times.iter().filter(inside).filter(in_period).peekable();

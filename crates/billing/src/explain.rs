@@ -127,7 +127,7 @@ impl Context<'_> {
                     (_, Flow::Export) => Quantity::Export,
                     _ => Quantity::Import,
                 };
-                let mut words = self.registers(quantity, line.period.as_deref());
+                let mut words = self.registers(quantity, line.period.as_deref(), basis.calendar);
                 words.extend(self.part.netting.iter().filter(|_| basis.flow == Flow::Import).map(|pot| {
                     format!(
                         "netted ({}): import {} less export {} less carried {} kWh",
@@ -168,8 +168,9 @@ impl Context<'_> {
         above.map(|line| format!("{} {}", line.code, from_minor(line.amount, digits))).collect()
     }
 
-    /// The registers behind a quantity: first and last reading that count, and how many intervals lie between.
-    fn registers(&self, quantity: Quantity, period: Option<&str>) -> Vec<String> {
+    /// The registers behind a quantity: first and last reading that count, and how many intervals lie between; where a calendar divides
+    /// them, how many of those belong to the period.
+    fn registers(&self, quantity: Quantity, period: Option<&str>, calendar: Option<usize>) -> Vec<String> {
         let readings = self.supply.readings;
         let counts = |track: &&Track| {
             let register = &readings.registers[track.register];
@@ -192,8 +193,14 @@ impl Context<'_> {
             } else {
                 format!(", times {}", meter.multiplier)
             };
+            let divided = period.zip(calendar).filter(|_| readings.registers[track.register].period.is_none());
+            let share = divided.map_or_else(String::new, |(period, calendar)| {
+                let starts = pairs.iter().map(|pair| pair[0].at_s.max(self.plan.from_s));
+                let own = starts.filter(|at_s| self.plan.period_at(calendar, *at_s) == Some(period)).count();
+                format!(", {own} of them in \"{period}\"")
+            });
             words.push(format!(
-                "meter {}: {} to {}, {} intervals{factor}",
+                "meter {}: {} to {}, {} intervals{share}{factor}",
                 meter.name,
                 told(&first[0]),
                 told(&last[1]),

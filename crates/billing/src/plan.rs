@@ -79,6 +79,12 @@ impl<'a> Plan<'a> {
         Ok(Plan { months: Exact::ONE, ..Plan::new(tariff, day, next, (day, next))? })
     }
 
+    /// Name of the period of a calendar that holds at an instant.
+    pub fn period_at(&self, calendar: usize, at_s: i64) -> Option<&'a str> {
+        let number = self.calendars[calendar].at(at_s).0?;
+        Some(self.tariff.calendars[calendar].periods[usize::from(number)].name.as_str())
+    }
+
     /// The month of a bill is that of its first day.
     pub fn month(&self) -> u8 {
         self.from.month().unsigned_abs()

@@ -184,3 +184,52 @@ proptest! {
         }
     }
 }
+
+/// A file of a case with a piece cut out, doubled, or put in place of another.
+fn damaged(text: &str, (kind, from, length, byte): (u8, usize, usize, u8)) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    let from = from % bytes.len().max(1);
+    let to = (from + length).min(bytes.len());
+    match kind {
+        0 => drop(bytes.drain(from..to)),
+        1 => bytes.truncate(from),
+        2 => {
+            let piece = bytes[from..to].to_vec();
+            bytes.splice(from..from, piece);
+        }
+        3 => bytes[from] = byte,
+        // A digit becomes many: numbers beyond what fits.
+        _ => match bytes[from..].iter().position(u8::is_ascii_digit) {
+            Some(at) => drop(bytes.splice(from + at..from + at, std::iter::repeat_n(b'9', length))),
+            None => bytes.clear(),
+        },
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Published cases with one file damaged: a result or a fault that names the file, never a panic.
+    #[test]
+    fn a_damaged_case_folder_is_a_result_or_a_fault(
+        folder in any::<prop::sample::Index>(), file in any::<prop::sample::Index>(),
+        damage in (0u8..5, any::<usize>(), 1usize..40, any::<u8>()),
+    ) {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+        let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+        folders.sort();
+        let folder = folder.get(&folders);
+        let mut files = BTreeMap::new();
+        for name in ["case.json", "tariff.json", "readings.csv"] {
+            files.insert(name, std::fs::read(folder.join(name)).unwrap());
+        }
+        let name = *file.get(&["case.json", "tariff.json", "readings.csv"]);
+        let whole = String::from_utf8(files[name].clone()).unwrap();
+        files.insert(name, damaged(&whole, damage));
+        let open = |name: &str| files.get(name).cloned().ok_or_else(|| "not there".to_owned());
+        if let Err(fault) = Case::read(&open).and_then(|case| case.run()) {
+            prop_assert!(!fault.file.is_empty() && !fault.message.is_empty(), "{fault}");
+        }
+    }
+}

@@ -77,12 +77,19 @@ fn every_line_says_its_clause_quantity_and_rounding() {
     let text = serde_json::to_value(&explanation).unwrap();
     let lines = text["lines"].as_array().unwrap();
     assert_eq!(lines[0]["clause"], "tariff.json charges[0].rates[0]");
-    assert_eq!(
-        lines[0]["quantity_from"][0],
-        format!("meter M: 1000 at 2025-09-30T22:00Z (row 2) to {} at 2025-10-31T23:00Z (row 2982), 2980 intervals", {
-            1000 + (0..QUARTERS).map(|n| u64::from(quarter(n))).sum::<u64>()
-        })
+    let last = 1000 + (0..QUARTERS).map(|n| u64::from(quarter(n))).sum::<u64>();
+    let registers = format!(
+        "meter M: 1000 at 2025-09-30T22:00Z (row 2) to {last} at 2025-10-31T23:00Z (row 2982), 2980 intervals, "
     );
+    let of_period = |line: &serde_json::Value| -> usize {
+        let words = line["quantity_from"][0].as_str().unwrap();
+        let own = words.strip_prefix(registers.as_str()).unwrap_or_else(|| panic!("{words}"));
+        let (count, name) = own.split_once(" of them in ").unwrap();
+        assert_eq!(name, line["period"].to_string());
+        count.parse().unwrap()
+    };
+    let energy = lines.iter().filter(|line| line["code"] == lines[0]["code"] && line["period"].is_string());
+    assert_eq!(energy.map(of_period).sum::<usize>(), QUARTERS, "each interval belongs to one period");
     assert!(lines[0]["amount_from"].as_str().unwrap().contains("half-up to 0.01"));
     let demand = lines.iter().find(|line| line["code"] == "DEMAND").unwrap();
     assert!(demand["quantity_from"][0].as_str().unwrap().starts_with("largest at 2025-10-"), "{demand}");

@@ -22,7 +22,8 @@ fn months_of(field: &str, schedule: Option<&Value>, periods: usize) -> Result<Ve
 }
 
 fn number(field: &str, value: &Value, periods: usize) -> Result<usize, UrdbError> {
-    let found = super::decimal(value).and_then(|text| text.parse::<usize>().ok()).filter(|index| *index < periods);
+    let found =
+        super::structure::decimal(value).and_then(|text| text.parse::<usize>().ok()).filter(|index| *index < periods);
     found.ok_or_else(|| wrong(field, "names a period that the structure does not have"))
 }
 

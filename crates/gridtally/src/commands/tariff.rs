@@ -22,7 +22,7 @@ pub enum TariffCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Convert a record of the public Utility Rate Database; what it could not carry is listed
+    /// Convert a record of the public Utility Rate Database; what it could not carry is listed. Exit code 2 if bills refuse the result
     Import {
         /// The record, JSON.
         file: PathBuf,
@@ -133,12 +133,12 @@ fn import(file: &Path, timezone: Option<&str>, to: Option<&Path>) -> Result<Exit
     for open in &imported.open {
         eprintln!("look at: {open}");
     }
-    match check::read("import.json", &tariff) {
-        Ok((_, findings)) | Err(findings) => {
-            for finding in findings.iter().filter(|finding| finding.weight > check::Weight::Note) {
-                eprintln!("{}: {finding}", finding.weight.word());
-            }
-        }
+    let findings = match check::read("import.json", &tariff) {
+        Ok((_, findings)) | Err(findings) => findings,
+    };
+    for finding in findings.iter().filter(|finding| finding.weight > check::Weight::Note) {
+        eprintln!("{}: {finding}", finding.weight.word());
     }
-    Ok(ExitCode::SUCCESS)
+    let refused = findings.iter().any(|finding| finding.weight == check::Weight::Refused);
+    Ok(if refused { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
