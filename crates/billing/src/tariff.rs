@@ -2,12 +2,13 @@
 //!
 //! The file is data (`gridtally-tariff/1`, JSON or TOML with the same fields; the schema lies in `crates/billing/schema`). Words follow
 //! the Utility Rate Database (`rate`, `adj`, `max`), IEC CIM and ESPI (charge, flow direction) and plain speech. `document` is the
-//! file, `parse` turns it into these types (`charge` holds those of charges), `check` says what cannot be, `describe` explains it in sentences.
+//! file, `parse` turns it into these types (`charge` holds those of charges), `check` says what cannot be, `describe` explains it in sentences, `household` by an example.
 
 mod charge;
 pub mod check;
 pub mod describe;
 mod document;
+pub mod household;
 mod locate;
 mod parse;
 

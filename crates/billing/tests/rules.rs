@@ -440,3 +440,38 @@ fn supply_ends_only_outside_of_friendly_hours_and_a_top_up_in_time_keeps_it() {
         ]
     );
 }
+
+#[test]
+fn the_sentences_say_everything_that_changes_a_bill() {
+    let price_list = tariff(&json!({
+        "month_count": { "by": "days", "days": "30", "round": { "to": "0.1" } },
+        "holidays": { "dates": ["2025-06-02", "2025-06-04"], "as": "sun" },
+        "periods": { "main": [{ "name": "all", "when": [{}] }] },
+        "demand": { "window_min": 15 }, "pf": { "from": "kvarh", "round": { "to": "0.01" } },
+        "export": { "rule": "net-billing", "net_window_min": 60 },
+        "series": { "spot": { "file": "spot.csv", "column": "p" } },
+        "charges": [
+            { "code": "ENERGY", "name": "E", "basis": "energy", "tier_over": "all", "rates": [{ "series": "spot", "mul": "2", "cap": "0.9" }] },
+            { "code": "DEMAND", "name": "D", "basis": "demand", "unit": "kVA", "floor": { "percent": "75", "at_least": "20" },
+              "ratchet": { "percent": "80", "lookback": 11, "months": [6, 7] }, "rates": [{ "rate": "3" }] },
+            { "code": "CREDIT", "name": "C", "basis": "carry", "of": ["ENERGY"], "settle": { "month": 12 } },
+            { "code": "SETTLE", "name": "S", "basis": "settle", "months": [3, 9], "rates": [{ "rate": "0.05" }] },
+        ],
+    }));
+    let (tariff, _) = billing::tariff::check::read("t.json", &price_list.to_string()).unwrap();
+    let said = billing::tariff::describe::sentences(&tariff).join("\n");
+    for words in [
+        "A month is 30 days, rounded half-up to 0.1.",
+        "2 holidays from 2025-06-02 to 2025-06-04 count as Sun.",
+        "Demand is the largest mean of 15 minutes.",
+        "The power factor is kWh / √(kWh² + kvarh²) of the bill, rounded half-up to 0.01.",
+        "netted inside each 60 minutes",
+        "what \"spot\" says for the interval × 2, at most 0.9 per kWh, blocks over all periods together",
+        "3 per kVA of maximum demand and month, at least 75 % of the contract, at least 20 kVA, at least 80 % of the highest of the \
+         preceding 11 months (of Jun Jul)",
+        "CREDIT – C: a credit over ENERGY is carried to the next bill, and paid out in Dec.",
+        "SETTLE – S: 0.05 paid per kWh that is still carried in Mar Sep, which is then cleared.",
+    ] {
+        assert!(said.contains(words), "{words}\nis not in\n{said}");
+    }
+}

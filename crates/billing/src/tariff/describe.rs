@@ -1,40 +1,18 @@
-//! A tariff in plain sentences: from when, at which hours, what for, and what a household of 250 kWh pays.
-
-use jiff::civil::Date;
+//! A tariff in plain sentences: from when, at which hours, what for, how it is rounded.
 
 use super::{
-    Basis, Calendar, Charge, Condition, DemandUse, EnergyBasis, Export, Fact, Flow, LimitPer, LoadUnit, MinimumPer,
-    MonthBy, Of, Pots, Price, Rate, Tariff, Test,
+    Basis, Calendar, Charge, Condition, DemandBasis, DemandUse, EnergyBasis, Export, Fact, Flow, Holidays, LimitPer,
+    MinimumPer, MonthBy, Of, Pots, Price, Rate, Tariff, Test,
 };
 use crate::{
-    bill::{Account, Part, from_minor, sum_minor},
-    customer::Customer,
-    cycle::Listed,
-    error::RatingError,
     exact::Exact,
-    plan::Plan,
-    rate::{self, Inputs},
-    usage::{Energy, Interval, Usage},
     when::{DAY_MINUTES, HOLIDAY_BIT, When},
 };
 
-/// Energy of the household, kWh.
-pub const HOUSEHOLD_KWH: i128 = 250;
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-/// What a household pays for a month.
-#[derive(Clone, Debug)]
-pub struct Household {
-    /// First day of the month.
-    pub month: Date,
-    /// What was assumed of the customer, because the tariff asks.
-    pub assumed: Vec<String>,
-    /// Its bill.
-    pub part: Part,
-    /// Its total before the rounding of totals, currency units.
-    pub total: Exact,
-}
-
-/// All sentences but the household's.
+/// All sentences; what a household pays is in `household`.
 pub fn sentences(tariff: &Tariff) -> Vec<String> {
     let mut said = vec![format!(
         "{} ({}): amounts in {} with {} digits, times and dates of {}.",
@@ -46,27 +24,37 @@ pub fn sentences(tariff: &Tariff) -> Vec<String> {
         (None, Some(to)) => format!("It holds up to and with {to}."),
         (Some(from), Some(to)) => format!("It holds from {from} up to and with {to}."),
     });
-    said.push(match &tariff.month_count.by {
-        MonthBy::Bill => "A bill is one month, whatever its length.".to_owned(),
-        MonthBy::Calendar => "Months are counted by days: each is one over the days of its month.".to_owned(),
-        MonthBy::Days(days) => format!("A month is {} days.", days.to_decimal(4)),
-    });
+    let months = match &tariff.month_count.by {
+        MonthBy::Bill => "A bill is one month, whatever its length".to_owned(),
+        MonthBy::Calendar => "Months are counted by days: each is one over the days of its month".to_owned(),
+        MonthBy::Days(days) => format!("A month is {} days", days.to_decimal(4)),
+    };
+    let rounded = tariff.month_count.round.as_ref().map(|rule| format!(", rounded {}", rule.label()));
+    said.push(format!("{months}{}.", rounded.unwrap_or_default()));
+    said.extend(holidays(&tariff.holidays));
     for calendar in &tariff.calendars {
         said.push(format!("Hours of \"{}\": {}.", calendar.name, hours(calendar)));
     }
-    said.extend(
-        match &tariff.export {
-            Export::Separate => None,
-            Export::NetMetering(Pots::One) => Some("Export is deducted from import; a surplus is carried in kWh."),
-            Export::NetMetering(Pots::OfCalendar(_) | Pots::OfRegisters) => {
-                Some("Export is deducted from import period by period; a surplus is carried in kWh.")
-            }
-            Export::NetBilling { window_min: None } => Some("Export is priced apart from import."),
-            Export::NetBilling { .. } => Some("Import and export are netted inside a window, then priced apart."),
+    said.extend(tariff.demand_window_min.map(|minutes| format!("Demand is the largest mean of {minutes} minutes.")));
+    said.extend(tariff.power_factor.as_ref().map(|factor| {
+        let from = if factor.from_reactive { "kWh / √(kWh² + kvarh²)" } else { "kWh / kVAh" };
+        let rounded = factor.round.as_ref().map(|rule| format!(", rounded {}", rule.label()));
+        format!("The power factor is {from} of the bill{}.", rounded.unwrap_or_default())
+    }));
+    said.extend(match &tariff.export {
+        Export::Separate => None,
+        Export::NetMetering(Pots::One) => {
+            Some("Export is deducted from import; a surplus is carried in kWh.".to_owned())
         }
-        .map(str::to_owned),
-    );
-    said.extend(tariff.charges.iter().map(charge_sentence));
+        Export::NetMetering(Pots::OfCalendar(_) | Pots::OfRegisters) => {
+            Some("Export is deducted from import period by period; a surplus is carried in kWh.".to_owned())
+        }
+        Export::NetBilling { window_min: None } => Some("Export is priced apart from import.".to_owned()),
+        Export::NetBilling { window_min: Some(minutes) } => {
+            Some(format!("Import and export are netted inside each {minutes} minutes, then priced apart."))
+        }
+    });
+    said.extend(tariff.charges.iter().map(|charge| charge_sentence(tariff, charge)));
     let rounding = &tariff.rounding;
     let mut rules = vec![format!("lines {}", rounding.line.label())];
     for (what, rule) in [
@@ -87,6 +75,23 @@ pub fn sentences(tariff: &Tariff) -> Vec<String> {
     said
 }
 
+fn holidays(holidays: &Holidays) -> Option<String> {
+    let (first, last) = (holidays.dates.first()?, holidays.dates.last()?);
+    let days = match holidays.dates.as_slice() {
+        [only] => format!("One holiday, {only},"),
+        dates => format!("{} holidays from {first} to {last}", dates.len()),
+    };
+    Some(match holidays.treated_as.and_then(|day| DAYS.get(usize::from(day))) {
+        Some(day) => format!("{days} count as {day}."),
+        None => format!("{days}: neither weekday nor weekend, but a day of its own."),
+    })
+}
+
+fn month_words(months: &[u8]) -> String {
+    let name = |month: &u8| usize::from(*month).checked_sub(1).and_then(|month| MONTHS.get(month)).copied();
+    months.iter().filter_map(name).collect::<Vec<_>>().join(" ")
+}
+
 fn clock(minute: u16) -> String {
     format!("{:02}:{:02}", minute / 60, minute % 60)
 }
@@ -94,8 +99,7 @@ fn clock(minute: u16) -> String {
 fn when_words(when: &When) -> String {
     let mut words = Vec::new();
     if when.months != When::ALWAYS.months {
-        let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let named: Vec<&str> = (0..12).filter(|m| when.months & (2 << m) != 0).map(|m| names[m]).collect();
+        let named: Vec<&str> = (0..12).filter(|m| when.months & (2 << m) != 0).map(|m| MONTHS[m]).collect();
         words.push(format!("in {}", named.join(" ")));
     }
     for (from, to) in &when.seasons {
@@ -106,8 +110,7 @@ fn when_words(when: &When) -> String {
         0b001_1111 => "Monday to Friday".to_owned(),
         0b110_0000 => "Saturday and Sunday".to_owned(),
         mask => {
-            let names = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-            let mut named: Vec<&str> = (0..7).filter(|day| mask & (1 << day) != 0).map(|day| names[day]).collect();
+            let mut named: Vec<&str> = (0..7).filter(|day| mask & (1 << day) != 0).map(|day| DAYS[day]).collect();
             named.extend((mask & HOLIDAY_BIT != 0).then_some("holidays"));
             named.join(" ")
         }
@@ -163,17 +166,10 @@ fn of_words(of: &Of) -> String {
     }
 }
 
-fn charge_sentence(charge: &Charge) -> String {
+fn charge_sentence(tariff: &Tariff, charge: &Charge) -> String {
     let about = match &charge.basis {
         Basis::Energy(basis) => energy_words(basis),
-        Basis::Demand(basis) => {
-            let which = match basis.usage {
-                DemandUse::Billing => "of maximum demand",
-                DemandUse::Excess => "of demand over the contract",
-                DemandUse::Coincident(_) => "of demand at the listed times",
-            };
-            format!("per {} {which} and {}", basis.unit.word(), per_year(basis.per_year))
-        }
+        Basis::Demand(basis) => demand_words(basis),
         Basis::Month { per_year: yearly } => format!("per {}", per_year(*yearly)),
         Basis::Day { per_year: true } => "per year, by days".to_owned(),
         Basis::Day { per_year: false } => "per day".to_owned(),
@@ -184,20 +180,50 @@ fn charge_sentence(charge: &Charge) -> String {
             format!("of {}{}", of_words(of), if *gross_up { ", inside the price" } else { "" })
         }
         Basis::Minimum { of, per } => format!("at least, for {}, {}", of_words(of), minimum_words(per)),
-        Basis::Carry { of, .. } => format!("a credit over {} is carried to the next bill", of_words(of)),
-        Basis::Settle { .. } => "per kWh that is still carried, once a year".to_owned(),
+        Basis::Carry { of, settle_month } => {
+            let paid = settle_month.map(|month| format!(", and paid out in {}", month_words(&[month])));
+            format!("a credit over {} is carried to the next bill{}", of_words(of), paid.unwrap_or_default())
+        }
+        Basis::Settle { months } => {
+            format!("paid per kWh that is still carried in {}, which is then cleared", month_words(months))
+        }
     };
-    let rates: Vec<String> = charge.rates.iter().map(rate_words).collect();
+    let rates: Vec<String> = charge.rates.iter().map(|rate| rate_words(tariff, rate)).collect();
     let condition = match charge.conditions.as_slice() {
         [] => String::new(),
         conditions => format!(", if {}", condition_words(conditions)),
     };
     let credit = if charge.credit { " (paid to the customer)" } else { "" };
-    format!("{} – {}{credit}: {} {about}{condition}.", charge.code, charge.name, rates.join("; "))
+    let price = if rates.is_empty() { String::new() } else { format!("{} ", rates.join("; ")) };
+    format!("{} – {}{credit}: {price}{about}{condition}.", charge.code, charge.name)
 }
 
 fn per_year(yearly: bool) -> &'static str {
     if yearly { "year" } else { "month" }
+}
+
+fn demand_words(basis: &DemandBasis) -> String {
+    let unit = basis.unit.word();
+    let which = match basis.usage {
+        DemandUse::Billing => "of maximum demand",
+        DemandUse::Excess => "of demand over the contract",
+        DemandUse::Coincident(_) => "of demand at the listed times",
+    };
+    let mut words = format!("per {unit} {which} and {}", per_year(basis.per_year));
+    if let Some(percent) = &basis.floor_percent {
+        words.push_str(&format!(", at least {percent} % of the contract"));
+    }
+    if let Some(least) = &basis.at_least {
+        words.push_str(&format!(", at least {least} {unit}"));
+    }
+    if let Some(ratchet) = &basis.ratchet {
+        let (percent, lookback) = (&ratchet.percent, ratchet.lookback);
+        words.push_str(&format!(", at least {percent} % of the highest of the preceding {lookback} months"));
+        if let Some(months) = &ratchet.months {
+            words.push_str(&format!(" (of {})", month_words(months)));
+        }
+    }
+    words
 }
 
 fn energy_words(basis: &EnergyBasis) -> String {
@@ -206,7 +232,11 @@ fn energy_words(basis: &EnergyBasis) -> String {
         Flow::ImportGross => " of import before netting",
         Flow::Export => " of export",
     };
-    let blocks = if basis.whole { ", all units at the block reached" } else { "" };
+    let blocks = match (basis.whole, basis.tier_over_all) {
+        (true, _) => ", all units at the block reached",
+        (false, true) => ", blocks over all periods together",
+        (false, false) => "",
+    };
     let limits = match basis.limit_per {
         LimitPer::Month => "",
         LimitPer::Day => ", limits a day",
@@ -228,13 +258,15 @@ fn minimum_words(per: &MinimumPer) -> String {
     }
 }
 
-fn rate_words(rate: &Rate) -> String {
+fn rate_words(tariff: &Tariff, rate: &Rate) -> String {
     let price = match &rate.price {
         Price::Fixed(price) => price.to_decimal(8),
         Price::Percent(percent) => format!("{} %", percent.to_decimal(8)),
-        Price::Series { mul, adj, cap, .. } => {
+        Price::Series { series, mul, adj, cap } => {
+            let times = if *mul == Exact::ONE { String::new() } else { format!(" × {mul}") };
+            let plus = if adj.is_zero() { String::new() } else { format!(" + {adj}") };
             let cap = cap.as_ref().map(|cap| format!(", at most {cap}")).unwrap_or_default();
-            format!("the series × {mul} + {adj}{cap}")
+            format!("what \"{}\" says for the interval{times}{plus}{cap}", tariff.series[*series].name)
         }
     };
     let period = rate.period.as_ref().map(|period| format!("{period} ")).unwrap_or_default();
@@ -244,74 +276,4 @@ fn rate_words(rate: &Rate) -> String {
         conditions => format!(" if {}", condition_words(conditions)),
     };
     format!("{period}{price}{limit}{condition}")
-}
-
-/// The bill of a household that uses 250 kWh in a month, the same in every hour.
-pub fn household(listed: &Listed) -> Result<Household, RatingError> {
-    let tariff = &listed.tariff;
-    let month = example_month(tariff);
-    let next = month.checked_add(jiff::Span::new().months(1)).map_err(|_| outside())?;
-    let plan = Plan::new(tariff, month, next, (month, next))?;
-    let (customer, assumed) = assumed_customer(tariff);
-    let hours = i128::from((plan.to_s - plan.from_s) / 3600).max(1);
-    // Amounts of each hour are whole if Wh are counted in parts of the number of hours.
-    let hour = |number: i128| {
-        let start_s = plan.from_s + i64::try_from(number).unwrap_or(0) * 3600;
-        Interval { start_s, end_s: start_s + 3600, amount: HOUSEHOLD_KWH * 1000, period: None }
-    };
-    let usage = Usage::of_import(hours, Energy::Intervals((0..hours).map(hour).collect()));
-    let inputs = Inputs::new(&plan, &listed.files, &usage, &customer);
-    let part = rate::rate(&inputs, &mut Account::default())?;
-    let total = from_minor(sum_minor(part.lines.iter())?, tariff.minor_digits);
-    Ok(Household { month, assumed, part, total })
-}
-
-fn outside() -> RatingError {
-    RatingError::Case("the month lies outside of the time that can be computed".into())
-}
-
-/// The first whole month in which the tariff holds, or the last, or any.
-fn example_month(tariff: &Tariff) -> Date {
-    let month = jiff::Span::new().months(1);
-    match (tariff.valid_from, tariff.valid_to) {
-        (Some(from), _) if from.day() == 1 => from,
-        (Some(from), _) => from.first_of_month().checked_add(month).unwrap_or(from),
-        (None, Some(to)) if to.tomorrow().is_ok_and(|next| next.day() == 1) => to.first_of_month(),
-        (None, Some(to)) => to.first_of_month().checked_sub(month).unwrap_or(to),
-        (None, None) => Date::constant(2025, 1, 1),
-    }
-}
-
-/// What the tariff asks of the customer, with the first value it knows: of a house with 5 kW, 5 kVA or 30 A.
-fn assumed_customer(tariff: &Tariff) -> (Customer, Vec<String>) {
-    let mut customer = Customer::default();
-    let mut assumed = Vec::new();
-    let mut assume = |customer: &mut Customer, name: &str, word: &str| {
-        if customer.fact(name).is_err() {
-            customer.set(name, word);
-            assumed.push(format!("{name} {word}"));
-        }
-    };
-    for charge in &tariff.charges {
-        let needed = match &charge.basis {
-            Basis::Contract { unit, .. } | Basis::Minimum { per: MinimumPer::Contract(unit), .. } => Some(*unit),
-            Basis::Demand(basis) if basis.usage == DemandUse::Excess || basis.floor_percent.is_some() => {
-                Some(basis.unit)
-            }
-            _ => None,
-        };
-        if let Some(unit) = needed {
-            assume(&mut customer, unit.fact(), if unit == LoadUnit::Amperes { "30" } else { "5" });
-        }
-        for condition in charge.conditions.iter().chain(charge.rates.iter().flat_map(|rate| &rate.conditions)) {
-            let Fact::Customer(name) = &condition.what else { continue };
-            let word = condition.test.iter().find_map(|test| match test {
-                Test::Is(word) => Some(word.clone()),
-                Test::From(limit) | Test::Upto(limit) => Some(limit.to_decimal(6)),
-                Test::Over(_) | Test::Below(_) => None,
-            });
-            assume(&mut customer, name, &word.unwrap_or_else(|| "5".to_owned()));
-        }
-    }
-    (customer, assumed)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use billing::cycle::Listed;
-use billing::tariff::{check, describe};
+use billing::tariff::{check, describe, household};
 use serde_json::json;
 
 use super::CommandError;
@@ -55,9 +55,29 @@ pub(super) fn listed(file: &Path) -> Result<Listed, billing::error::Fault> {
     billing::case::read_tariff(&files, "the command line", "FILE", &name_of(file))
 }
 
+/// The text of a file, or what is wrong with it and what to do.
+fn read(file: &Path) -> Result<String, String> {
+    std::fs::read(file)
+        .map_err(|why| format!("cannot be read: {why}; name a file that is there"))
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8 text; save it as such".to_owned()))
+}
+
+/// Bad input, told as `gridtally bill` tells it.
+fn unreadable(name: &str, why: &str, as_json: bool) -> Result<ExitCode, CommandError> {
+    if as_json {
+        writeln!(std::io::stdout().lock(), "{}", json!({ "error": why, "file": name, "where": "" }))?;
+    } else {
+        eprintln!("{name}: {why}");
+    }
+    Ok(ExitCode::from(2))
+}
+
 fn check(file: &Path, as_json: bool) -> Result<ExitCode, CommandError> {
-    let text = std::fs::read_to_string(file).map_err(|why| format!("cannot read {}: {why}", file.display()))?;
     let name = name_of(file);
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(why) => return unreadable(&name, &why, as_json),
+    };
     let (tariff, findings) = match check::read(&name, &text) {
         Ok((tariff, findings)) => (Some(tariff), findings),
         Err(findings) => (None, findings),
@@ -94,8 +114,8 @@ fn check(file: &Path, as_json: bool) -> Result<ExitCode, CommandError> {
 }
 
 fn household_words(listed: &Listed) -> Vec<String> {
-    let kwh = describe::HOUSEHOLD_KWH;
-    let household = match describe::household(listed) {
+    let kwh = household::HOUSEHOLD_KWH;
+    let household = match household::of(listed) {
         Ok(household) => household,
         Err(why) => return vec![format!("What a household of {kwh} kWh pays cannot be said: {why}.")],
     };
@@ -116,7 +136,10 @@ fn household_words(listed: &Listed) -> Vec<String> {
 }
 
 fn import(file: &Path, timezone: Option<&str>, to: Option<&Path>) -> Result<ExitCode, CommandError> {
-    let text = std::fs::read_to_string(file).map_err(|why| format!("cannot read {}: {why}", file.display()))?;
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(why) => return unreadable(&name_of(file), &why, false),
+    };
     let imported = match billing::urdb::import(&text, timezone) {
         Ok(imported) => imported,
         Err(why) => {

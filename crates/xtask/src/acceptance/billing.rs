@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::run;
 
-/// Keys of a line that must be the same.
-const LINE_KEYS: [&str; 6] = ["code", "period", "block", "quantity", "unit_price", "amount"];
+/// Keys of a line that must be the same; `from` and `to` are those of a part where the bill is split.
+const LINE_KEYS: [&str; 8] = ["code", "period", "block", "quantity", "unit_price", "amount", "from", "to"];
 /// Keys of a bill, of a token sale and of prepaid days that must be the same.
 const BILL_KEYS: [&str; 6] = ["total", "carry", "token_kwh", "events", "closing_balance", "id"];
 /// Keys of a day of prepayment.
