@@ -10,8 +10,8 @@ use crate::{
     exact::Exact,
     plan::Plan,
     rate::{self, Inputs, SideFiles},
-    readings::{Readings, Track},
-    tariff::Tariff,
+    readings::{Quantity, Readings, Track},
+    tariff::{Basis, Charge, EnergyUnit, Flow, Tariff},
     usage::{self, Quality, Usage},
 };
 
@@ -258,29 +258,41 @@ impl<'a> Supply<'a> {
     }
 }
 
-/// A register that counts in a period which a tariff by period does not know would be read and never billed.
+/// A register that counts in a period which no charge on its energy knows would be read and never billed. Where a charge prices all of
+/// that energy, or none does, nothing is lost by the name.
 fn refuse_unpriced_register(tariff: &Tariff, usage: &Usage<'_>) -> Result<(), RatingError> {
-    let priced = || tariff.charges.iter().flat_map(|c| &c.rates).filter_map(|rate| rate.period.as_deref());
-    if priced().next().is_none() {
-        return Ok(());
-    }
-    let known = |name: &str| {
-        priced().any(|period| period == name)
-            || tariff.calendars.iter().flat_map(|calendar| &calendar.periods).any(|period| period.name == name)
-    };
-    let mut unknown: Option<String> = None;
-    for energy in [&usage.import, &usage.export, &usage.apparent, &usage.reactive].into_iter().flatten() {
+    for quantity in [Quantity::Import, Quantity::Export, Quantity::Apparent, Quantity::Reactive] {
+        let Some(energy) = usage.energy(quantity) else { continue };
+        let rates = tariff.charges.iter().filter(|c| prices(c, quantity)).flat_map(|charge| &charge.rates);
+        let mut named: Vec<&str> = rates.clone().filter_map(|rate| rate.period.as_deref()).collect();
+        if named.is_empty() || rates.clone().any(|rate| rate.period.is_none()) {
+            continue;
+        }
+        named.extend(tariff.calendars.iter().flat_map(|calendar| &calendar.periods).map(|period| period.name.as_str()));
+        let mut unknown: Option<String> = None;
         energy.each(|_, _, amount, period| {
-            if let (None, Some(name)) = (&unknown, period.filter(|name| amount != 0 && !known(name))) {
+            if let (None, Some(name)) = (&unknown, period.filter(|name| amount != 0 && !named.contains(name))) {
                 unknown = Some(name.to_owned());
             }
         });
+        if let Some(name) = unknown {
+            return Err(RatingError::Readings(format!(
+                "a register counts in the period \"{name}\", which the tariff does not have; name the column after a period of it"
+            )));
+        }
     }
-    unknown.map_or(Ok(()), |name| {
-        Err(RatingError::Readings(format!(
-            "a register counts in the period \"{name}\", which the tariff does not have; name the column after a period of the tariff"
-        )))
-    })
+    Ok(())
+}
+
+/// Whether a charge prices the energy of a register.
+fn prices(charge: &Charge, quantity: Quantity) -> bool {
+    let Basis::Energy(basis) = &charge.basis else { return false };
+    match (basis.unit, basis.flow) {
+        (EnergyUnit::KilovoltAmpereHours, _) => quantity == Quantity::Apparent,
+        (EnergyUnit::KilovarHours, _) => quantity == Quantity::Reactive,
+        (EnergyUnit::KilowattHours, Flow::Export) => quantity == Quantity::Export,
+        (EnergyUnit::KilowattHours, Flow::Import | Flow::ImportGross) => quantity == Quantity::Import,
+    }
 }
 
 /// The line that brings a sum to the tariff's rounding of totals, if it does not stand there.

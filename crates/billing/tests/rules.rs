@@ -147,6 +147,13 @@ fn a_register_of_a_period_that_the_tariff_does_not_have_is_not_dropped_silently(
     let fault = Supply::new(price_list, &readings, &june()).run().unwrap_err();
     assert_eq!(fault.file, "readings.csv");
     assert!(fault.message.contains("\"nigth\""), "{fault}");
+    // A surcharge in one period beside a price for all: every register is billed by the one, one of them by the other.
+    let surcharge = tariff(&json!({ "charges": [
+        energy(&json!([{ "rate": "1" }])),
+        { "code": "PEAK", "name": "P", "basis": "energy", "rates": [{ "period": "day", "rate": "0.5" }] },
+    ] }));
+    let bill = Supply::new(surcharge, &readings, &june()).bills().remove(0);
+    assert_eq!(lines(&bill), [line("ENERGY", "2", 200), line("PEAK", "1", 50)]);
     // A tariff without periods bills the sum of all registers.
     let flat = tariff(&json!({ "charges": [energy(&json!([{ "rate": "1" }]))] }));
     assert_eq!(lines(&Supply::new(flat, &readings, &june()).bills()[0]), [line("ENERGY", "2", 200)]);
