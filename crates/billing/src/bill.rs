@@ -241,6 +241,16 @@ pub fn from_minor(amount: i64, digits: u32) -> Exact {
     Exact::whole(i128::from(amount)).over(&Exact::power_of_ten(digits)).unwrap_or(Exact::ZERO)
 }
 
+/// Minor units as a bill writes them: with all digits of the minor unit, 1260 cents as 12.60.
+pub fn written(amount: i64, digits: u32) -> String {
+    let whole = amount.unsigned_abs().to_string();
+    let places = usize::try_from(digits).unwrap_or(0);
+    let padded = format!("{whole:0>width$}", width = places + 1);
+    let (units, rest) = padded.split_at(padded.len() - places);
+    let sign = if amount < 0 { "-" } else { "" };
+    if rest.is_empty() { format!("{sign}{units}") } else { format!("{sign}{units}.{rest}") }
+}
+
 /// A sum of lines, rounded as the tariff rounds totals; minor units.
 pub fn rounded_total(tariff: &Tariff, sum: i64) -> Result<i64, RatingError> {
     match &tariff.rounding.total {
@@ -255,4 +265,17 @@ pub fn sum_minor<'a>(lines: impl Iterator<Item = &'a Line>) -> Result<i64, Ratin
     i64::try_from(sum).ok().filter(|sum| sum.unsigned_abs() <= AMOUNT_MAX.unsigned_abs()).ok_or_else(|| {
         RatingError::Tariff("the total is beyond what a bill can hold; look at prices and quantities".into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written;
+
+    #[test]
+    fn money_has_all_digits_of_its_minor_unit() {
+        let of = |amounts: [i64; 4], digits| amounts.map(|amount| written(amount, digits));
+        assert_eq!(of([1260, -5, 0, 100], 2), ["12.60", "-0.05", "0.00", "1.00"]);
+        assert_eq!(of([1260, -5, 0, 100], 0), ["1260", "-5", "0", "100"]);
+        assert_eq!(of([1260, -5, 0, i64::MIN], 3), ["1.260", "-0.005", "0.000", "-9223372036854775.808"]);
+    }
 }

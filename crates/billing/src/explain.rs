@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::{
-    bill::{Line, Part, from_minor},
+    bill::{Line, Part, written},
     calendar::write_instant,
     cycle::{Made, Supply},
     demand::DemandSource,
@@ -165,7 +165,7 @@ impl Context<'_> {
     fn base_lines(&self, index: usize, of: &Of) -> Vec<String> {
         let digits = self.plan.tariff.minor_digits;
         let above = self.part.lines[..index].iter().filter(|line| of.names(&line.code));
-        above.map(|line| format!("{} {}", line.code, from_minor(line.amount, digits))).collect()
+        above.map(|line| format!("{} {}", line.code, written(line.amount, digits))).collect()
     }
 
     /// The registers behind a quantity: first and last reading that count, and how many intervals lie between; where a calendar divides
@@ -200,11 +200,11 @@ impl Context<'_> {
                 format!(", {own} of them in \"{period}\"")
             });
             words.push(format!(
-                "meter {}: {} to {}, {} intervals{share}{factor}",
+                "meter {}: {} to {}, {}{share}{factor}",
                 meter.name,
                 told(&first[0]),
                 told(&last[1]),
-                pairs.len()
+                if pairs.len() == 1 { "one interval".to_owned() } else { format!("{} intervals", pairs.len()) }
             ));
         }
         words
@@ -212,17 +212,19 @@ impl Context<'_> {
 }
 
 fn amount_words(line: &Line, charge: Option<&Charge>, tariff: &Tariff) -> String {
-    let amount = from_minor(line.amount, tariff.minor_digits);
-    let credit = if charge.is_some_and(|charge| charge.credit) { ", paid to the customer" } else { "" };
+    let amount = written(line.amount, tariff.minor_digits);
+    let settles = charge.is_some_and(|charge| matches!(charge.basis, Basis::Settle { .. }));
+    let paid = settles || charge.is_some_and(|charge| charge.credit);
+    let credit = if paid { ", paid to the customer" } else { "" };
+    let inside = charge.is_some_and(|charge| matches!(charge.basis, Basis::Amount { gross_up: true, .. }));
     match (&line.rounding, &line.unit_price) {
         (None, _) => format!("{amount}, not rounded"),
-        (Some(rule), Some(price)) => format!(
-            "{} × {} = {}, {}: {amount}{credit}",
-            line.quantity.to_decimal(6),
-            price.to_decimal(8),
-            line.exact.to_decimal(8),
-            rule.label()
-        ),
+        (Some(rule), Some(price)) => {
+            let (quantity, price) = (line.quantity.to_decimal(6), price.to_decimal(8));
+            let rest = if inside { format!(" / (1 − {price})") } else { String::new() };
+            let exact = if settles { line.exact.abs() } else { line.exact.clone() };
+            format!("{quantity} × {price}{rest} = {}, {}: {amount}{credit}", exact.to_decimal(8), rule.label())
+        }
         (Some(rule), None) => {
             format!("the sum over the intervals {}, {}: {amount}{credit}", line.exact.to_decimal(8), rule.label())
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    bill::{Bill, Line, Part},
+    bill::{Bill, Line, Part, written},
     calendar::write_instant,
     prepaid::{Event, EventKind, PrepaidResult},
     vend::Token,
@@ -172,11 +172,51 @@ struct EventView {
     balance: i64,
 }
 
-impl BillView {
-    /// Its name and days.
-    pub fn heading(&self) -> String {
-        let estimated = if self.readings.estimated { ", estimated" } else { "" };
-        format!("{} {} to {}{estimated}", self.id, self.from, self.to)
+impl ResultView {
+    /// As rows on paper.
+    pub fn words(&self, digits: u32) -> Vec<String> {
+        let total = |amount: i64| format!("  {:<60} {:>14}", "total", written(amount, digits));
+        let rows =
+            |lines: &[LineView]| lines.iter().map(|line| format!("  {}", line.words(digits))).collect::<Vec<_>>();
+        match self {
+            ResultView::Bill(bill) => {
+                let estimated = if bill.readings.estimated { ", estimated" } else { "" };
+                let mut said = vec![format!("{} {} to {}{estimated}", bill.id, bill.from, bill.to)];
+                said.extend(rows(&bill.lines));
+                said.push(total(bill.total));
+                said
+            }
+            ResultView::Token(token) => {
+                let mut said = vec![format!("{} token of {} kWh", token.id, token.token_kwh)];
+                said.extend(rows(&token.lines));
+                said.push(total(token.total));
+                said
+            }
+            ResultView::Prepaid(prepaid) => prepaid.words(digits),
+        }
+    }
+}
+
+impl PrepaidView {
+    fn words(&self, digits: u32) -> Vec<String> {
+        let mut said = vec![format!("{} paid in advance", self.id)];
+        said.extend(self.ledger.iter().map(|day| {
+            let (debit, balance) = (written(day.debit, digits), written(day.balance, digits));
+            format!("  {} {:>12} kWh {debit:>14} debited, {balance:>14} left", day.date, day.kwh)
+        }));
+        said.extend(self.events.iter().map(|event| {
+            let amount = event.amount.map(|amount| format!(" of {}", written(amount, digits))).unwrap_or_default();
+            format!(
+                "  {} {}{amount}, {} left",
+                event.time,
+                if event.event == "topup" { "top-up" } else { event.event },
+                written(event.balance, digits)
+            )
+        }));
+        let supply = if self.connected { "supply is on" } else { "supply is off" };
+        let (total, left) = (written(self.total, digits), written(self.closing_balance, digits));
+        said.push(format!("  {total} debited in all, {left} left, {supply}"));
+        said
     }
 }
 
@@ -185,8 +225,10 @@ impl LineView {
     pub fn words(&self, digits: u32) -> String {
         let price = self.unit_price.as_ref().map(|price| format!(" × {price}")).unwrap_or_default();
         let what = format!("{} – {}", self.code, self.description);
-        let quantity = format!("{} {}{price}", self.quantity, self.unit);
-        format!("{what:<60} {:>14}  {quantity}", crate::bill::from_minor(self.amount, digits).to_string())
+        // Lines of money have no unit, and nothing but their amount to say.
+        let quantity =
+            if self.unit.is_empty() { String::new() } else { format!("{} {}{price}", self.quantity, self.unit) };
+        format!("{what:<60} {:>14}  {quantity}", written(self.amount, digits)).trim_end().to_owned()
     }
 }
 

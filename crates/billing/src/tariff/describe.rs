@@ -177,7 +177,8 @@ fn charge_sentence(tariff: &Tariff, charge: &Charge) -> String {
             format!("per {} of contract and {}", unit.word(), per_year(*yearly))
         }
         Basis::Amount { of, gross_up } => {
-            format!("of {}{}", of_words(of), if *gross_up { ", inside the price" } else { "" })
+            let comma = if charge.rates.iter().any(|rate| !rate.conditions.is_empty()) { ", " } else { "" };
+            format!("{comma}of {}{}", of_words(of), if *gross_up { ", inside the price" } else { "" })
         }
         Basis::Minimum { of, per } => format!("at least, for {}, {}", of_words(of), minimum_words(per)),
         Basis::Carry { of, settle_month } => {
@@ -194,7 +195,8 @@ fn charge_sentence(tariff: &Tariff, charge: &Charge) -> String {
         conditions => format!(", if {}", condition_words(conditions)),
     };
     let credit = if charge.credit { " (paid to the customer)" } else { "" };
-    let price = if rates.is_empty() { String::new() } else { format!("{} ", rates.join("; ")) };
+    let gap = if rates.is_empty() || about.starts_with(',') { "" } else { " " };
+    let price = format!("{}{gap}", rates.join("; "));
     format!("{} – {}{credit}: {price}{about}{condition}.", charge.code, charge.name)
 }
 

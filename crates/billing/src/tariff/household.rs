@@ -2,18 +2,19 @@
 
 use jiff::civil::Date;
 
-use super::{Basis, DemandUse, Fact, LoadUnit, MinimumPer, Tariff, Test};
+use super::{Basis, DemandUse, EnergyUnit, Fact, LoadUnit, MinimumPer, Tariff, Test};
 use crate::{
-    bill::{Account, Part, from_minor, sum_minor},
+    bill::{Account, Part, rounded_total, sum_minor},
     customer::Customer,
     cycle::Listed,
     error::RatingError,
-    exact::Exact,
     plan::Plan,
     rate::{self, Inputs},
     usage::{Energy, Interval, Usage},
 };
 
+/// Length of the steps in which the household's use is spread, minutes; shorter where demand is measured in less.
+const STEP_MIN: u32 = 15;
 /// Energy of the household, kWh.
 pub const HOUSEHOLD_KWH: i128 = 250;
 
@@ -26,28 +27,45 @@ pub struct Household {
     pub assumed: Vec<String>,
     /// Its bill.
     pub part: Part,
-    /// Its total before the rounding of totals, currency units.
-    pub total: Exact,
+    /// Its total, minor units.
+    pub total: i64,
 }
 
-/// The bill of a household that uses 250 kWh in a month, the same in every hour.
+/// The bill of a household that uses 250 kWh in a month, the same at all times.
 pub fn of(listed: &Listed) -> Result<Household, RatingError> {
     let tariff = &listed.tariff;
     let month = example_month(tariff);
     let next = month.checked_add(jiff::Span::new().months(1)).map_err(|_| outside())?;
     let plan = Plan::new(tariff, month, next, (month, next))?;
-    let (customer, assumed) = assumed_customer(tariff);
-    let hours = i128::from((plan.to_s - plan.from_s) / 3600).max(1);
-    // Amounts of each hour are whole if Wh are counted in parts of the number of hours.
-    let hour = |number: i128| {
-        let start_s = plan.from_s + i64::try_from(number).unwrap_or(0) * 3600;
-        Interval { start_s, end_s: start_s + 3600, amount: HOUSEHOLD_KWH * 1000, period: None }
+    let (customer, mut assumed) = assumed_customer(tariff);
+    let step_s = i64::from(tariff.demand_window_min.unwrap_or(STEP_MIN).min(STEP_MIN)) * 60;
+    let steps = i128::from((plan.to_s - plan.from_s) / step_s).max(1);
+    // Amounts of each step are whole if Wh are counted in parts of the number of steps.
+    let step = |number: i128| {
+        let start_s = plan.from_s + i64::try_from(number).unwrap_or(0) * step_s;
+        Interval { start_s, end_s: start_s + step_s, amount: HOUSEHOLD_KWH * 1000, period: None }
     };
-    let usage = Usage::of_import(hours, Energy::Intervals((0..hours).map(hour).collect()));
+    let energy = Energy::Intervals((0..steps).map(step).collect());
+    let mut usage = Usage::of_import(steps, energy.clone());
+    if asks_for_power_factor(tariff) {
+        assumed.push("power factor 1".to_owned());
+        usage.apparent = Some(energy);
+        usage.reactive = Some(Energy::Intervals(Vec::new()));
+    }
     let inputs = Inputs::new(&plan, &listed.files, &usage, &customer);
     let part = rate::rate(&inputs, &mut Account::default())?;
-    let total = from_minor(sum_minor(part.lines.iter())?, tariff.minor_digits);
+    let total = rounded_total(tariff, sum_minor(part.lines.iter())?)?;
     Ok(Household { month, assumed, part, total })
+}
+
+/// Whether anything is priced or decided by apparent or reactive energy.
+fn asks_for_power_factor(tariff: &Tariff) -> bool {
+    tariff.power_factor.is_some()
+        || tariff.charges.iter().any(|charge| match &charge.basis {
+            Basis::Energy(basis) => basis.unit != EnergyUnit::KilowattHours,
+            Basis::Demand(basis) => basis.unit == LoadUnit::KilovoltAmperes,
+            _ => false,
+        })
 }
 
 fn outside() -> RatingError {

@@ -7,11 +7,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use billing::bill::from_minor;
+use billing::bill::written;
 use billing::case::{Case, Wanted};
 use billing::compare::{self, Comparison};
 use billing::error::Fault;
-use billing::report::ResultView;
 use billing::{explain, forecast};
 use serde_json::json;
 
@@ -147,17 +146,8 @@ fn print_case(arguments: &CaseArguments) -> Result<(), Failure> {
         writeln!(out)?;
         return Ok(());
     }
-    for result in &results.bills {
-        match result {
-            ResultView::Bill(bill) => {
-                writeln!(out, "{}", bill.heading())?;
-                for line in &bill.lines {
-                    writeln!(out, "  {}", line.words(results.minor_digits))?;
-                }
-                writeln!(out, "  {:>60} {:>14}", "total", from_minor(bill.total, results.minor_digits))?;
-            }
-            other => writeln!(out, "{}", serde_json::to_string_pretty(other)?)?,
-        }
+    for words in results.bills.iter().flat_map(|result| result.words(results.minor_digits)) {
+        writeln!(out, "{words}")?;
     }
     Ok(())
 }
@@ -179,6 +169,10 @@ fn print_explanation(arguments: &CaseArguments, wanted: Option<&str>) -> Result<
     if let (true, Some(id)) = (explanations.is_empty(), wanted) {
         return Err(Fault::new("case.json", "bills", format!("there is no bill \"{id}\"; name one of the case")).into());
     }
+    if explanations.is_empty() {
+        let message = "there is no bill to explain; the lines of tokens and prepaid days are in `bill case`";
+        return Err(Fault::new("case.json", "bills", message).into());
+    }
     let mut out = std::io::stdout().lock();
     if arguments.json {
         writeln!(out, "{}", json!({ "bills": explanations, "corrections": corrections }))?;
@@ -199,7 +193,7 @@ fn print_explanation(arguments: &CaseArguments, wanted: Option<&str>) -> Result<
         for words in &explanation.readings {
             writeln!(out, "  {words}")?;
         }
-        writeln!(out, "  {:>60} {:>14}", "total", from_minor(explanation.total, digits(&case)))?;
+        writeln!(out, "  {:<60} {:>14}", "total", written(explanation.total, digits(&case)))?;
     }
     for comparison in &corrections {
         write_comparison(&mut out, comparison, digits(&case))?;
@@ -209,7 +203,7 @@ fn print_explanation(arguments: &CaseArguments, wanted: Option<&str>) -> Result<
 
 fn write_comparison(out: &mut impl Write, comparison: &Comparison, digits: u32) -> std::io::Result<()> {
     writeln!(out, "{}: before, after, difference", comparison.bill)?;
-    let money = |amount: i64| from_minor(amount, digits).to_string();
+    let money = |amount: i64| written(amount, digits);
     for line in &comparison.lines {
         let mut name = line.code.clone();
         for part in
@@ -263,7 +257,7 @@ fn print_comparison(arguments: &CaseArguments, other: &Path) -> Result<(), Failu
         out,
         "{} instead of the case's tariff: {}",
         name_of_other(&with_other),
-        from_minor(sum(|c| c.difference), digits(&case))
+        written(sum(|c| c.difference), digits(&case))
     )?;
     Ok(())
 }
@@ -308,7 +302,7 @@ fn print_forecast(arguments: &CaseArguments, today: &str, wanted: Option<&str>) 
         writeln!(out, "{told}")?;
         return Ok(());
     }
-    let money = |amount: i64| from_minor(amount, digits(&case)).to_string();
+    let money = |amount: i64| written(amount, digits(&case));
     let [low, expected, high] = forecast.total.map(money);
     writeln!(out, "{}: {expected} expected, between {low} and {high}", order.id)?;
     writeln!(

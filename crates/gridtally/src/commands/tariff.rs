@@ -125,11 +125,12 @@ fn household_words(listed: &Listed) -> Vec<String> {
     };
     let currency = &listed.tariff.currency;
     let mut words = vec![format!(
-        "A household of {kwh} kWh in the month of {}, the same in every hour{assumed}, pays {currency} {}:",
-        household.month, household.total
+        "A household of {kwh} kWh in {}, the same at all times{assumed}, pays {currency} {}:",
+        household.month.strftime("%Y-%m"),
+        billing::bill::written(household.total, listed.tariff.minor_digits)
     )];
     words.extend(household.part.lines.iter().map(|line| {
-        let amount = billing::bill::from_minor(line.amount, listed.tariff.minor_digits);
+        let amount = billing::bill::written(line.amount, listed.tariff.minor_digits);
         format!("  {} – {}: {} {} = {amount}", line.code, line.description, line.quantity.to_decimal(3), line.unit)
     }));
     words
