@@ -1,4 +1,4 @@
-//! A golden run of the local comparison: one home of a small street through honest minutes, a tap and its end. Host and
+//! Golden runs: masked records, and the local comparison: one home of a small street through honest minutes, a tap and its end. Host and
 //! microcontroller must give the same lines and the same datagrams.
 //!
 //! [`Home`] is what runs on both; it hears the others over a line. [`Street`] is the others, damage and forgery included, on the host only.
@@ -6,12 +6,18 @@
 use alloc::{format, string::String, vec, vec::Vec};
 
 use ed25519_dalek::SigningKey;
-use metering::{EventKind, MeterId, Milliamps, Timestamp, local::MinuteSum};
+use metering::{
+    EventKind, MeterId, Milliamps, Millivolts, ProfileRecord, RecordFlags, Timestamp, WattHours, local::MinuteSum,
+    reading::Channel,
+};
+use privacy::MaskKey;
 
 use crate::{
     Inputs, Memory, Meter, MeterConfig, Settings, Uptime,
     clock::MeterClock,
     local::{LocalComparison, Neighbour, Neighbourhood, net_mwh},
+    masking::{MaskMemory, Masking},
+    register::Registers,
 };
 
 /// Minutes of the run.
@@ -28,6 +34,49 @@ const TAPPED: (u64, u64, i64) = (9, 18, 480);
 const DAMAGED: u64 = 3;
 const FORGED: u64 = 5;
 const SILENT: u64 = 22;
+
+/// Records of the masked run: two days, with a change of keys in each.
+pub const MASKED_RECORDS: u64 = 192;
+
+/// Masks records for so many custodians and says each as a line. `ticks` counts what the work costs (instructions, say); gives the mean
+/// of a record.
+pub fn masked(custodians: u8, mut ticks: impl FnMut() -> u64, mut say: impl FnMut(&str)) -> u64 {
+    let keys = (1..=custodians).map(|n| MaskKey::from_bytes([n; 32])).collect();
+    let masking = Masking { epoch: 1, keys, clip_day_wh: 20_000, clip_slot_wh: 2_000, epoch_masks: 70 };
+    let (mut memory, mut spent, mut import) = (MaskMemory::default(), 0, 0);
+    memory.begin(&Registers::default());
+    for slot in 1..=MASKED_RECORDS {
+        import += 20 + slot * 7_919 % 450;
+        let mut record = ProfileRecord {
+            end: Timestamp(START + 900 * i64::try_from(slot).unwrap_or(0)),
+            flags: RecordFlags::default(),
+            import_wh: WattHours(import),
+            export_wh: WattHours(0),
+            voltage_mv: Some(Millivolts(231_000)),
+            current_ma: None,
+            extra: Vec::new(),
+            masked: None,
+        };
+        let before = ticks();
+        masking.mask(&mut memory, &mut record, 900);
+        spent += ticks().saturating_sub(before);
+        say(&line_of(&record));
+    }
+    spent / MASKED_RECORDS
+}
+
+/// A masked record as a line: its end, then everything in it.
+fn line_of(record: &ProfileRecord) -> String {
+    let of = |channel: Channel| {
+        let value = record.extra.iter().find(|v| v.channel == channel);
+        value.map_or(0, |v| v.value.cast_unsigned())
+    };
+    let (end, clear) = (record.end.0, record.import_wh.0);
+    let masked = record.masked.map_or((0, 0, 0), |m| (m.epoch, m.import, m.export));
+    let (counter, clipped) = (of(Channel::MASK_COUNTER), of(Channel::MASKED_CLIPPED));
+    let voltage = of(Channel::MASKED_VOLTAGE);
+    format!("masked {end} {clear} {} {counter} {} {} {clipped} {voltage}", masked.0, masked.1, masked.2)
+}
 
 /// The end of a minute of the run.
 pub fn end_of(minute: u64) -> Timestamp {

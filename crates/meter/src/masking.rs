@@ -20,7 +20,8 @@ use privacy::mask::{Field, MaskCounter, MaskKey};
 
 use crate::register::Registers;
 
-/// How a meter masks; made at its installation.
+/// How a meter masks; made at its installation. The keys are those of the first epoch: once the meter has kept them in its memory, the
+/// installer's copy has no use and is to be erased.
 #[derive(Clone, Debug)]
 pub struct Masking {
     /// Epoch of the keys.
@@ -31,10 +32,15 @@ pub struct Masking {
     pub clip_day_wh: u64,
     /// Allowance of the clipped energy an interval, Wh.
     pub clip_slot_wh: u64,
+    /// Masks of one epoch; then the keys are ratcheted on and the old ones are gone. 0: never.
+    pub epoch_masks: u64,
 }
 
+/// Masks of an epoch by default: a quarter of quarter-hours. A custodian knows sixty-four epochs in advance.
+pub const EPOCH_MASKS: u64 = 8_784;
+
 /// What masking has to remember through a power failure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct MaskMemory {
     #[n(0)]
     counter: MaskCounter,
@@ -51,6 +57,17 @@ pub struct MaskMemory {
     /// Whether the first masked interval has begun.
     #[n(5)]
     has_begun: bool,
+    /// Keys of the epoch, one per custodian; older ones cannot be computed from them. Empty before the first masked record.
+    #[n(6)]
+    #[cbor(default)]
+    keys: Vec<MaskKey>,
+    /// Epoch of the keys, and masks of it that were used.
+    #[n(7)]
+    #[cbor(default)]
+    epoch: u32,
+    #[n(8)]
+    #[cbor(default)]
+    used: u64,
 }
 
 impl MaskMemory {
@@ -80,9 +97,10 @@ impl Masking {
         let interval = record.end.0.div_euclid(interval_seconds.max(1));
         let counter = memory.counter.take(u64::try_from(interval).unwrap_or(0));
         let voltage = record.voltage_mv.map_or(0, |v| u64::from(v.0));
+        self.keep_keys(memory);
         let fields =
             [(Field::Import, import), (Field::Export, export), (Field::Clipped, clipped), (Field::Voltage, voltage)];
-        let masked = fields.map(|(field, x)| self.masked(field, counter, x));
+        let masked = fields.map(|(field, x)| masked(&memory.keys, field, counter, x));
         *record = ProfileRecord {
             end: record.end,
             flags: record.flags,
@@ -94,7 +112,7 @@ impl Masking {
             masked: None,
         };
         let [Some(import), Some(export), Some(clipped), Some(voltage)] = masked else { return };
-        record.masked = Some(Masked { epoch: self.epoch, import, export });
+        record.masked = Some(Masked { epoch: memory.epoch, import, export });
         let channel = |channel, value: u64| ChannelValue { channel, value: value.cast_signed() };
         record.extra = alloc::vec![
             channel(Channel::MASK_COUNTER, counter),
@@ -115,10 +133,23 @@ impl Masking {
         clipped
     }
 
-    fn masked(&self, field: Field, counter: u64, x: u64) -> Option<u64> {
-        let masks = self.keys.iter().map(|key| key.mask(field, 0, counter));
-        masks.into_iter().try_fold(x, |sum, mask| Some(sum.wrapping_add(mask?))).filter(|_| !self.keys.is_empty())
+    /// The keys for the next mask: those of the installation at first, the next epoch's once this one's masks are used up.
+    fn keep_keys(&self, memory: &mut MaskMemory) {
+        if memory.keys.is_empty() {
+            (memory.keys, memory.epoch, memory.used) = (self.keys.clone(), self.epoch, 0);
+        }
+        if self.epoch_masks > 0 && memory.used >= self.epoch_masks {
+            memory.keys.iter_mut().for_each(|key| *key = key.next());
+            memory.epoch = memory.epoch.saturating_add(1);
+            memory.used = 0;
+        }
+        memory.used += 1;
     }
+}
+
+fn masked(keys: &[MaskKey], field: Field, counter: u64, x: u64) -> Option<u64> {
+    let masks = keys.iter().map(|key| key.mask(field, 0, counter));
+    masks.into_iter().try_fold(x, |sum, mask| Some(sum.wrapping_add(mask?))).filter(|_| !keys.is_empty())
 }
 
 /// Takes out of a frame what tells of the home's use: registers, power, currents, voltages of single moments. Time, relay, frequency,

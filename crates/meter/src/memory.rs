@@ -112,7 +112,7 @@ impl Memory {
             frames_dropped: self.ring.frames_dropped(),
             texts: self.texts,
             calibration: self.calibration,
-            masking: self.masking,
+            masking: self.masking.clone(),
         }
     }
 }

@@ -13,7 +13,7 @@ use privacy::{Field, MaskKey, search};
 const START: i64 = 1_772_409_600;
 
 fn config(keys: Vec<MaskKey>) -> MeterConfig {
-    let masking = Masking { epoch: 3, keys, clip_day_wh: 9_000, clip_slot_wh: 2_000 };
+    let masking = Masking { epoch: 3, keys, clip_day_wh: 9_000, clip_slot_wh: 2_000, epoch_masks: 1_000 };
     MeterConfig { masking: Some(masking), ..MeterConfig::new(MeterId::new("M-1").expect("valid")) }
 }
 
@@ -31,7 +31,10 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let config = config(keys());
+        Self::with(config(keys()))
+    }
+
+    fn with(config: MeterConfig) -> Self {
         let memory = Memory::new(&config, Settings { now_seconds: 60, ..Settings::default() });
         let clock = MeterClock::backed_up(START * 1_000, Uptime(0));
         Self { meter: Meter::start(config, memory, 1, clock, Uptime(0)), uptime: 0, slot: 0, frames: Vec::new() }
@@ -159,7 +162,7 @@ fn case_08_neither_clock_nor_power_failure_uses_a_mask_twice() {
 
 #[test]
 fn without_a_key_a_record_carries_nothing_rather_than_a_reading() {
-    let masking = Masking { epoch: 1, keys: Vec::new(), clip_day_wh: 1, clip_slot_wh: 1 };
+    let masking = Masking { epoch: 1, keys: Vec::new(), clip_day_wh: 1, clip_slot_wh: 1, epoch_masks: 0 };
     let mut memory = meter::masking::MaskMemory::default();
     let mut record = ProfileRecord {
         end: Timestamp(START),
@@ -173,4 +176,39 @@ fn without_a_key_a_record_carries_nothing_rather_than_a_reading() {
     };
     masking.mask(&mut memory, &mut record, 900);
     assert_eq!((record.import_wh, record.voltage_mv, record.masked), (WattHours(0), None, None));
+}
+
+/// Forty masks an epoch: the custodian, who ratchets the same first keys on, reads every record, and a key of a later epoch reads none of
+/// an earlier one.
+#[test]
+fn epochs_follow_from_each_other_and_not_back() {
+    let mut config = config(keys());
+    let masking = config.masking.as_mut().expect("masks");
+    (masking.epoch, masking.epoch_masks) = (privacy::mask::FIRST_EPOCH, 40);
+    let mut run = Run::with(config.clone());
+    run.slots(70);
+    // a power failure in the middle of an epoch does not begin it again
+    let memory = run.meter.into_memory();
+    let clock = MeterClock::backed_up((START + 70 * 900) * 1_000, Uptime(0));
+    run.meter = Meter::start(config, memory, 2, clock, Uptime(0));
+    run.uptime = 0;
+    run.slots(70);
+    let at_custodian: Vec<BTreeMap<u32, MaskKey>> =
+        keys().into_iter().map(|first| privacy::exchange::epochs(first).take(5).collect()).collect();
+    let records = run.records();
+    let mut by_epoch: BTreeMap<u32, usize> = BTreeMap::new();
+    for record in &records {
+        let masked = record.masked.expect("masked");
+        let counter = channel(record, Channel::MASK_COUNTER);
+        let read = |epoch: u32| {
+            at_custodian.iter().fold(masked.import, |c, keys| {
+                c.wrapping_sub(keys[&epoch].mask(Field::Import, 0, counter).expect("in range"))
+            })
+        };
+        assert!(read(masked.epoch) < 1_000, "the record of {} under the key of its epoch", record.end);
+        assert!(read(masked.epoch % 4 + 1) > 1_000_000, "and under that of another");
+        *by_epoch.entry(masked.epoch).or_default() += 1;
+    }
+    let full: Vec<usize> = by_epoch.values().copied().take(by_epoch.len() - 1).collect();
+    assert!(by_epoch.len() >= 3 && full.iter().all(|count| *count == 40), "{by_epoch:?}");
 }

@@ -1,5 +1,5 @@
 //! Power is cut at random places inside flash writes and erases, thousands of times: no record that was safe is lost, none is
-//! doubled at the server, registers and counters never go back.
+//! doubled at the server, registers and counters never go back. Every other meter masks its records: no mask is used twice.
 //!
 //! The flash model tears words (any subset of the bits that were to become 0 has become 0) and erases (a part of the block is
 //! erased, a word of it is half erased, the rest is as before). `GRIDTALLY_CUTS` sets how many cuts; a failure names its seed.
@@ -14,10 +14,13 @@ use meter::{
     clock::MeterClock,
     flash::{FlashError, FlashStore, Layout},
     kept::KeptMeter,
+    masking::Masking,
 };
 use metering::{
     Body, Control, ControlKind, Down, Frame, MeterId, Milliamps, Timestamp, control::ReplyOutcome, frame::Reply,
+    reading::Channel,
 };
+use privacy::MaskKey;
 
 const START: i64 = 1_772_409_600;
 
@@ -36,7 +39,19 @@ struct Oracle {
     events: u64,
     /// Import by interval end, as the server has it.
     ends: BTreeMap<i64, u64>,
+    /// Masks that arrived: epoch and counter.
+    masks: BTreeSet<(u32, u64)>,
     acknowledged_by_cut: u64,
+}
+
+fn meter() -> MeterId {
+    MeterId::new("M-1").expect("valid")
+}
+
+/// Two custodians; the keys are ratcheted on every fifty masks.
+fn masking() -> Masking {
+    let keys = vec![MaskKey::from_bytes([1; 32]), MaskKey::from_bytes([2; 32])];
+    Masking { epoch: 1, keys, clip_day_wh: 20_000, clip_slot_wh: 2_000, epoch_masks: 50 }
 }
 
 fn name(payload: &[u8]) -> (u64, u64) {
@@ -61,7 +76,7 @@ impl Rig {
         let mut rig = Self {
             flash: Socket::new(seed),
             kept: None,
-            config: MeterConfig::new(MeterId::new("M-1").expect("valid")),
+            config: MeterConfig { masking: (seed % 2 == 1).then(masking), ..MeterConfig::new(meter()) },
             oracle: Oracle::default(),
             random: Random(seed ^ 0x5555),
             uptime: 0,
@@ -190,6 +205,14 @@ impl Rig {
         if let Body::Profile(profile) = frame.body {
             for record in profile.records {
                 let end = record.end.0;
+                if let Some(masked) = record.masked {
+                    let counter = record.extra.iter().find(|v| v.channel == Channel::MASK_COUNTER).expect("a counter");
+                    let name = (masked.epoch, counter.value.cast_unsigned());
+                    assert!(self.oracle.masks.insert(name), "mask {name:?} was used twice");
+                    let latest = self.oracle.masks.last().map(|(epoch, _)| *epoch);
+                    assert!(latest <= Some(masked.epoch + 1), "the keys went back to epoch {}", masked.epoch);
+                }
+                assert_eq!(record.masked.is_some(), self.config.masking.is_some());
                 assert!(self.oracle.ends.insert(end, record.import_wh.0).is_none(), "interval {end} came twice");
                 let before = self.oracle.ends.range(..end).next_back().map_or(0, |(_, wh)| *wh);
                 let after = self.oracle.ends.range(end + 1..).next().map_or(u64::MAX, |(_, wh)| *wh);
@@ -284,7 +307,7 @@ fn cuts() -> u64 {
 #[test]
 fn no_cut_loses_or_doubles_anything() {
     const CUTS_PER_RIG: u64 = 25;
-    let (mut cut, mut saves, mut resent, mut intervals) = (0, 0, 0, 0);
+    let (mut cut, mut saves, mut resent, mut intervals, mut masks) = (0, 0, 0, 0, 0);
     for seed in 0..cuts().div_ceil(CUTS_PER_RIG) {
         let outcome = std::panic::catch_unwind(|| {
             let mut rig = Rig::new(seed);
@@ -304,9 +327,11 @@ fn no_cut_loses_or_doubles_anything() {
                 }
             }
             assert!(rig.oracle.safe.is_empty(), "frames that never arrive");
-            (rig.saves, rig.oracle.acknowledged_by_cut, u64::try_from(rig.oracle.ends.len()).expect("small"))
+            let length = |length: usize| u64::try_from(length).expect("small");
+            let (ends, masks) = (length(rig.oracle.ends.len()), length(rig.oracle.masks.len()));
+            (rig.saves, rig.oracle.acknowledged_by_cut, ends, masks)
         });
-        let (saved, again, ends) = outcome.unwrap_or_else(|why| {
+        let (saved, again, ends, masked) = outcome.unwrap_or_else(|why| {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(why)
         });
@@ -314,10 +339,12 @@ fn no_cut_loses_or_doubles_anything() {
         saves += saved;
         resent += again;
         intervals += ends;
+        masks += masked;
     }
+    assert!(masks > cut / 4, "{masks} masks");
     assert!(saves > cut && intervals > cut && resent > 0, "{saves} saves, {intervals} intervals: nothing was tried");
     println!(
-        "{cut} cuts, {saves} saves, {intervals} intervals at the server, {resent} frames sent twice and taken once"
+        "{cut} cuts, {saves} saves, {intervals} intervals at the server ({masks} masked), {resent} frames sent twice and taken once"
     );
 }
 
