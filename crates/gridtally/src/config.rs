@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use metering::{ZoneId, supply::SupplyCeilings};
+use metering::{MeterId, ZoneId, supply::SupplyCeilings};
 use serde::Deserialize;
 use web::supply::NominalVoltage;
 
@@ -100,11 +100,34 @@ pub struct MqttConfig {
     pub plain_networks: Vec<String>,
     /// MQTT over TLS.
     pub tls: Option<TlsConfig>,
+    /// Devices that hand on what many meters send.
+    #[serde(rename = "gateway")]
+    pub gateways: Vec<GatewayConfig>,
 }
 
 impl Default for MqttConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1883)), plain_networks: Vec::new(), tls: None }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 1883));
+        Self { listen, plain_networks: Vec::new(), tls: None, gateways: Vec::new() }
+    }
+}
+
+/// A gateway and the meters that it speaks for.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Its user name, formed as a meter's identifier.
+    pub name: MeterId,
+    /// SHA-256 of the 32 bytes of its secret, 64 hexadecimal digits. Its password is the secret itself, hexadecimal.
+    pub secret_sha256: String,
+    /// Its meters.
+    pub meters: Vec<MeterId>,
+}
+
+impl GatewayConfig {
+    /// The hash; `None` when it is not 64 hexadecimal digits.
+    pub fn hash(&self) -> Option<[u8; 32]> {
+        telegrams::bytes::from_hex(&self.secret_sha256)?.try_into().ok()
     }
 }
 
@@ -284,6 +307,10 @@ impl Config {
                 return Err(("[http] proxies or [mqtt] plain_networks:", error.to_string()));
             }
         }
+        if let Some(gateway) = self.mqtt.gateways.iter().find(|gateway| gateway.hash().is_none()) {
+            let why = format!("secret_sha256 of {} is not 64 hexadecimal digits", gateway.name);
+            return Err(("[[mqtt.gateway]]", why));
+        }
         Ok(())
     }
 }
@@ -331,6 +358,12 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused() {
+        let gateway =
+            |hash: &str| format!("[[mqtt.gateway]]\nname = \"site-1\"\nsecret_sha256 = \"{hash}\"\nmeters = [\"M-1\"]");
+        let known: Config = toml::from_str(&gateway(&"ab".repeat(32))).expect("a gateway");
+        assert!(known.check().is_ok());
+        let unknown: Config = toml::from_str(&gateway("secret")).expect("a gateway");
+        assert!(unknown.check().is_err());
         assert!(toml::from_str::<Config>("[mqtt]\nlitsen = \"127.0.0.1:1883\"").is_err());
     }
 }

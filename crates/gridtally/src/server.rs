@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use headend::{Credentials, Headend, HeadendConfig, Networks, TlsListen};
-use metering::Timestamp;
+use headend::{Credentials, Gateway, Headend, HeadendConfig, Networks, TlsListen};
+use metering::{MeterId, Timestamp};
 use store::{Change, Store, StoreError};
 use tokio::{
     net::TcpListener,
@@ -94,6 +94,7 @@ impl Server {
         let credentials = Arc::new(Credentials::new());
         let _none_connected_yet = credentials.replace_all(store.credentials().await?);
         credentials.replace_text_keys(store.text_keys().await?);
+        credentials.replace_gateways(gateways(&options.config));
 
         let budget = FileBudget::claim(options.config.http.connections_max.get());
         let (batches, to_commit) = mpsc::channel(BATCHES_WAITING_MAX);
@@ -282,6 +283,14 @@ async fn renew(store: &Store, credentials: &Credentials, headend: &Headend) -> R
 pub(crate) fn networks(texts: &[String]) -> Result<Networks, CommandError> {
     let parsed: Result<Networks, _> = texts.iter().map(|text| text.parse::<headend::Network>()).collect();
     Ok(parsed?)
+}
+
+/// Those whose hash is one: the configuration was checked when it was read.
+fn gateways(config: &Config) -> impl Iterator<Item = (MeterId, Gateway)> + '_ {
+    config.mqtt.gateways.iter().filter_map(|gateway| {
+        let meters = Arc::new(gateway.meters.iter().copied().collect());
+        Some((gateway.name, Gateway { hash: gateway.hash()?, meters }))
+    })
 }
 
 fn headend_config(config: &Config, budget: FileBudget) -> Result<HeadendConfig, CommandError> {

@@ -2,7 +2,10 @@
 //!
 //! The work is done in the `telegrams` crate; here are the arguments, the files and the exit code.
 
+mod kept_counter;
+mod read_dlms;
 mod serve_dlms;
+mod simulated;
 
 use std::{
     fs,
@@ -31,6 +34,8 @@ pub enum MetersCommand {
     },
     /// A simulated meter that answers DLMS over TCP, for clients of others
     ServeDlms(serve_dlms::ServeDlmsArguments),
+    /// Read a DLMS meter over TCP: registers, a profile, event logs; open and close its contact under an approval
+    ReadDlms(Box<read_dlms::ReadDlmsArguments>),
     /// Show a telegram or a file field by field
     Explain {
         /// The file; an index.json beside it or one folder up gives kind, zone and keys.
@@ -60,6 +65,10 @@ pub fn run(command: MetersCommand) -> Result<ExitCode, CommandError> {
         MetersCommand::Decode { folder, json, models } => decode(&folder, json, &known_models(models.as_deref())?),
         MetersCommand::ServeDlms(arguments) => {
             serve_dlms::run(&arguments, &|| crate::clock::Clock::Real.now())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        MetersCommand::ReadDlms(arguments) => {
+            read_dlms::run(&arguments)?;
             Ok(ExitCode::SUCCESS)
         }
         MetersCommand::Explain { file, kind, zone, key, authentication_key, models } => {

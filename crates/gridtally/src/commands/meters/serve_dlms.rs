@@ -1,10 +1,9 @@
 //! `gridtally meters serve-dlms`: a simulated meter that answers DLMS over TCP, in the wrapper or in HDLC frames.
 //!
-//! For clients of others, to be tried without a meter. The conversation is `telegrams::dlms::server`; here are the socket, the clock and
-//! the file that keeps the invocation counter. One connection at a time, as a real meter has.
+//! For clients of others, to be tried without a meter. The conversation is `telegrams::dlms::server`, the values are those of a meter core that runs;
+//! here are the socket and the clock. One connection at a time, as a real meter has.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
@@ -16,13 +15,10 @@ use telegrams::{
     bytes::from_hex,
     cipher::Keys,
     dlms::{
-        apdu::Target,
-        axdr::Value,
         hdlc_link::{Event, Link, Role},
-        objects::{self, Disconnect, Objects},
-        security::{OwnCounter, SystemTitle},
+        objects::Objects,
+        security::SystemTitle,
         server::{Access, Server},
-        time::DateTime,
     },
     framing::{
         Splitter,
@@ -30,6 +26,8 @@ use telegrams::{
         wrapper::{Wrapped, WrapperFraming},
     },
 };
+
+use super::{kept_counter::KeptCounter, simulated::Simulated};
 
 /// What the meter is asked with.
 #[derive(clap::Args)]
@@ -58,46 +56,8 @@ pub struct ServeDlmsArguments {
 }
 
 const TITLE: SystemTitle = *b"GTL\0\0\0\x47\x11";
-const ENERGY: [u8; 6] = [1, 0, 1, 8, 0, 255];
-const CLOCK: [u8; 6] = [0, 0, 1, 0, 0, 255];
-const PERIOD_S: u32 = 900;
-const ROWS: i64 = 240;
 /// A silent client is left after this time.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The invocation counter and where it is kept.
-struct Kept {
-    file: Option<PathBuf>,
-}
-
-impl Kept {
-    fn counter(&self) -> Result<OwnCounter, String> {
-        let text = self.file.as_ref().and_then(|file| fs::read_to_string(file).ok());
-        let limit = match &text {
-            Some(text) => text.trim().parse().map_err(|_| "the counter file holds no number".to_owned())?,
-            None => 0,
-        };
-        Ok(OwnCounter::restarted(limit))
-    }
-
-    /// Keeps a further limit durably when the counter has none left.
-    fn refill(&self, counter: &mut OwnCounter) -> Result<(), String> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let mut probe = *counter;
-        if probe.take().is_some() && probe.take().is_some() {
-            return Ok(());
-        }
-        let limit = counter.reserve().ok_or("all invocation counters are used up: the keys must be changed")?;
-        let write = || {
-            let mut kept = fs::File::create(file)?;
-            kept.write_all(limit.to_string().as_bytes())?;
-            kept.sync_all()
-        };
-        write().map_err(|why| format!("{}: {why}", file.display()))?;
-        counter.kept(limit);
-        Ok(())
-    }
-}
 
 /// Serves until the given number of connections has ended.
 pub fn run(arguments: &ServeDlmsArguments, now: &dyn Fn() -> Timestamp) -> Result<(), String> {
@@ -108,19 +68,23 @@ pub fn run(arguments: &ServeDlmsArguments, now: &dyn Fn() -> Timestamp) -> Resul
     let keys = arguments.key.as_ref().map(key).transpose()?.map(|encryption| Keys { encryption, authentication });
     let access =
         Access { public: true, password: arguments.password.as_ref().map(|text| text.clone().into_bytes()), keys };
-    let kept = Kept { file: arguments.counter_file.clone() };
-    let objects = simulated(now(), arguments.approved_by.is_some());
-    let mut server = Server::new(objects, TITLE, access, kept.counter()?, None);
+    let kept = KeptCounter { file: arguments.counter_file.clone() };
+    let meter = Simulated::new(now())?;
+    let is_approved = arguments.approved_by.is_some();
+    let mut objects = Objects::new(Vec::new(), meter.contact(is_approved));
+    meter.refresh(&mut objects, now());
+    let server = Server::new(objects, TITLE, access, kept.counter()?, None);
+    let mut place = Place { server, meter, kept, is_approved, now };
     let listener = TcpListener::bind(arguments.listen).map_err(|why| format!("{}: {why}", arguments.listen))?;
     let address = listener.local_addr().map_err(|why| why.to_string())?;
     println!("a simulated meter answers DLMS on {address} (wrapper or HDLC, client 16, meter 1)");
     let mut left = arguments.connections;
     for stream in listener.incoming() {
-        let outcome = stream.map_err(|why| why.to_string()).and_then(|stream| serve(stream, &mut server, &kept, now));
+        let outcome = stream.map_err(|why| why.to_string()).and_then(|stream| serve(stream, &mut place));
         if let Err(why) = outcome {
             eprintln!("connection: {why}");
         }
-        server.disconnected();
+        place.server.disconnected();
         left = left.map(|count| count.saturating_sub(1));
         if left == Some(0) {
             break;
@@ -129,32 +93,35 @@ pub fn run(arguments: &ServeDlmsArguments, now: &dyn Fn() -> Timestamp) -> Resul
     Ok(())
 }
 
-/// Registers, a clock, a number, and a load profile of 240 quarter-hours up to now.
-fn simulated(now: Timestamp, is_approved: bool) -> Objects {
-    let end = now.floor_to(i64::from(PERIOD_S));
-    let rows = (0..ROWS).map(|row| {
-        let at = end.plus((row - ROWS + 1) * i64::from(PERIOD_S));
-        let time = DateTime::encode_utc(at);
-        let energy = 1_000_000 + row.unsigned_abs() * 25;
-        (at, Value::Structure(vec![Value::Octets(&time), Value::Unsigned(energy, 4)]).encoded())
-    });
-    let columns = [Target { class: 8, obis: CLOCK, index: 2 }, Target { class: 3, obis: ENERGY, index: 2 }];
-    let all = vec![
-        objects::register(ENERGY, 1_005_975, 0, 30),
-        objects::register([1, 0, 2, 8, 0, 255], 0, 0, 30),
-        objects::register([1, 0, 1, 7, 0, 255], 351, 0, 27),
-        objects::register([1, 0, 32, 7, 0, 255], 2_305, -1, 35),
-        objects::register([1, 0, 31, 7, 0, 255], 153, -2, 33),
-        objects::register([1, 0, 14, 7, 0, 255], 5_001, -2, 44),
-        objects::data([0, 0, 42, 0, 0, 255], &Value::Octets(b"GTL0000000004711")),
-        objects::data([0, 0, 96, 1, 0, 255], &Value::Octets(b"A-4711")),
-        objects::clock(now),
-        objects::profile([1, 0, 99, 1, 0, 255], PERIOD_S, &columns, rows.collect()),
-    ];
-    Objects::new(all, Disconnect { output: true, control: 1, mode: 4, is_approved })
+/// The meter, its server and what they need.
+struct Place<'a> {
+    server: Server,
+    meter: Simulated,
+    kept: KeptCounter,
+    is_approved: bool,
+    now: &'a dyn Fn() -> Timestamp,
 }
 
-fn serve(mut stream: TcpStream, server: &mut Server, kept: &Kept, now: &dyn Fn() -> Timestamp) -> Result<(), String> {
+impl Place<'_> {
+    /// Answers an APDU with the meter as it is now. What an ACTION asked of the contact goes to the meter's relay, and what the relay
+    /// does is what is read back.
+    fn answer(&mut self, apdu: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let now = (self.now)();
+        self.kept.refill(self.server.counters().0)?;
+        self.meter.catch_up(now);
+        self.server.objects.disconnect = self.meter.contact(self.is_approved);
+        self.meter.refresh(&mut self.server.objects, now);
+        let before = self.server.objects.disconnect;
+        let answer = self.server.answer(apdu, challenge()?);
+        let after = self.server.objects.disconnect;
+        if after != before {
+            self.meter.switch(after.control != 0, now);
+        }
+        Ok(answer)
+    }
+}
+
+fn serve(mut stream: TcpStream, place: &mut Place<'_>) -> Result<(), String> {
     let told = |why: std::io::Error| why.to_string();
     stream.set_read_timeout(Some(PATIENCE)).map_err(told)?;
     let (mut wrapper, mut hdlc) = (Splitter::new(WrapperFraming), Splitter::new(HdlcFraming));
@@ -174,12 +141,10 @@ fn serve(mut stream: TcpStream, server: &mut Server, kept: &Kept, now: &dyn Fn()
             wrapper.push(bytes, &mut sink);
         }
         for frame in frames {
-            kept.refill(server.counters().0)?;
-            server.objects.put(objects::clock(now()));
             let answer = if is_hdlc == Some(true) {
-                hdlc_answer(&frame, &mut link, server)?
+                hdlc_answer(&frame, &mut link, place)?
             } else {
-                wrapped_answer(&frame, server)?
+                wrapped_answer(&frame, place)?
             };
             stream.write_all(&answer).map_err(told)?;
         }
@@ -192,23 +157,23 @@ fn challenge() -> Result<[u8; 16], String> {
     Ok(bytes)
 }
 
-fn wrapped_answer(frame: &[u8], server: &mut Server) -> Result<Vec<u8>, String> {
+fn wrapped_answer(frame: &[u8], place: &mut Place<'_>) -> Result<Vec<u8>, String> {
     let Some(wrapped) = Wrapped::parse(frame) else { return Ok(Vec::new()) };
-    let Some(apdu) = server.answer(wrapped.apdu, challenge()?) else { return Ok(Vec::new()) };
+    let Some(apdu) = place.answer(wrapped.apdu)? else { return Ok(Vec::new()) };
     let answer = Wrapped { source: wrapped.destination, destination: wrapped.source, apdu: &apdu };
     answer.encode().ok_or_else(|| "an answer that is too long".into())
 }
 
-fn hdlc_answer(bytes: &[u8], link: &mut Link, server: &mut Server) -> Result<Vec<u8>, String> {
+fn hdlc_answer(bytes: &[u8], link: &mut Link, place: &mut Place<'_>) -> Result<Vec<u8>, String> {
     let told = |why: telegrams::Fault| why.to_string();
     let frame = Frame::parse(bytes.get(1..).unwrap_or_default()).map_err(told)?;
     Ok(match link.take(&frame).map_err(told)? {
         Event::Send(bytes) => bytes,
         Event::Closed(bytes) => {
-            server.disconnected();
+            place.server.disconnected();
             bytes
         }
-        Event::Apdu(apdu) => match server.answer(&apdu, challenge()?) {
+        Event::Apdu(apdu) => match place.answer(&apdu)? {
             Some(answer) => link.send(&answer),
             None => Vec::new(),
         },
