@@ -1,30 +1,36 @@
-//! `cargo xtask peers devices`: the shared telegrams through readers of others, and the Gurux client on our simulated meter, in one run.
+//! `cargo xtask peers devices`: the shared telegrams through readers of others, what makers' libraries send through ours, and both halves of
+//! DLMS, Modbus and MQTT against programs of others, in one run.
 //!
 //! The peers come from PyPI into a virtual environment under `target/`; the Gurux client is GPL-2 and runs as a process of its own. Their times
 //! are wall time of the fastest of many runs, as ours.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command},
-    time::{Duration, Instant},
-};
+mod dlms;
+mod gateways;
+mod modbus;
+
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
 use crate::run;
 
 const COMPARE: &str = include_str!("devices.py");
-const GURUX: &str = include_str!("gurux_client.py");
+const MAKERS: &str = include_str!("makers.py");
 
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 13] = [
     "dsmr-parser==1.11.2",
     "smllib==1.7",
     "pyMeterBus==0.8.5",
     "nemreader",
     "pandas",
-    "dlms-cosem==25.1.0",
+    "dlms-cosem",
     "gurux-dlms==1.0.203",
+    "hatasmota",
+    "aioshelly",
+    "pysparkplug==0.6.1",
+    "pyemoncms==0.1.3",
+    "tb-mqtt-client==1.13.14",
+    "pymodbus==3.16.1",
 ];
 
 /// Captures whose decoding is timed: P1, SML, DLMS push.
@@ -59,8 +65,26 @@ pub fn run() -> Result<(), String> {
     let speed = run::gridtally().with_file_name("examples").join("decoding_speed").display().to_string();
     let ours = run::output(&speed, &timed.iter().map(String::as_str).collect::<Vec<_>>())?;
     let ours: Value = serde_json::from_str(ours.trim()).map_err(|why| why.to_string())?;
-    tables(&theirs, &ours);
-    gurux(&python, &gridtally, &work)
+    let makers = run::output(
+        &python,
+        &[
+            "-c",
+            MAKERS,
+            &folder.display().to_string(),
+            &decoded_file.display().to_string(),
+            &gridtally,
+            &work.display().to_string(),
+        ],
+    )?;
+    let makers: Value = serde_json::from_str(makers.trim()).map_err(|why| why.to_string())?;
+    let rows = [&theirs, &makers].into_iter().flat_map(|told| told["table"].as_array().into_iter().flatten());
+    let rows: Vec<&Value> = rows.collect();
+    table(&rows);
+    speeds(&theirs, &ours);
+    modbus::read(&python, &folder)?;
+    dlms::gurux(&python, &gridtally, &work)?;
+    dlms::independent_meter(&gridtally, &work)?;
+    gateways::run(&python, &gridtally, &work)
 }
 
 fn environment() -> Result<String, String> {
@@ -75,12 +99,12 @@ fn environment() -> Result<String, String> {
     Ok(python)
 }
 
-fn tables(theirs: &Value, ours: &Value) {
-    println!("{:14} {:14} {:>6} {:>7} {:>7}", "peer", "kind", "files", "values", "equal");
-    for row in theirs["table"].as_array().into_iter().flatten() {
+fn table(rows: &[&Value]) {
+    println!("{:20} {:26} {:>6} {:>7} {:>7}", "peer", "kind", "files", "values", "equal");
+    for row in rows {
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
         println!(
-            "{:14} {:14} {:>6} {:>7} {:>7}",
+            "{:20} {:26} {:>6} {:>7} {:>7}",
             text("peer"),
             text("kind"),
             row["files"],
@@ -91,6 +115,9 @@ fn tables(theirs: &Value, ours: &Value) {
             println!("    {}", note.as_str().unwrap_or_default());
         }
     }
+}
+
+fn speeds(theirs: &Value, ours: &Value) {
     println!("\n{:14} {:>12} {:>12} {:>8}", "speed", "theirs µs", "ours µs", "ratio");
     let pairs = [("dsmr-parser", "p1"), ("smllib", "sml_readings"), ("dlms-cosem", "push")];
     for (peer, name) in pairs {
@@ -104,69 +131,4 @@ fn line(peer: &str, theirs: Option<f64>, ours: Option<f64>) {
         Some((theirs, ours)) => println!("{peer:14} {theirs:>12.2} {ours:>12.2} {:>8.1}", theirs / ours),
         None => println!("{peer:14} not measured"),
     }
-}
-
-/// Ends the meter when the comparison is over, whatever came of it.
-struct Meter(Child);
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The Gurux client reads our simulated meter in every way, and switches it.
-fn gurux(python: &str, gridtally: &str, work: &Path) -> Result<(), String> {
-    let port = "24059";
-    let counter: PathBuf = work.join("counter");
-    let key = ["--key", "000102030405060708090A0B0C0D0E0F", "--authentication-key", "D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF"];
-    let meter = Command::new(gridtally)
-        .args(["meters", "serve-dlms", "--listen", &format!("127.0.0.1:{port}"), "--password", "Gridtally-secret"])
-        .args(key)
-        .args(["--approved-by", "peers", "--counter-file", &counter.display().to_string()])
-        .spawn();
-    let _meter = Meter(meter.map_err(|why| why.to_string())?);
-    wait_for(port)?;
-    println!("\ngurux-dlms client on our simulated meter");
-    for (number, (how, framing)) in [
-        ("none", "wrapper"),
-        ("lls", "wrapper"),
-        ("hls", "wrapper"),
-        ("none", "hdlc"),
-        ("lls", "hdlc"),
-        ("hls", "hdlc"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        // Its invocation counter must grow from one conversation to the next.
-        let counter = (number * 1_000 + 1).to_string();
-        let told = run::output(python, &["-c", GURUX, port, how, framing, &counter])?;
-        let told = told.lines().last().unwrap_or_default().to_owned();
-        let read: Value = serde_json::from_str(&told).map_err(|why| format!("{how} over {framing}: {why}: {told}"))?;
-        let whole = read["energy"] == 1_005_975
-            && read["rows"] == 240
-            && read["by_entry"] == 3
-            && read["by_range"] == 10
-            && read["after_disconnect"] == false
-            && read["after_reconnect"] == true;
-        println!("    {how:5} {framing:8} {} {told}", if whole { "equal" } else { "UNEQUAL" });
-        if !whole {
-            return Err(format!("{how} over {framing}: {told}"));
-        }
-    }
-    Ok(())
-}
-
-fn wait_for(port: &str) -> Result<(), String> {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(20) {
-        if std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Err("the simulated meter does not listen".into())
 }

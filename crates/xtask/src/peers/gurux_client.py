@@ -1,5 +1,5 @@
 """Reads the simulated meter with the Gurux client over TCP: PORT none|lls|hls wrapper|hdlc. Prints one line of JSON."""
-import json, socket, sys, datetime
+import json, socket, sys, time
 from gurux_dlms import GXByteBuffer, GXReplyData
 from gurux_dlms.enums import Authentication, InterfaceType, Security, ObjectType
 from gurux_dlms.secure import GXDLMSSecureClient
@@ -87,11 +87,20 @@ end = rows[19][0]
 reply = exchange(client.readRowsByRange(profile, start, end))
 out["by_range"] = len(client.updateValue(profile, 2, reply.value))
 contact = GXDLMSDisconnectControl("0.0.96.3.10.255")
+def settled(wanted):
+    """The contact, read until it is as wanted: the relay keeps ten seconds between two operations."""
+    for _ in range(30):
+        output = read(contact, 2)
+        if output == wanted:
+            break
+        time.sleep(0.5)
+    return output
+
 try:
     exchange(contact.remoteDisconnect(client))
-    out["after_disconnect"] = read(contact, 2)
+    out["after_disconnect"] = settled(False)
     exchange(contact.remoteReconnect(client))
-    out["after_reconnect"] = read(contact, 2)
+    out["after_reconnect"] = settled(True)
 except ValueError as why:
     out["switching"] = str(why)
 exchange(client.releaseRequest())

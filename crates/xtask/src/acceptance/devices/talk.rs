@@ -71,7 +71,15 @@ fn as_client(frames: &[(bool, Vec<u8>)], keys: Option<Keys>) -> Result<usize, St
         if !goes_on {
             client.get(ENERGY, None).map_err(told)?;
         }
-        let progress = client.take(answer).map_err(told)?;
+        let progress = match client.take(answer) {
+            Ok(progress) => progress,
+            // A meter that answers nonsense to one question is asked the next.
+            Err(_) if values > 0 => {
+                goes_on = false;
+                continue;
+            }
+            Err(why) => return Err(told(why)),
+        };
         goes_on = matches!(progress, Progress::Send(_));
         if let Progress::Value(value) = progress {
             Value::whole(&value).ok_or("a value that does not end where it says")?;
