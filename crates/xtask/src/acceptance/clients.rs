@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 
 use crate::{run, tools};
 
+/// Two feeders: four disconnections within an hour are more than one feeder is allowed.
 const TOPOLOGY: &str = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\n\
     F-1,,M-FEEDER,,,1,ABC,2026-01-01\n\
     F-1,,,U-MOSQUITTO,M-MOSQUITTO,1,A,2026-01-01\n\
     F-1,,,U-PAHO,M-PAHO,1,B,2026-01-01\n\
-    F-1,,,U-SHELL,M-SHELL,1,C,2026-01-01\n\
-    F-1,,,U-PYTHON,M-PYTHON,1,A,2026-01-01\n";
+    F-2,,,,,1,ABC,2026-01-01\n\
+    F-2,,,U-SHELL,M-SHELL,1,C,2026-01-01\n\
+    F-2,,,U-PYTHON,M-PYTHON,1,A,2026-01-01\n";
 /// Everything that is enrolled.
 const METERS: [&str; 5] = ["M-MOSQUITTO", "M-PAHO", "M-SHELL", "M-PYTHON", "M-FEEDER"];
 /// The page with the samples.
