@@ -274,7 +274,7 @@ pub enum Price {
     Percent(Exact),
     /// By interval: value of the series × `mul` + `adj`, at most `cap`.
     Series {
-        /// Index into [`Tariff::series`].
+        /// Index into [`Tariff::series`](super::Tariff::series).
         series: usize,
         /// Factor.
         mul: Exact,
