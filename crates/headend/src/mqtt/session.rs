@@ -32,6 +32,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What the caller must do, in order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most events are publishes, and all are carried out at once")]
 pub(crate) enum SessionEvent {
     /// The meter is who it says; `silence_max` is how long it may say nothing.
     Accepted { meter: MeterId, client: String, silence_max: Duration },

@@ -168,6 +168,10 @@ fn server_source(work: &Path) -> Result<PathBuf, String> {
     if !copy.is_dir() {
         let copied = Command::new("cp").arg("-r").arg(from).arg(&copy).status().map_err(|why| why.to_string())?;
         copied.success().then_some(()).ok_or("the source could not be copied")?;
+        let manifest = copy.join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).map_err(|why| why.to_string())?;
+        // It lies below our workspace and is none of it.
+        fs::write(&manifest, format!("{text}\n[workspace]\n")).map_err(|why| why.to_string())?;
     }
     Ok(copy)
 }
