@@ -188,6 +188,9 @@ fn look(arguments: &WitnessArguments, key: &ed25519_dalek::SigningKey) -> Result
     let (size, signed) = (head.checkpoint.size, head.cosign(&arguments.name, key, time));
     // what was seen is remembered before it is vouched for
     write_whole(&seen_path, signed.to_text().as_bytes())?;
+    if read_head(&arguments.log)?.checkpoint.size != size {
+        return Ok(json!({"seen": size, "time": time, "next": "the log has grown meanwhile"}).to_string());
+    }
     write_whole(&arguments.log.join("checkpoint"), signed.to_text().as_bytes())?;
     Ok(json!({"cosigned": size, "time": time}).to_string())
 }

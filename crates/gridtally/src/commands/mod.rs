@@ -10,6 +10,7 @@ pub mod bill;
 pub mod case_evidence;
 pub mod custodian;
 pub mod demo;
+pub mod escrow;
 pub mod forecast;
 pub mod grid;
 pub mod log;
@@ -63,6 +64,9 @@ enum Command {
     Metrology(metrology::MetrologyCommand),
     /// The role that holds mask keys and never a reading
     Custodian(custodian::CustodianArguments),
+    /// A custodian's secrets in three parts, of which any two give them back
+    #[command(subcommand)]
+    Escrow(escrow::EscrowCommand),
     /// Cosigns a log whose heads continue what it saw
     Witness(log::WitnessArguments),
     /// Tamper-evident logs: check, prove
@@ -105,6 +109,7 @@ pub fn run(line: CommandLine) -> Result<ExitCode, CommandError> {
         Command::Forecast(arguments) => forecast::run(&arguments).map_err(told).map(|()| ExitCode::SUCCESS),
         Command::Metrology(command) => metrology::run(command).map_err(told),
         Command::Custodian(arguments) => runtime()?.block_on(custodian::run(arguments)),
+        Command::Escrow(command) => escrow::run(command),
         Command::Witness(arguments) => runtime()?.block_on(log::witness(arguments)),
         Command::Log(command) => log::run(command),
         Command::Privacy(command) => privacy::run(command),

@@ -10,7 +10,8 @@ use crate::commands::CommandError;
 
 /// Writes a file as a whole: beside it, synchronised, then renamed over it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // the parent of a bare name is the empty path
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -36,15 +37,21 @@ fn private_file(path: &Path) -> io::Result<File> {
 /// A file of another length, or one that cannot be read or made.
 pub fn key_file(path: &Path) -> Result<[u8; 32], CommandError> {
     if path.exists() {
-        let bytes = fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-        return bytes.try_into().map_err(|_| {
-            format!("{} does not hold 32 bytes; restore it from a backup: nothing can take its place", path.display())
-                .into()
-        });
+        return read_key(path);
     }
     let bytes = random()?;
     write_whole(path, &bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     Ok(bytes)
+}
+
+/// 32 secret bytes of a file that must be there.
+///
+/// # Errors
+/// It is not, cannot be read, or has another length.
+pub fn read_key(path: &Path) -> Result<[u8; 32], CommandError> {
+    let restore = "restore it from its backup or from escrow: nothing can take its place";
+    let bytes = fs::read(path).map_err(|e| format!("cannot read {}: {e}; {restore}", path.display()))?;
+    bytes.try_into().map_err(|_| format!("{} does not hold 32 bytes; {restore}", path.display()).into())
 }
 
 /// 32 random bytes.
@@ -55,4 +62,17 @@ pub fn random() -> Result<[u8; 32], CommandError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| format!("the operating system gave no random bytes: {e}"))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_written_in_the_current_folder() {
+        let name = format!("gridtally-bare-name-{}", std::process::id());
+        write_whole(Path::new(&name), b"here").expect("writes");
+        assert_eq!(fs::read(&name).expect("reads"), b"here");
+        fs::remove_file(&name).expect("removes");
+    }
 }

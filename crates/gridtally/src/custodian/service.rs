@@ -1,6 +1,7 @@
 //! A custodian on its directory: every event is in the journal, synchronised, before anything is done about it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use metering::MeterId;
 use privacy::{
     Custodian, Decision, Event,
     custodian::Enrolment,
+    escrow::Secrets,
     exchange,
     hex::Hex,
     journal,
@@ -20,11 +22,11 @@ use privacy::{
     query::{Answer, Request},
 };
 
-use super::files::{key_file, random, write_whole};
+use super::files::{key_file, random, read_key, write_whole};
 use crate::commands::CommandError;
 
-/// Epochs of a meter's key that are derived in advance.
-const EPOCHS: u32 = 64;
+/// Epochs of a meter's key that are derived in advance: sixteen years of quarters.
+const EPOCHS: usize = 64;
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,21 +68,23 @@ impl Service {
             format!("cannot read {}: {e}; docs/howto/custodian.md shows how a policy is written", path.display())
         })?;
         let policy: Policy = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let journal_path = folder.join("journal");
+        let (events, whole) = read_journal(&journal_path)?;
+        for name in ["noise.key", "log.key"].map(|name| folder.join(name)) {
+            // another noise key would draw other noise for a question that was answered, another log key would begin another log
+            if !events.is_empty() && !name.exists() {
+                return Err(format!("{} is missing: restore it from its backup or from escrow", name.display()).into());
+            }
+        }
         let custodian = Custodian::new(policy, key_file(&folder.join("noise.key"))?)
             .map_err(|e| format!("{}: {e}", path.display()))?;
-        let journal_path = folder.join("journal");
-        let bytes = match fs::read(&journal_path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(format!("cannot read {}: {e}", journal_path.display()).into()),
-        };
-        let (events, whole) = journal::read(&bytes).map_err(|e| format!("{}: {e}", journal_path.display()))?;
         let journal = OpenOptions::new().write(true).create(true).truncate(false).open(&journal_path)?;
         journal.set_len(whole as u64)?;
         journal.sync_all()?;
         let log_key = SigningKey::from_bytes(&key_file(&folder.join("log.key"))?);
         let origin = format!("gridtally.custodian/{}", &Hex(log_key.verifying_key().to_bytes()).to_string()[..16]);
-        let entries = events.iter().map(journal::public).collect();
+        let entries: Vec<Vec<u8>> = events.iter().map(journal::public).collect();
+        check_reach(&folder.join("log"), &entries)?;
         let mut service = Self {
             folder: folder.to_owned(),
             custodian,
@@ -122,15 +126,10 @@ impl Service {
         if self.custodian.state().erased().contains(&meter) {
             return Ok(());
         }
-        if !path.exists() {
-            return Err(
-                format!("the key of meter {meter} is missing: restore {} from its backup", path.display()).into()
-            );
-        }
-        let secret = key_file(&path)?;
-        for epoch in 0..EPOCHS {
-            let key = exchange::mask_key(&secret, &enrolment.public_key, meter, epoch);
-            let key = key.ok_or_else(|| format!("meter {meter} has a public key that gives no secret"))?;
+        let secret = read_key(&path)?;
+        let first = exchange::mask_key(&secret, &enrolment.public_key, meter, privacy::mask::FIRST_EPOCH)
+            .ok_or_else(|| format!("meter {meter} has a public key that gives no secret"))?;
+        for (epoch, key) in exchange::epochs(first).take(EPOCHS) {
             self.custodian.insert_key(meter, epoch, key);
         }
         Ok(())
@@ -161,6 +160,8 @@ impl Service {
         let log = self.folder.join("log");
         let before = fs::read_to_string(log.join("checkpoint")).ok().and_then(|text| Signed::parse(&text).ok());
         let size = self.entries.len() as u64;
+        // a directory that came back from escrow has a head and no tiles
+        let before = before.filter(|_| log.join("tile").is_dir());
         if size == 0 || before.as_ref().is_some_and(|head| head.checkpoint.size == size) {
             return Ok(());
         }
@@ -199,7 +200,7 @@ impl Service {
         let event = match self.custodian.enrol(enrolment.clone(), now) {
             Ok(event) => event,
             Err(_) if path.exists() && self.custodian.state().knows(enrolment) => {
-                let secret = key_file(&path).map_err(failed)?;
+                let secret = read_key(&path).map_err(failed)?;
                 return Ok(exchange::public_key(&secret));
             }
             Err(why) => return Err(ServiceError::Refused(why.to_string())),
@@ -237,6 +238,25 @@ impl Service {
         &self.custodian
     }
 
+    /// Everything secret, for its escrow.
+    ///
+    /// # Errors
+    /// A key's file that cannot be read.
+    pub fn secrets(&mut self) -> Result<Secrets, CommandError> {
+        self.publish()?;
+        let mut meters = BTreeMap::new();
+        let enrolled = self.custodian.state().enrolled().filter(|m| !self.custodian.state().erased().contains(m));
+        for meter in enrolled.collect::<Vec<_>>() {
+            meters.insert(meter, Hex(read_key(&self.key_path(meter))?));
+        }
+        Ok(Secrets {
+            noise_key: Hex(read_key(&self.folder.join("noise.key"))?),
+            log_key: Hex(self.log_key.to_bytes()),
+            meters,
+            head: fs::read_to_string(self.log_folder().join("checkpoint")).ok(),
+        })
+    }
+
     /// Verifies the log's heads.
     pub fn log_public_key(&self) -> Hex<32> {
         Hex(self.log_key.verifying_key().to_bytes())
@@ -246,6 +266,36 @@ impl Service {
     pub fn log_folder(&self) -> PathBuf {
         self.folder.join("log")
     }
+}
+
+/// The journal's events, and how many of its bytes are whole.
+fn read_journal(path: &Path) -> Result<(Vec<Event>, usize), CommandError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(format!("cannot read {}: {e}", path.display()).into()),
+    };
+    journal::read(&bytes).map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+/// That the journal reaches as far as the log's head and says the same: an older one from a backup would release cells again and spend
+/// budgets again. The log is written after the journal, so it is never ahead by itself.
+fn check_reach(log: &Path, entries: &[Vec<u8>]) -> Result<(), CommandError> {
+    let Ok(text) = fs::read_to_string(log.join("checkpoint")) else { return Ok(()) };
+    let head = Signed::parse(&text).map_err(|e| format!("{}: {e}", log.join("checkpoint").display()))?.checkpoint;
+    let size = usize::try_from(head.size)?;
+    let hashes: Vec<merkle::Hash> = entries.iter().take(size).map(|entry| merkle::leaf(entry)).collect();
+    if hashes.len() < size {
+        return Err(format!(
+            "the journal has {} lines and the log's head says {size}: the journal is older than the log; restore the newest one",
+            hashes.len()
+        )
+        .into());
+    }
+    if merkle::root(&hashes) == head.root {
+        return Ok(());
+    }
+    Err("the journal is not the one that the log was made from; restore the right one, or ask who altered it".into())
 }
 
 /// Overwrites and removes a key's file.

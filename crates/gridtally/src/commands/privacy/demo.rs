@@ -367,7 +367,7 @@ fn theft_cases(
         let rank = ranked.iter().position(|(place, _)| scores[*place].0 == thief).map_or(0, |place| place + 1);
         figures.t_cases += 1;
         figures.thief_ranks.push(rank);
-        // With noise the place is a draw, and is told; without, it must be the first.
+        // With noise the place is a draw: it is told here, and `theft.rs` of the crate bounds it over many seeds. Exact, it must be the first.
         if epsilon_micro.is_none() {
             figures.expect(rank == 1, || format!("the thief's place by {field:?} is {rank}"));
         }

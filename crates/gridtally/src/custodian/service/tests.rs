@@ -103,6 +103,8 @@ fn killed_anywhere_in_the_journal_it_gives_the_same_answers_once() {
     let step = (journal.len() - before) / 23 + 1;
     for end in (before..=journal.len()).step_by(step) {
         fs::write(folder.path().join("journal"), &journal[..end]).expect("writes");
+        // what was never written to the journal was never published
+        let _ = fs::remove_dir_all(folder.path().join("log"));
         let mut service = Service::open(folder.path()).expect("opens again");
         let again: Vec<_> = requests().iter().map(|request| service.ask(request, NOW).ok()).collect();
         assert_eq!(again, answers, "cut off after byte {end} of {}", journal.len());
@@ -156,6 +158,68 @@ fn a_damaged_journal_is_refused_with_what_to_do() {
     assert!(why.contains("line 1") && why.contains("backup"), "{why}");
 }
 
+/// A backup of yesterday's journal would release a cell again: the log, which is public, tells.
+#[test]
+fn a_journal_older_than_its_log_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("journal");
+    let old = fs::read(&path).expect("reads");
+    let mut service = Service::open(folder.path()).expect("opens");
+    service.ask(&requests()[0], NOW).expect("is granted");
+    service.publish().expect("publishes");
+    drop(service);
+    let new = fs::read(&path).expect("reads");
+    fs::write(&path, &old).expect("writes");
+    let why = Service::open(folder.path()).err().expect("refused").to_string();
+    assert!(why.contains("older than the log"), "{why}");
+    // nor one of the same length that says something else
+    let mut other = journal::read(&new).expect("reads").0;
+    let last = other.len() - 1;
+    other[last] =
+        Event::Refused { at: NOW, hash: requests()[0].query.hash(), class: "spatial".into(), reason: String::new() };
+    fs::write(&path, other.iter().flat_map(journal::line).collect::<Vec<u8>>()).expect("writes");
+    let why = Service::open(folder.path()).err().expect("refused").to_string();
+    assert!(why.contains("not the one"), "{why}");
+    fs::write(&path, &new).expect("writes");
+    Service::open(folder.path()).expect("the newest opens");
+}
+
+/// A new noise key would give a second draw of noise for a question that was answered.
+#[test]
+fn a_lost_noise_key_is_not_replaced_by_another() {
+    let folder = folder();
+    let mut service = Service::open(folder.path()).expect("opens");
+    let answer = service.ask(&requests()[2], NOW).expect("is granted");
+    drop(service);
+    let path = folder.path().join("noise.key");
+    let key = fs::read(&path).expect("reads");
+    fs::remove_file(&path).expect("removes");
+    let why = Service::open(folder.path()).err().expect("refused").to_string();
+    assert!(why.contains("noise.key") && why.contains("escrow"), "{why}");
+    fs::write(&path, key).expect("writes");
+    assert_eq!(Service::open(folder.path()).expect("opens").ask(&requests()[2], NOW).expect("again"), answer);
+}
+
+/// A custodian that burned down comes back from two of three parts and the backup of its journal; an older journal is refused.
+#[test]
+fn a_lost_custodian_comes_back_from_escrow() {
+    let folder = folder();
+    let mut service = Service::open(folder.path()).expect("opens");
+    let answer = service.ask(&requests()[2], NOW).expect("is granted");
+    let secrets = service.secrets().expect("reads");
+    drop(service);
+    let parts = privacy::escrow::split(&secrets, &mut privacy::draws::Draws::new(&[3; 32])).expect("shares");
+    let (back, altered) = privacy::escrow::join(&parts[1..]).expect("joins");
+    assert!(altered.is_empty());
+    let new = tempfile::tempdir().expect("a temporary directory");
+    crate::commands::escrow::restore(new.path(), &back).expect("restores");
+    assert!(crate::commands::escrow::restore(new.path(), &back).is_err(), "never over another custodian's keys");
+    fs::copy(folder.path().join("policy.toml"), new.path().join("policy.toml")).expect("copies");
+    assert!(Service::open(new.path()).is_err(), "without its journal it would begin again");
+    fs::copy(folder.path().join("journal"), new.path().join("journal")).expect("copies");
+    assert_eq!(Service::open(new.path()).expect("opens").ask(&requests()[2], NOW).expect("again"), answer);
+}
+
 /// Names the directory of the process that is killed; without it that "test" is one more check that an idle directory stays as it is.
 const KILLED_DIRECTORY: &str = "GRIDTALLY_KILLED_DIRECTORY";
 /// Kills in one run; `cargo xtask acceptance privacy` sets 200.
@@ -164,11 +228,12 @@ const KILLS: &str = "GRIDTALLY_KILLS";
 /// Request number `n`: sums of two slots each, and every fourth a statistic.
 fn request(n: u64) -> Request {
     let first = FIRST + 2 * n;
+    let day = i64::try_from(first / 96).expect("a day");
     let rows: Vec<Row> = (0..15).map(|home| Row::full(id(home), 1, first, 2)).collect();
     let query = if n % 4 == 3 {
         Query::Statistic(StatisticQuery {
             group: "T1".into(),
-            day: 20_000,
+            day,
             band: 2,
             bands: 1,
             rows,
@@ -178,7 +243,7 @@ fn request(n: u64) -> Request {
             purpose: Purpose::PublicMap,
         })
     } else {
-        Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots: 2, rows })
+        Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day, slots: 2, rows })
     };
     Request::sign(query, &key(101))
 }
