@@ -83,9 +83,12 @@ fn town() -> Result<Town, Box<dyn std::error::Error>> {
         custodian.insert_key(meter, 1, mask_key.clone());
         let home: Vec<i64> = (0..DAYS * 96).map(|_| draws.below(900) as i64).collect();
         for (counter, x) in (FIRST..).zip(&home) {
-            let mask = mask_key.mask(Field::Import, 0, counter).ok_or("counter")?;
-            let value = x.cast_unsigned().wrapping_add(mask);
-            operator.take(&MaskedReading { meter, field: Field::Import, epoch: 1, counter, rev: 0, value })?;
+            // no reading here is beyond the allowances: the clipped ones are the same
+            for field in [Field::Import, Field::Clipped] {
+                let mask = mask_key.mask(field, 0, counter).ok_or("counter")?;
+                let value = x.cast_unsigned().wrapping_add(mask);
+                operator.take(&MaskedReading { meter, field, epoch: 1, counter, rev: 0, value })?;
+            }
         }
         keys.push(mask_key);
         readings.push(home);
@@ -98,8 +101,8 @@ fn town() -> Result<Town, Box<dyn std::error::Error>> {
 impl Town {
     fn spatial(&self, first: u64, slots: usize) -> Query {
         let rows = (0..HOMES).flat_map(|n| self.operator.rows(id(n), Field::Import, first, slots)).collect();
-        let slots = slots as u32;
-        Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day: 20_000, slots, rows })
+        let (day, slots) = ((first / 96).cast_signed(), slots as u32);
+        Query::Spatial(SpatialQuery { group: "T1".into(), field: Field::Import, day, slots, rows })
     }
 
     fn grant(&mut self, request: &Request) -> Result<(), String> {
@@ -183,10 +186,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let metered: Vec<i64> = (0..672).map(|t| town.readings.iter().map(|home| home[t]).sum()).collect();
     let supplied = metered.iter().map(|m| m * 104 / 100).collect();
     let series = BalanceSeries { loss: vec![0; 672], metered, supplied };
-    let rows = (0..HOMES).flat_map(|n| town.operator.rows(id(n), Field::Import, FIRST, 672)).collect();
+    let rows = (0..HOMES).flat_map(|n| town.operator.rows(id(n), Field::Clipped, FIRST, 672)).collect();
     let case = Query::Theft(TheftQuery {
         group: "T1".into(),
-        field: Field::Import,
+        field: Field::Clipped,
         day: 20_000,
         series,
         rows,
