@@ -31,6 +31,8 @@ pub fn run(python: &str, gridtally: &str, work: &Path) -> Result<(), String> {
     let data = folder.join("data").display().to_string();
     let zones = folder.join("zones.csv");
     fs::write(&zones, TOPOLOGY).map_err(|why| why.to_string())?;
+    // The first thing makes the data directory.
+    run::output(gridtally, &["admin", "token", "--name", "peers", "--data", &data])?;
     run::output(gridtally, &["admin", "import-topology", &zones.display().to_string(), "--data", &data])?;
     let secrets = run::output(gridtally, &["admin", "enrol", "M-1", "M-2", "M-FEEDER", "--json", "--data", &data])?;
     let secrets: Value = serde_json::from_str(&secrets).map_err(|why| why.to_string())?;
@@ -75,7 +77,7 @@ fn bridge((host, port): (&str, &str), folder: &Path) -> Result<(), String> {
         let local = "21884";
         let log = folder.join(format!("{version}.log"));
         let config = format!(
-            "listener {local} 127.0.0.1\nallow_anonymous true\nlog_dest file {}\nlog_type all\nconnection site\naddress {host}:{port}\n\
+            "user root\nlistener {local} 127.0.0.1\nallow_anonymous true\nlog_dest file {}\nlog_type all\nconnection site\naddress {host}:{port}\n\
              bridge_protocol_version {version}\nremote_username site-1\nremote_password {SECRET}\nremote_clientid site-{version}\n\
              topic gt/1/+/up/# out 1\n",
             log.display()
