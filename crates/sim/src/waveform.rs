@@ -63,6 +63,8 @@ pub struct WaveformPlan {
     pub homes: u16,
     /// Milliseconds sampled in every minute, 200 to 60,000.
     pub ms_per_minute: u32,
+    /// Sampled from here on; before, these homes are measured as all others, hundreds of times faster.
+    pub from: Timestamp,
 }
 
 impl WaveformPlan {
@@ -155,6 +157,9 @@ impl Bench {
 
     /// Samples the minute that begins at `at`; gives the values of the ten minutes that end with it.
     pub(crate) fn minute(&mut self, at: Timestamp, flow: Flow) -> Option<PowerQuality> {
+        if at < self.plan.from {
+            return None;
+        }
         let minute = at.0.div_euclid(60).unsigned_abs();
         let mut random = Random::of(self.seed, Stream::Waves, u64::MAX, minute);
         let hertz = 50.0 + (0.02 * random.normal()).clamp(-0.06, 0.06);

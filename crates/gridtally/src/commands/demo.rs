@@ -117,12 +117,11 @@ pub struct WaveformArguments {
 impl WaveformArguments {
     /// The plan, if any home shall be driven so.
     pub fn plan(&self) -> Option<WaveformPlan> {
-        self.waveform.map(|homes| WaveformPlan { homes, ms_per_minute: self.waveform_ms })
+        self.waveform.map(|homes| self.plan_of(homes, Timestamp(i64::MIN)))
     }
 
-    /// The plan, with so many homes where none was asked for.
-    fn plan_or(&self, homes: u16) -> WaveformPlan {
-        self.plan().unwrap_or(WaveformPlan { homes, ms_per_minute: self.waveform_ms })
+    fn plan_of(&self, homes: u16, from: Timestamp) -> WaveformPlan {
+        WaveformPlan { homes, ms_per_minute: self.waveform_ms, from }
     }
 }
 
@@ -167,8 +166,10 @@ impl Plan {
             Some(story) => story.config.clone(),
             None => SimConfig::demo(arguments.seed, HISTORY_DAYS),
         };
-        config.waveforms =
-            if is_story { Some(arguments.waveform.plan_or(SAMPLED_HOMES)) } else { arguments.waveform.plan() };
+        // Whoever watches shall not wait for two weeks of samples: the last day of the history is enough to look at.
+        let last_day = config.history_end().plus(-86_400);
+        let watched = is_story.then(|| arguments.waveform.plan_of(SAMPLED_HOMES, last_day));
+        config.waveforms = arguments.waveform.plan().or(watched);
         config.loads = load_source(arguments.profiles.as_deref())?;
         config.cut_off = arguments.cut_off.plan(&config);
         config.verifying_key = Some(verifying_key);

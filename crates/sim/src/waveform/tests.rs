@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::DEMO_START;
 
-const PLAN: WaveformPlan = WaveformPlan { homes: 1, ms_per_minute: 200 };
+const PLAN: WaveformPlan = WaveformPlan { homes: 1, ms_per_minute: 200, from: Timestamp(0) };
 
 fn bench(ms_per_minute: u32) -> Bench {
     Bench::new(7, 0, WaveformPlan { ms_per_minute, ..PLAN }).unwrap_or_else(|e| panic!("{e}"))
