@@ -1,9 +1,33 @@
-//! Masked meters driven as a user would: the demonstration, the trade-off on a shared network, a custodian killed 200 times under
-//! requests, and the evidence checked by a program that shares nothing with ours.
+//! Masked meters driven as a user would: the demonstration, the trade-off on a shared network, every abuse by its number, every party
+//! killed, a custodian 200 times under requests, and the evidence checked by a program that shares nothing with ours.
 
 use serde_json::Value;
 
 use crate::run;
+
+/// Abuses that each have a test named after their number, in `docs/privacy/threats.md`.
+const CASES: [u8; 20] = [8, 9, 10, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 33];
+
+/// That every case has its test, and that those and the attacks, the kills and the searched memory pass.
+fn abuses() -> Result<(), String> {
+    let root = run::root();
+    let mut sources = String::new();
+    let tests = root.join("crates/privacy/tests/it");
+    let listed = std::fs::read_dir(&tests).map_err(|e| format!("cannot read {}: {e}", tests.display()))?;
+    let files = listed.filter_map(|entry| Some(entry.ok()?.path()));
+    let further = ["crates/privacy/src/mask.rs", "crates/meter/tests/it/masked.rs"].map(|name| root.join(name));
+    for path in files.chain(further) {
+        sources += &std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    }
+    let missing: Vec<u8> = CASES.into_iter().filter(|n| !sources.contains(&format!("fn case_{n:02}_"))).collect();
+    if !missing.is_empty() {
+        return Err(format!("no test for the abuse cases {missing:?}"));
+    }
+    println!("   {} abuse cases have their test", CASES.len());
+    run::step("abuses, attacks, kills, memory", "cargo", &["test", "--release", "--package", "privacy"])?;
+    let meter = ["test", "--release", "--package", "meter", "--test", "it", "--", "masked", "power_cut"];
+    run::step("a meter that masks, its power cut", "cargo", &meter)
+}
 
 /// Demonstration with one, two and three custodians; theft found; vectors checked by the independent program; the trade-off.
 pub fn run(_: &[&str]) -> Result<(), String> {
@@ -27,6 +51,7 @@ pub fn run(_: &[&str]) -> Result<(), String> {
     if figures["methods"][0]["top3"].as_f64().unwrap_or(0.0) < 0.95 {
         return Err("the masked score finds fewer than 95 of 100 thieves among three".into());
     }
+    abuses()?;
     let kills = ["test", "--release", "--package", "gridtally", "--lib", "--", "killed_at_random_moments"];
     run::step_with("custodian killed 200 times", "cargo", &kills, &[("GRIDTALLY_KILLS", "200")])?;
     let root = run::root();
