@@ -1,6 +1,6 @@
 //! What an operator holds, on its disk and in its memory: the image of a running process is searched for readings in clear, and the
 //! search finds them in one that was made to keep them.
-
+#![allow(clippy::print_stdout)] // the process that is searched says where it stands
 #![cfg(target_os = "linux")]
 
 use std::{
