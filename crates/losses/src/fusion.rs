@@ -204,26 +204,26 @@ pub fn divided(claims: &[Claim]) -> Vec<Fused> {
 
 /// Fuses the evidence of one usage point in a zone of `members` usage points (zero when not known).
 pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize, calibration: &Calibration) -> Fused {
-    let mut groups: std::collections::BTreeMap<(Group, bool), Vec<f64>> = std::collections::BTreeMap::new();
+    let mut groups: std::collections::BTreeMap<Group, [Vec<f64>; 2]> = std::collections::BTreeMap::new();
     for piece in evidence {
-        let is_for = piece.direction == Direction::For;
-        groups.entry((Group::of(piece.kind), is_for)).or_default().push(piece.weight);
+        let side = usize::from(piece.direction == Direction::Against);
+        groups.entry(Group::of(piece.kind)).or_default()[side].push(piece.weight);
     }
     let zone_most = (logit(1.0 / members.max(2) as f64) - logit(PRIOR)).max(0.0);
     let (mut log_odds, mut variance) = (logit(PRIOR), PRIOR_DEVIATION * PRIOR_DEVIATION);
     let mut unbounded = log_odds;
-    for ((group, is_for), mut weights) in groups {
-        weights.sort_by(|a, b| b.total_cmp(a));
-        let (mut sum, mut share) = (0.0, 1.0);
-        for weight in weights {
-            sum += share * weight;
-            share *= group.dependence();
-        }
-        let most = if group == Group::Zone && is_for { zone_most } else { GROUP_NATS_MAX };
-        let weight = sum.min(most);
-        log_odds += if is_for { weight } else { -weight };
-        unbounded += if is_for { sum } else { -sum };
-        variance += (WEIGHT_DEVIATION * weight).powi(2);
+    for (group, sides) in groups {
+        let [favour, against] = sides.map(|weights| together(weights, group.dependence()));
+        let most = if group == Group::Zone { zone_most } else { GROUP_NATS_MAX };
+        log_odds += match group {
+            // Whether energy is missing at all is another question than who took it: a doubt about the one always counts.
+            Group::Zone => favour.min(most) - against.min(GROUP_NATS_MAX),
+            // Pieces from the same readings are weighed against each other before the bound: it must not leave of an
+            // overwhelming piece as little as of a slight one against it.
+            _ => (favour - against).clamp(-GROUP_NATS_MAX, most),
+        };
+        unbounded += favour - against;
+        variance += WEIGHT_DEVIATION.powi(2) * (favour.min(most).powi(2) + against.min(GROUP_NATS_MAX).powi(2));
     }
     let deviation = variance.sqrt();
     let at = |x: f64| logistic(calibration.intercept + calibration.slope * x);
@@ -235,6 +235,17 @@ pub fn fuse<'a>(evidence: impl IntoIterator<Item = &'a Evidence>, members: usize
         high: at(log_odds + NINETY * deviation),
         unbounded,
     }
+}
+
+/// The weight of pieces that rest on the same readings, nats: the strongest whole, each further one a share of the one before.
+fn together(mut weights: Vec<f64>, dependence: f64) -> f64 {
+    weights.sort_by(|a, b| b.total_cmp(a));
+    let (mut sum, mut share) = (0.0, 1.0);
+    for weight in weights {
+        sum += share * weight;
+        share *= dependence;
+    }
+    sum
 }
 
 /// The suspects of an explanation with one list of evidence each: events of the meter, behaviour of the load, and, as evidence
@@ -336,6 +347,20 @@ mod tests {
         assert!(probability(&huge) < 0.9, "no statistic alone makes it certain");
         let against = [load, piece(EvidenceKind::Vacancy, Direction::Against, 2.5)];
         assert!(probability(&against) < 0.02);
+    }
+
+    #[test]
+    fn a_slight_piece_does_not_outweigh_an_overwhelming_one_from_the_same_readings() {
+        let zone = piece(EvidenceKind::ZoneImbalance, Direction::For, 20.0);
+        let load = piece(EvidenceKind::ProportionalLoss, Direction::For, 20.0);
+        let onset = piece(EvidenceKind::ChangeAtOnset, Direction::Against, 3.0);
+        let alone = probability(&[zone.clone(), load.clone()]);
+        assert!((probability(&[zone.clone(), load, onset.clone()]) - alone).abs() < 1e-9 && alone > 0.8);
+        // Beside a piece of its own size it counts whole, and so does a doubt about the zone.
+        let slight = piece(EvidenceKind::ProportionalLoss, Direction::For, 3.0);
+        assert!((probability(&[zone.clone(), slight, onset]) - probability(std::slice::from_ref(&zone))).abs() < 1e-9);
+        let observer = piece(EvidenceKind::ObserverDisagrees, Direction::Against, 3.0);
+        assert!(probability(&[zone.clone(), observer]) < probability(&[zone]));
     }
 
     #[test]
