@@ -131,7 +131,7 @@ impl Frame {
         html! {
             a.skip href="#main" { "To the content" }
             header.top {
-                a.brand href="/" { (mark()) span.brand-word { "Gridtally" } }
+                a.brand href="/" aria-label="Gridtally" { (mark()) span.brand-word { "Gridtally" } }
                 @if self.caller.is_staff() {
                     nav.wide aria-label="Main" { (self.entries(section)) }
                     // The same entries where there is no room for a row of them; never both are shown.

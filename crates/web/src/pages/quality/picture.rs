@@ -120,7 +120,7 @@ pub fn harmonics(values_pct: &[f64], limits: &En50160) -> Markup {
     let over = shown.iter().filter(|(_, value, limit)| matches!((value, limit), (Some(v), Some(l)) if v > l)).count();
     let label = format!("voltage harmonics 2 to 25, {over} above their limit");
     html! {
-        div.scroll { svg.still.wide viewBox=(format!("0 0 {WIDE} {HEIGHT}")) role="img" aria-label=(label) {
+        div.scroll tabindex="0" role="group" aria-label=(label) { svg.still.wide viewBox=(format!("0 0 {WIDE} {HEIGHT}")) role="img" aria-label=(label) {
             @for share in [0.5, 1.0] {
                 line.rule x1=(LEFT) x2=(WIDE - 12.0) y1=(short(y(share * top))) y2=(short(y(share * top))) {}
                 text.t-dim x=(LEFT - 6.0) y=(short(y(share * top) + 4.0)) text-anchor="end" { (format!("{:.1} %", share * top)) }
