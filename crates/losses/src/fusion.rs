@@ -2,8 +2,8 @@
 //!
 //! Bayes in log-odds: `logit p = logit PRIOR + Σ groups`. Every piece of [`Evidence`] carries the logarithm of a likelihood ratio;
 //! pieces that rest on the same readings are not independent, so they are put into groups: within a group the strongest piece
-//! counts whole and each further one a share of the one before (see [`Group::dependence`]), and no group moves the odds by more than
-//! [`GROUP_NATS_MAX`] (about 400 to 1), because no likelihood ratio is better than the model behind it. That the zone misses energy
+//! counts whole and each further one a share of the one before (see [`Group::dependence`]). What remains of both directions
+//! moves the odds by no more than [`GROUP_NATS_MAX`] a group (about 400 to 1), because no likelihood ratio is better than the model behind it. That the zone misses energy
 //! raises each of its `n` usage points from the prior to `1/n` at most: it says that somebody steals, not who.
 //!
 //! The interval comes from how little the ratios themselves are known: a third of each group's weight, and a factor of two for the

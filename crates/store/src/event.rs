@@ -18,6 +18,8 @@ pub struct EventFilter {
     pub tamper_only: bool,
     /// Stored after the event with this id: for reading on without gaps. The answer is then in the order of storing.
     pub after_id: Option<u64>,
+    /// Only those that come after the event with this id in an answer with the newest first.
+    pub before: Option<u64>,
     /// Most rows; 0: all. Nothing is left out that was not asked to be.
     pub limit: u32,
 }

@@ -256,6 +256,10 @@ impl Store {
         if let Some(to) = filter.to {
             select.push(" AND e.at <= ").push_bind(to.0);
         }
+        if let Some(id) = filter.before {
+            // By the column: an event by a wrong clock stands where it was received.
+            select.push(" AND (e.at, e.id) < (SELECT at, id FROM event WHERE id = ").push_bind(id_in(id)).push(")");
+        }
         if !filter.kinds.is_empty() {
             select.push(" AND e.code IN (");
             let mut list = select.separated(",");

@@ -65,9 +65,13 @@ impl Store {
         self.inner.aborted.store(true, Ordering::Release);
         let path = self.abort_file();
         let kept = tokio::task::spawn_blocking(move || File::create(path).and_then(|file| file.sync_all())).await;
-        let failed =
-            |why: String| StoreError::Invalid(format!("the abort switch is on, and its file was not written: {why}"));
-        kept.map_err(|e| StoreError::Task(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        if let Err(why) = kept.map_err(|e| StoreError::Task(e.to_string()))? {
+            // Then the database alone can keep it, and the answer waits for that.
+            tracing::error!(%why, "the abort switch is on; its file cannot be written");
+            self.transaction("setting.abort", async |tx| write(tx, ABORT_SWITCH, "true", by, now).await).await?;
+            self.announce(Change::Setting(ABORT_SWITCH.to_owned()));
+            return Ok(());
+        }
         let (store, by) = (self.clone(), by.to_owned());
         let writing = tokio::spawn(async move {
             let written =

@@ -234,6 +234,22 @@ fn an_event_by_a_clock_in_2036_is_not_above_all_others_for_ten_years() {
         let filter = EventFilter { kinds: vec![EventKind::Boot], ..EventFilter::default() };
         let found = store.events(filter).await.expect("read");
         assert_eq!(found.iter().map(|e| e.event.at).collect::<Vec<_>>(), [T0.plus(10 * DAY), far]);
+
+        // Page by page each comes once, also those of one second and those by a wrong clock.
+        let many = (3..10).map(|seq| event(seq, if seq == 5 { far } else { T0.plus(9 * DAY) }, 9 * DAY)).collect();
+        store.ingest(many).await.expect("stored");
+        let wanted =
+            |before, limit| EventFilter { kinds: vec![EventKind::Boot], before, limit, ..EventFilter::default() };
+        let all: Vec<u64> = store.events(wanted(None, 0)).await.expect("read").iter().map(|e| e.id).collect();
+        let (mut paged, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.events(wanted(before, 2)).await.expect("read");
+            let Some(last) = page.last() else { break };
+            before = Some(last.id);
+            paged.extend(page.iter().map(|e| e.id));
+        }
+        assert_eq!(paged, all);
+        assert_eq!(all.len(), 9);
     });
 }
 

@@ -55,7 +55,7 @@ pub async fn list(
         ..CaseFilter::default()
     };
     let cases = state.store.cases(filter).await?;
-    Ok(Part::new(cases, limit, &asked, |case| ("before", case.id.to_string())))
+    Ok(Part::new(cases, limit, &asked, |case| vec![("before", case.id.to_string())]))
 }
 
 /// One case.

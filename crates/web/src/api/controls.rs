@@ -56,7 +56,7 @@ pub async fn list(
         ..ControlFilter::default()
     };
     let controls = state.store.controls(filter).await?;
-    Ok(Part::new(controls, limit, &asked, |control| ("before", control.id.to_string())))
+    Ok(Part::new(controls, limit, &asked, |control| vec![("before", control.id.to_string())]))
 }
 
 /// One command.

@@ -142,17 +142,19 @@ impl View {
         state: &AppState,
         id: MeterId,
         (after, to): (Timestamp, Timestamp),
+        before: Option<u64>,
     ) -> Result<Vec<StoredEvent>, WebError> {
         let filter = EventFilter {
             meter: Some(id),
             after: Some(after),
             to: Some(to),
+            before,
             limit: EVENTS_MAX + 1,
             ..EventFilter::default()
         };
         match self {
             Self::Whole => Ok(state.store.events(filter).await?),
-            Self::Parts(parts) => own_meter::events_of(state, parts, id, (after, to), EVENTS_MAX + 1).await,
+            Self::Parts(parts) => own_meter::events_of(state, parts, filter).await,
         }
     }
 }
@@ -216,6 +218,20 @@ pub struct RangeQuery {
     from: Option<i64>,
     /// At or before this, seconds since 1970 UTC; now when left out.
     to: Option<i64>,
+}
+
+/// Period of events.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Length back from `to`, hours; 31 days when neither this nor `from` is given.
+    hours: Option<u32>,
+    /// After this, seconds since 1970 UTC.
+    from: Option<i64>,
+    /// At or before this, seconds since 1970 UTC; now when left out.
+    to: Option<i64>,
+    /// Only those after the event with this number: the rest of a list, as its `Link` header says.
+    before: Option<u64>,
 }
 
 impl RangeQuery {
@@ -324,12 +340,12 @@ async fn read_profile(
 
 /// Events of a meter over a period (31 days back from now unless said otherwise), newest first. When there are more than 1,000, the
 /// `Link` header has the address of the rest.
-#[utoipa::path(get, path = "/api/v1/meters/{id}/events", tag = "meters", params(("id" = String, Path), RangeQuery), responses((status = 200, description = "id, meter, received, at, code and the quantities at that time", body = [Object]), (status = 404, body = crate::error::Problem)))]
+#[utoipa::path(get, path = "/api/v1/meters/{id}/events", tag = "meters", params(("id" = String, Path), EventsQuery), responses((status = 200, description = "id, meter, received, at, code and the quantities at that time", body = [Object]), (status = 404, body = crate::error::Problem)))]
 pub async fn events(
     State(state): State<AppState>,
     SignedIn(caller): SignedIn,
     Path(id): Path<String>,
-    Query(query): Query<RangeQuery>,
+    Query(query): Query<EventsQuery>,
     asked: Uri,
 ) -> Result<Part<StoredEvent>, WebError> {
     let (id, view) = visible(&state, &caller, &id, "events.read").await?;
@@ -340,14 +356,17 @@ async fn read_events(
     state: &AppState,
     id: MeterId,
     view: &View,
-    (query, asked): (&RangeQuery, &Uri),
+    (query, asked): (&EventsQuery, &Uri),
 ) -> Result<Part<StoredEvent>, WebError> {
-    let period = query.period(24 * 31, state.now())?;
-    let events = view.events(state, id, (period.after, period.to)).await?;
-    // The rest begins with the second of the last one: some events may come twice, none is left out.
-    let rest = |last: &StoredEvent| ("to", format!("{}&from={}", last.event.at.0, period.after.0));
-    let from_to: Uri = asked.path().parse().unwrap_or_default();
-    Ok(Part::new(events, EVENTS_MAX, &from_to, rest))
+    let range = RangeQuery { hours: query.hours, from: query.from, to: query.to };
+    let period = range.period(24 * 31, state.now())?;
+    let events = view.events(state, id, (period.after, period.to), query.before).await?;
+    // The period as it was: now is later when the rest is asked for.
+    let rest = |last: &StoredEvent| {
+        let second = |at: Timestamp| at.0.to_string();
+        vec![("from", second(period.after)), ("to", second(period.to)), ("before", last.id.to_string())]
+    };
+    Ok(Part::new(events, EVENTS_MAX, asked, rest))
 }
 
 /// A consumer's own meter.
@@ -369,11 +388,11 @@ pub async fn my_profile(
 }
 
 /// Events of a consumer's own meter.
-#[utoipa::path(get, path = "/api/v1/my/events", tag = "consumer", params(RangeQuery), responses((status = 200, body = [Object]), (status = 404, body = crate::error::Problem)))]
+#[utoipa::path(get, path = "/api/v1/my/events", tag = "consumer", params(EventsQuery), responses((status = 200, body = [Object]), (status = 404, body = crate::error::Problem)))]
 pub async fn my_events(
     State(state): State<AppState>,
     SignedIn(caller): SignedIn,
-    Query(query): Query<RangeQuery>,
+    Query(query): Query<EventsQuery>,
     asked: Uri,
 ) -> Result<Part<StoredEvent>, WebError> {
     let (id, view) = own(&state, &caller).await?;

@@ -15,28 +15,26 @@ pub struct Part<T> {
 }
 
 impl<T> Part<T> {
-    /// The first `limit` of `rows`, which were asked for with one more. `rest` names a parameter of `asked` and its value for the
-    /// rows after a given one.
-    pub fn new(mut rows: Vec<T>, limit: u32, asked: &Uri, rest: impl Fn(&T) -> (&'static str, String)) -> Self {
+    /// The first `limit` of `rows`, which were asked for with one more. `rest` names parameters of `asked` and their values
+    /// for the rows after a given one.
+    pub fn new(mut rows: Vec<T>, limit: u32, asked: &Uri, rest: impl Fn(&T) -> Vec<(&'static str, String)>) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if rows.len() <= limit {
             return Self { rows, next: None };
         }
         rows.truncate(limit);
-        let next = rows.last().map(|last| {
-            let (name, value) = rest(last);
-            address_with(asked, name, &value)
-        });
+        let next = rows.last().map(|last| address_with(asked, &rest(last)));
         Self { rows, next }
     }
 }
 
-/// The address asked for, with one parameter set.
-fn address_with(asked: &Uri, name: &str, value: &str) -> String {
+/// The address asked for, with some parameters set.
+fn address_with(asked: &Uri, set: &[(&str, String)]) -> String {
     let others = asked.query().into_iter().flat_map(|query| query.split('&'));
-    let kept: Vec<&str> = others.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(name)).collect();
-    let before = kept.iter().map(|pair| format!("{pair}&")).collect::<String>();
-    format!("{}?{before}{name}={value}", asked.path())
+    let is_set = |pair: &str| set.iter().any(|(name, _)| pair.split('=').next() == Some(name));
+    let kept = others.filter(|pair| !pair.is_empty() && !is_set(pair)).map(str::to_owned);
+    let pairs: Vec<String> = kept.chain(set.iter().map(|(name, value)| format!("{name}={value}"))).collect();
+    format!("{}?{}", asked.path(), pairs.join("&"))
 }
 
 impl<T: Serialize> IntoResponse for Part<T> {
@@ -57,12 +55,12 @@ mod tests {
     #[test]
     fn the_rest_has_an_address() {
         let asked: Uri = "/api/v1/cases?open=true&before=9&limit=2".parse().expect("address");
-        let part = Part::new(vec![8, 7, 6], 2, &asked, |id| ("before", id.to_string()));
+        let part = Part::new(vec![8, 7, 6], 2, &asked, |id| vec![("before", id.to_string())]);
         assert_eq!(part.rows, [8, 7]);
         assert_eq!(part.next.as_deref(), Some("/api/v1/cases?open=true&limit=2&before=7"));
-        assert_eq!(Part::new(vec![8, 7], 2, &asked, |id| ("before", id.to_string())).next, None);
+        assert_eq!(Part::new(vec![8, 7], 2, &asked, |id| vec![("before", id.to_string())]).next, None);
         let bare: Uri = "/api/v1/audit".parse().expect("address");
-        let part = Part::new(vec![2, 1], 1, &bare, |id| ("before", id.to_string()));
+        let part = Part::new(vec![2, 1], 1, &bare, |id| vec![("before", id.to_string())]);
         assert_eq!(part.next.as_deref(), Some("/api/v1/audit?before=2"));
     }
 }

@@ -134,5 +134,5 @@ pub async fn audit(
 ) -> Result<Part<AuditRow>, WebError> {
     let limit = query.limit.unwrap_or(200).clamp(1, AUDIT_MAX);
     let rows = state.store.audit_before(query.before, limit + 1).await?;
-    Ok(Part::new(rows, limit, &asked, |row| ("before", row.id.to_string())))
+    Ok(Part::new(rows, limit, &asked, |row| vec![("before", row.id.to_string())]))
 }

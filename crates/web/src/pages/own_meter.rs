@@ -61,29 +61,25 @@ pub async fn records_of(
     Ok(records)
 }
 
-/// Events of a meter in the time in which a consumer may see it, newest first.
+/// The wanted events of a meter that lie in the time in which a consumer may see it, newest first.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn events_of(
     state: &AppState,
     seen: &[MeterPeriod],
-    meter: MeterId,
-    (after, to): (Timestamp, Timestamp),
-    limit: u32,
+    wanted: EventFilter,
 ) -> Result<Vec<StoredEvent>, WebError> {
+    let (after, to) = (wanted.after.unwrap_or(Timestamp(i64::MIN)), wanted.to.unwrap_or(Timestamp(i64::MAX)));
     let mut events = Vec::new();
-    for part in seen.iter().rev().filter(|part| part.meter == meter).filter_map(|part| part.within(after, to)) {
-        let filter = EventFilter {
-            meter: Some(meter),
-            after: Some(part.after),
-            to: Some(part.to),
-            limit,
-            ..EventFilter::default()
-        };
-        events.extend(state.store.events(filter).await?);
+    let its = seen.iter().rev().filter(|part| wanted.meter == Some(part.meter));
+    for part in its.filter_map(|part| part.within(after, to)) {
+        let within = EventFilter { after: Some(part.after), to: Some(part.to), ..wanted.clone() };
+        events.extend(state.store.events(within).await?);
     }
-    events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    if wanted.limit > 0 {
+        events.truncate(usize::try_from(wanted.limit).unwrap_or(usize::MAX));
+    }
     Ok(events)
 }
 
@@ -102,7 +98,8 @@ pub async fn page(State(state): State<AppState>, consumer: Consumer, headers: He
     let now = frame.now();
     let first_day = now.floor_to(DAY_SECONDS).plus(-(DAYS - 1) * DAY_SECONDS);
     let records = records_of(&state, &seen, id, (first_day.plus(-DAY_SECONDS), now)).await?;
-    let events = events_of(&state, &seen, id, (Timestamp(i64::MIN), Timestamp(i64::MAX)), EVENTS_MAX).await?;
+    let events =
+        events_of(&state, &seen, EventFilter { meter: Some(id), limit: EVENTS_MAX, ..EventFilter::default() }).await?;
     let values = meter::live_values(&state, id).await?;
     let latest = state.store.latest(id);
     let relay = latest.as_ref().and_then(|latest| latest.relay);

@@ -7,7 +7,7 @@ use crate::run::step_with;
 /// The variable that proptest takes its seed from.
 pub const PROPERTY_SEED: &str = "PROPTEST_RNG_SEED";
 /// The words of `cargo` that run every test.
-pub const TESTS: &[&str] = &["test", "--release", "--workspace", "--locked"];
+pub const TESTS: &[&str] = &["test", "--release", "--workspace", "--locked", "--no-fail-fast"];
 
 /// Runs all tests with as many seeds as asked for; the first is drawn from the clock and printed.
 pub fn run(arguments: &[&str]) -> Result<(), String> {
