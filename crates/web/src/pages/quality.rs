@@ -113,6 +113,7 @@ fn sheet(values: &[StoredQuality], declared_v: f64) -> Markup {
 
 fn figures(report: &Report, dips: usize) -> Markup {
     let failed = report.items.iter().filter(|item| item.judged == Judged::Fails).count();
+    let judged = failed + report.items.iter().filter(|item| item.judged == Judged::Passes).count();
     let verdict = if failed > 0 {
         html! { span.badge.bad { "does not comply" } }
     } else if report.used < JUDGED_VALUES_MIN {
@@ -122,7 +123,7 @@ fn figures(report: &Report, dips: usize) -> Markup {
     };
     html! {
         div.kpis {
-            div.kpi { div.label { "EN 50160" } div.value { (verdict) } div.note { (failed) " of " (report.items.iter().filter(|i| matches!(i.judged, Judged::Passes | Judged::Fails)).count()) " items outside" } }
+            div.kpi { div.label { "EN 50160" } div.value { (verdict) } div.note { @if judged == 0 { "too early for a verdict" } @else { (failed) " of " (judged) " items outside" } } }
             div.kpi { div.label { "Values used" } div.value { (format::number(share(report.used) * 100.0, 1)) " " span.unit { "%" } } div.note { (report.used) " of " (WEEK_VALUES) "; " (report.flagged) " flagged" } }
             div.kpi { div.label { "Voltage" } div.value { (format::maybe(report.voltage_mean_v, 1)) " " span.unit { "V" } } div.note { "mean of the week; declared " (format::number(report.declared_v, 0)) } }
             div.kpi { div.label { "Distortion" } div.value { (format::maybe(report.thd_95_pct, 2)) " " span.unit { "%" } } div.note { "95 % of the week below" } }
