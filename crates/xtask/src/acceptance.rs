@@ -136,7 +136,7 @@ pub fn list() -> Result<(), String> {
 /// Builds the product and runs one proof by name.
 pub fn run(name: &str, arguments: &[&str]) -> Result<(), String> {
     let check = named(name)?;
-    crate::run::step("build", "cargo", &["build", "--release", "--workspace", "--bins", "--examples", "--locked"])?;
+    crate::run::build_product()?;
     (check.run)(arguments)
 }
 

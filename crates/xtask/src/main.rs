@@ -44,9 +44,7 @@ fn main() -> ExitCode {
         ["qemu"] => qemu::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         ["screenshots", "--as-built"] => screenshots::take(),
-        ["screenshots"] => {
-            run::step("build", "cargo", &["build", "--release", "--locked"]).and_then(|()| screenshots::take())
-        }
+        ["screenshots"] => run::build_product().and_then(|()| screenshots::take()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

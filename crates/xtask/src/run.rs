@@ -36,6 +36,12 @@ pub fn step_with(title: &str, program: &str, arguments: &[&str], variables: &[(&
     if status.success() { Ok(()) } else { Err(format!("{title} failed ({status})")) }
 }
 
+/// Builds the product and what is run beside it. Always all crates: each set of crates chooses its own features of what they depend
+/// on, and would compile half of it anew.
+pub fn build_product() -> Result<(), String> {
+    step("build", "cargo", &["build", "--release", "--workspace", "--bins", "--examples", "--locked"])
+}
+
 /// Runs a program and returns what it printed; fails when it fails.
 pub fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
     let out = Command::new(program)

@@ -39,7 +39,7 @@ print(json.dumps({"bare_ns": best_bare / 8760 * 1e9, "with_setup_ns": best_all /
 /// Runs it.
 pub fn run() -> Result<(), String> {
     let data = run::shared_data().ok_or("no acceptance data beside the repository: there are no records to bill")?;
-    run::step("build", "cargo", &["build", "--release", "--locked"])?;
+    run::build_product()?;
     let python = tools::python_with(&["nrel-pysam"]).ok_or("PySAM cannot be installed; is the network there?")?;
     println!("   ns for one interval on one thread      ours   PySAM execute   ratio   PySAM with set-up   ratio");
     for case in CASES {

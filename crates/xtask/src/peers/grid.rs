@@ -181,7 +181,7 @@ pub fn run() -> Result<(), String> {
     if !networks.is_dir() {
         return Err(format!("{} is missing: the comparison needs the reference networks", networks.display()));
     }
-    checked(Command::new("cargo").args(["build", "--release", "--package", "gridtally"]))?;
+    crate::run::build_product()?;
     let python = environment(&target.join("peers-grid"))?;
     compare(&target.join("release/gridtally"), &["grid"], &python, networks)
 }
