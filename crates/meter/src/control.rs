@@ -3,7 +3,7 @@
 //! Only a control with a valid signature touches the memory: someone who can forge a packet but not a signature can neither
 //! use up counters nor occupy identifiers.
 
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 
 use ed25519_dalek::VerifyingKey;
 use metering::{Control, MeterId, Timestamp, control::ReplyOutcome, frame::Reply};
@@ -19,6 +19,20 @@ pub struct ControlMemory {
     last_counter: Option<u64>,
     #[n(1)]
     replies: VecDeque<Reply>,
+    #[n(2)]
+    #[cbor(default)]
+    pending: Vec<PendingControl>,
+}
+
+/// A control that the relay is carrying out and that is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PendingControl {
+    /// Its identifier.
+    #[n(0)]
+    pub control: u64,
+    /// Whether it closes the contact (reconnect) or opens it (disconnect).
+    #[n(1)]
+    pub closes: bool,
 }
 
 /// What to do with a control that arrived.
@@ -62,8 +76,24 @@ impl ControlMemory {
         newer.is_some()
     }
 
-    /// Remembers an answer.
+    /// Remembers that a control is being carried out.
+    pub(crate) fn begin(&mut self, pending: PendingControl) {
+        self.pending.push(pending);
+    }
+
+    /// Controls being carried out. The relay bounds their number.
+    pub fn pending(&self) -> &[PendingControl] {
+        &self.pending
+    }
+
+    /// Whether a control is being carried out.
+    pub fn is_pending(&self, control: u64) -> bool {
+        self.pending.iter().any(|pending| pending.control == control)
+    }
+
+    /// Remembers an answer; the control is no longer pending.
     pub fn remember(&mut self, reply: &Reply) {
+        self.pending.retain(|pending| pending.control != reply.control);
         if self.replies.len() == REPLIES_MAX {
             self.replies.pop_front();
         }

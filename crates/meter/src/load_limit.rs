@@ -117,7 +117,7 @@ impl LoadLimit {
         self.opened_at = uptime;
         let reason = if self.tries >= rules.tries_max { OpenReason::Lockout } else { OpenReason::Limit };
         self.tries = self.tries.saturating_add(1);
-        relay.open(reason);
+        relay.open(reason, None);
         Some(reason)
     }
 }

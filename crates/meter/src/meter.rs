@@ -13,7 +13,7 @@ use metering::{
 
 use crate::{
     clock::{MeterClock, TimeChange},
-    control::{ControlMemory, Verdict},
+    control::{ControlMemory, PendingControl, Verdict},
     display::View,
     event_log::EventLog,
     inputs::{Inputs, Uptime},
@@ -80,8 +80,8 @@ pub struct Meter {
     greeted: bool,
     now_due: Option<i64>,
     snapshots: Vec<(u64, Timestamp)>,
-    /// The control whose operation the relay is carrying out.
-    operating: Option<u64>,
+    /// Controls that the last run could not answer any more: answered when the relay has found its contact.
+    interrupted: Vec<PendingControl>,
     /// The last sign of tampering.
     alarmed_at: Option<Uptime>,
     /// The last acknowledgement by the server.
@@ -95,6 +95,7 @@ impl Meter {
         let mut memory = memory;
         memory.ring.link_lost();
         memory.profile.mark(RecordFlags::POWER_FAIL);
+        let interrupted = memory.controls.pending().to_vec();
         let relay = config.has_relay.then(|| Relay::start(config.relay, memory.relay, uptime));
         Self {
             limit: LoadLimit::start(memory.limit, uptime),
@@ -109,7 +110,7 @@ impl Meter {
             greeted: false,
             now_due: None,
             snapshots: Vec::new(),
-            operating: None,
+            interrupted,
             alarmed_at: None,
             acknowledged_at: None,
             due: Due::default(),
@@ -300,7 +301,7 @@ impl Meter {
 
     /// Whether a control is being carried out and not answered yet.
     pub fn is_busy(&self) -> bool {
-        self.operating.is_some() || self.relay.as_ref().is_some_and(Relay::is_busy)
+        !self.memory.controls.pending().is_empty() || self.relay.as_ref().is_some_and(Relay::is_busy)
     }
 
     /// How a control was answered, while that is remembered.
@@ -389,7 +390,7 @@ impl Meter {
                 ReplyOutcome::Done
             }
             (TextOrder::Reconnect, Some(relay)) => {
-                relay.reconnect(&self.inputs, day, false).unwrap_or(ReplyOutcome::Done)
+                relay.reconnect(&self.inputs, day, false, None).unwrap_or(ReplyOutcome::Done)
             }
         };
         match outcome {
@@ -519,15 +520,26 @@ impl Meter {
         if let Some(event) = step.event {
             self.raise(event);
         }
-        if let Some(outcome) = step.finished
-            && let Some(control) = self.operating.take()
-        {
+        for (control, outcome) in step.answers {
             self.answer(control, outcome);
+        }
+        self.answer_interrupted();
+    }
+
+    /// Power failed between an order and its answer. What the contact shows now is the answer; the order is not carried out later.
+    fn answer_interrupted(&mut self) {
+        for interrupted in core::mem::take(&mut self.interrupted) {
+            let outcome = match self.relay_state() {
+                Some(RelayState::Fault) => ReplyOutcome::ContactFault,
+                Some(state) if (state == RelayState::Closed) == interrupted.closes => ReplyOutcome::Done,
+                _ => ReplyOutcome::Overtaken,
+            };
+            self.answer(interrupted.control, outcome);
         }
     }
 
     fn take_control(&mut self, control: &Control) {
-        if self.operating == Some(control.id) {
+        if self.memory.controls.is_pending(control.id) {
             return; // it is being carried out; the answer follows
         }
         let (meter, now) = (self.config.meter, self.time());
@@ -560,9 +572,9 @@ impl Meter {
                 }
             }
             (_, None) => Some(ReplyOutcome::Unsupported),
-            (ControlKind::Disconnect, Some(relay)) => relay.open(OpenReason::Command),
+            (ControlKind::Disconnect, Some(relay)) => relay.open(OpenReason::Command, Some(control.id)),
             (ControlKind::Reconnect, Some(relay)) => {
-                let outcome = relay.reconnect(&self.inputs, day, without_button);
+                let outcome = relay.reconnect(&self.inputs, day, without_button, Some(control.id));
                 match outcome {
                     Some(ReplyOutcome::Armed) => self.raise(EventKind::ReadyToReconnect),
                     Some(ReplyOutcome::BackFeed) => self.raise(EventKind::BackFeed),
@@ -575,20 +587,11 @@ impl Meter {
                 Some(ReplyOutcome::Done)
             }
         };
-        // a newer order ends the waiting of an older one, which then was carried out as far as it could be
-        match (outcome, self.operating) {
-            (None, Some(older)) => {
-                self.answer(older, ReplyOutcome::RateLimit);
-                self.operating = Some(control.id);
-            }
-            (None, None) => self.operating = Some(control.id),
-            (Some(outcome), older) => {
-                let overtaken = older.filter(|_| self.relay.as_ref().is_some_and(|r| !r.is_busy()));
-                if let Some(older) = overtaken {
-                    self.operating = None;
-                    self.answer(older, ReplyOutcome::RateLimit);
-                }
-                self.answer(control.id, outcome);
+        match outcome {
+            Some(outcome) => self.answer(control.id, outcome),
+            None => {
+                let closes = control.kind == ControlKind::Reconnect;
+                self.memory.controls.begin(PendingControl { control: control.id, closes });
             }
         }
     }

@@ -5,6 +5,8 @@
 //! never refused, and cannot happen more often than closing plus one); after every operation the contact is checked, and one
 //! that does not follow is a fault that only a person clears.
 
+use alloc::vec::Vec;
+
 use minicbor::{Decode, Encode};
 
 use metering::{EventKind, Milliamps, Millivolts, control::ReplyOutcome, frame::RelayState};
@@ -71,21 +73,33 @@ impl OpenReason {
     }
 }
 
+/// Controls that may wait for one operation; a further one is refused.
+const CONTROLS_MAX: usize = 8;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Open(OpenReason),
     Close,
 }
 
+/// An operation with the controls that are answered by its end; none when the button or the load limit asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pending {
+    operation: Operation,
+    controls: Vec<u64>,
+}
+
 /// What the relay does in a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RelayStep {
     /// A pulse to give.
     pub pulse: Option<Pulse>,
     /// An event to log.
     pub event: Option<EventKind>,
-    /// The end of the operation a control asked for.
+    /// How an operation ended, whoever asked for it.
     pub finished: Option<ReplyOutcome>,
+    /// Controls that are answered now: by the end of their own operation, or because it will not take place.
+    pub answers: Vec<(u64, ReplyOutcome)>,
 }
 
 /// The relay's memory, kept through power failures.
@@ -113,9 +127,11 @@ pub struct Relay {
     /// Time of the last operation; the start counts as one.
     moved_at: Uptime,
     /// Asked for and waiting for the spacing.
-    waiting: Option<Operation>,
+    waiting: Option<Pending>,
     /// Pulsed and waiting for the contact.
-    settling: Option<Operation>,
+    settling: Option<Pending>,
+    /// Answers that the next step gives.
+    answers: Vec<(u64, ReplyOutcome)>,
     /// Whether the contact was compared with the memory since the start.
     checked: bool,
     button_was_down: bool,
@@ -132,6 +148,7 @@ impl Relay {
             moved_at: uptime,
             waiting: None,
             settling: None,
+            answers: Vec::new(),
             checked: false,
             // a button held down (or stuck) at the start is not a press
             button_was_down: true,
@@ -155,41 +172,42 @@ impl Relay {
         self.waiting.is_some() || self.settling.is_some()
     }
 
-    /// Asks to open. `None`: it will be done, the outcome follows in a step.
-    pub fn open(&mut self, reason: OpenReason) -> Option<ReplyOutcome> {
+    /// Asks to open, by a control or without one. `None`: it will be done, and a step answers the control when the contact has
+    /// followed.
+    pub fn open(&mut self, reason: OpenReason, control: Option<u64>) -> Option<ReplyOutcome> {
         match self.memory.state {
             RelayState::Fault => Some(ReplyOutcome::ContactFault),
-            RelayState::Closed => {
-                self.waiting = Some(Operation::Open(reason));
-                None
-            }
-            // open already: a closing that has not begun is taken back, a command outranks the limit and disarms
+            RelayState::Closed => self.wait_for(Operation::Open(reason), control),
+            // open already, or opening: a closing that has not begun is taken back, a command outranks the limit and disarms
             _ => {
-                self.waiting = None;
+                self.take_back_waiting();
                 if reason == OpenReason::Command || self.memory.state == RelayState::OpenLimit {
                     self.memory.state = reason.state();
                 }
-                Some(ReplyOutcome::Done)
+                self.done_or_settling(control)
             }
         }
     }
 
-    /// Asks to reconnect by control: arms, or closes when no button is wanted. `None`: the outcome follows in a step.
-    pub fn reconnect(&mut self, inputs: &Inputs, day: i64, without_button: bool) -> Option<ReplyOutcome> {
+    /// Asks to reconnect by control: arms, or closes when no button is wanted. `None`: a step answers the control.
+    pub fn reconnect(
+        &mut self,
+        inputs: &Inputs,
+        day: i64,
+        without_button: bool,
+        control: Option<u64>,
+    ) -> Option<ReplyOutcome> {
         match self.memory.state {
             RelayState::Fault => Some(ReplyOutcome::ContactFault),
-            RelayState::Closed if self.waiting.is_none() => Some(ReplyOutcome::Done),
             RelayState::Closed => {
                 // an opening that has not begun is taken back
-                self.waiting = None;
-                Some(ReplyOutcome::Done)
+                self.take_back_waiting();
+                self.done_or_settling(control)
             }
-            _ if self.is_back_fed(inputs) => Some(ReplyOutcome::BackFeed),
+            // while the contact still opens, the voltage behind it is the supply's own; it is looked at before the closing
+            _ if self.settling.is_none() && self.is_back_fed(inputs) => Some(ReplyOutcome::BackFeed),
             _ if self.cap_reached(day) => Some(ReplyOutcome::RateLimit),
-            _ if without_button => {
-                self.waiting = Some(Operation::Close);
-                None
-            }
+            _ if without_button => self.wait_for(Operation::Close, control),
             _ => {
                 self.memory.state = RelayState::Ready;
                 Some(ReplyOutcome::Armed)
@@ -197,34 +215,68 @@ impl Relay {
         }
     }
 
+    /// Lets an operation wait for its spacing, in place of a contrary one; controls that want the same are answered together.
+    fn wait_for(&mut self, operation: Operation, control: Option<u64>) -> Option<ReplyOutcome> {
+        let closes = |operation| operation == Operation::Close;
+        if self.waiting.as_ref().is_some_and(|waiting| closes(waiting.operation) != closes(operation)) {
+            self.take_back_waiting();
+        }
+        let waiting = self.waiting.get_or_insert_with(|| Pending { operation, controls: Vec::new() });
+        waiting.operation = operation;
+        waiting.add(control)
+    }
+
+    /// Takes back what has not begun; its controls were overtaken.
+    fn take_back_waiting(&mut self) {
+        self.end(self.waiting.clone(), ReplyOutcome::Overtaken);
+        self.waiting = None;
+    }
+
+    /// The contact is asked to be where it is, or where it is going.
+    fn done_or_settling(&mut self, control: Option<u64>) -> Option<ReplyOutcome> {
+        match &mut self.settling {
+            Some(settling) => settling.add(control),
+            None => Some(ReplyOutcome::Done),
+        }
+    }
+
+    fn end(&mut self, pending: Option<Pending>, outcome: ReplyOutcome) {
+        let controls = pending.into_iter().flat_map(|pending| pending.controls);
+        self.answers.extend(controls.map(|control| (control, outcome)));
+    }
+
     /// The load limit tries again (or is lifted): closes when the rules allow. Tells whether it will.
     pub fn retry_after_limit(&mut self, inputs: &Inputs, day: i64) -> bool {
         let mine = matches!(self.memory.state, RelayState::OpenLimit | RelayState::Locked);
         let allowed = mine && !self.is_busy() && !self.is_back_fed(inputs) && !self.cap_reached(day);
         if allowed {
-            self.waiting = Some(Operation::Close);
+            self.wait_for(Operation::Close, None);
         }
         allowed
     }
 
-    /// One window: checks the contact, the button and the back-feed, and gives a pulse when one is due.
+    /// One window: checks the contact, the button and the back-feed, gives a pulse when one is due, and the answers to controls.
     pub fn step(&mut self, uptime: Uptime, elapsed_ms: u64, day: i64, inputs: &Inputs) -> RelayStep {
+        let step = self.decide(uptime, elapsed_ms, day, inputs);
+        RelayStep { answers: core::mem::take(&mut self.answers), ..step }
+    }
+
+    fn decide(&mut self, uptime: Uptime, elapsed_ms: u64, day: i64, inputs: &Inputs) -> RelayStep {
         let pressed = inputs.button && !self.button_was_down;
         self.button_was_down = inputs.button;
         if !self.checked {
             self.checked = true;
             return self.check_at_start(inputs);
         }
-        if let Some(operation) = self.settling {
-            return self.settle(operation, uptime, inputs);
+        if let Some(settling) = self.settling.take() {
+            return self.settle(settling, uptime, inputs);
         }
         if pressed && self.memory.state == RelayState::Ready && self.waiting.is_none() {
-            self.waiting = Some(Operation::Close);
+            self.wait_for(Operation::Close, None);
         }
-        if let Some(operation) = self.waiting
-            && uptime.since(self.moved_at) >= self.rules.spacing_ms
-        {
-            return self.pulse(operation, uptime, day, inputs);
+        let is_due = uptime.since(self.moved_at) >= self.rules.spacing_ms;
+        if let Some(waiting) = self.waiting.take_if(|_| is_due) {
+            return self.pulse(waiting, uptime, day, inputs);
         }
         RelayStep { event: self.watch_back_feed(elapsed_ms, inputs), ..RelayStep::default() }
     }
@@ -247,8 +299,8 @@ impl Relay {
         RelayStep { event, ..RelayStep::default() }
     }
 
-    fn pulse(&mut self, operation: Operation, uptime: Uptime, day: i64, inputs: &Inputs) -> RelayStep {
-        self.waiting = None;
+    fn pulse(&mut self, pending: Pending, uptime: Uptime, day: i64, inputs: &Inputs) -> RelayStep {
+        let operation = pending.operation;
         let refused = match operation {
             Operation::Open(_) => None,
             Operation::Close if self.is_back_fed(inputs) => Some(ReplyOutcome::BackFeed),
@@ -257,6 +309,7 @@ impl Relay {
         };
         if let Some(refused) = refused {
             let event = (refused == ReplyOutcome::BackFeed).then_some(EventKind::BackFeed);
+            self.end(Some(pending), refused);
             return RelayStep { event, finished: Some(refused), ..RelayStep::default() };
         }
         if operation == Operation::Close {
@@ -266,7 +319,7 @@ impl Relay {
             self.memory.closings_today = self.memory.closings_today.saturating_add(1);
         }
         self.moved_at = uptime;
-        self.settling = Some(operation);
+        self.settling = Some(pending);
         // the intention is remembered before the pulse: after a power failure the contact is compared with it
         let pulse = match operation {
             Operation::Open(reason) => {
@@ -281,25 +334,28 @@ impl Relay {
         RelayStep { pulse: Some(pulse), ..RelayStep::default() }
     }
 
-    fn settle(&mut self, operation: Operation, uptime: Uptime, inputs: &Inputs) -> RelayStep {
-        let wanted = operation == Operation::Close;
+    fn settle(&mut self, settling: Pending, uptime: Uptime, inputs: &Inputs) -> RelayStep {
+        let wanted = settling.operation == Operation::Close;
         let followed = contact_closed(inputs, &self.rules).is_none_or(|closed| closed == wanted);
         if followed {
-            self.settling = None;
+            self.end(Some(settling), ReplyOutcome::Done);
             let event = if wanted { EventKind::LoadConnected } else { EventKind::LoadDisconnected };
             return RelayStep { event: Some(event), finished: Some(ReplyOutcome::Done), ..RelayStep::default() };
         }
         if uptime.since(self.moved_at) < self.rules.settle_ms_max {
+            self.settling = Some(settling);
             return RelayStep::default();
         }
-        self.settling = None;
-        self.waiting = None;
+        self.end(Some(settling), ReplyOutcome::ContactFault);
+        let waiting = self.waiting.take();
         let event = if wanted {
-            // the contact stayed open: no supply, and no danger
+            // the contact stayed open: no supply, and no danger; who asked to open it has what he wants
             self.memory.state = RelayState::Open;
+            self.end(waiting, ReplyOutcome::Done);
             EventKind::LoadDisconnected
         } else {
             self.memory.state = RelayState::Fault;
+            self.end(waiting, ReplyOutcome::ContactFault);
             EventKind::WeldedContact
         };
         RelayStep { event: Some(event), finished: Some(ReplyOutcome::ContactFault), ..RelayStep::default() }
@@ -324,6 +380,16 @@ impl Relay {
 
     fn cap_reached(&self, day: i64) -> bool {
         self.memory.day == day && self.memory.closings_today >= self.rules.closings_per_day_max
+    }
+}
+
+impl Pending {
+    fn add(&mut self, control: Option<u64>) -> Option<ReplyOutcome> {
+        if self.controls.len() == CONTROLS_MAX && control.is_some() {
+            return Some(ReplyOutcome::RateLimit);
+        }
+        self.controls.extend(control);
+        None
     }
 }
 

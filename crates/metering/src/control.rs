@@ -142,11 +142,14 @@ pub enum ReplyOutcome {
     /// Refused: the meter has no valid clock, so expiry cannot be judged.
     #[n(9)]
     ClockUnset,
+    /// Not carried out: a newer control took it back, or the meter lost power before the relay moved.
+    #[n(10)]
+    Overtaken,
 }
 
 impl ReplyOutcome {
     /// Every outcome, in the order of their codes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Armed,
         Self::Expired,
@@ -157,6 +160,7 @@ impl ReplyOutcome {
         Self::Unsupported,
         Self::ContactFault,
         Self::ClockUnset,
+        Self::Overtaken,
     ];
 
     /// The number on the wire.
@@ -187,6 +191,7 @@ impl ReplyOutcome {
             Self::Unsupported => "not supported",
             Self::ContactFault => "contact did not follow",
             Self::ClockUnset => "meter clock not set",
+            Self::Overtaken => "taken back by a newer control or by a power failure",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The meter core: relay, tamper rules, display, memory and texts, at their limits and at power cuts.
 
+mod answers;
 mod display;
 mod flags;
 mod kept;

@@ -237,7 +237,7 @@ impl World {
     }
 
     fn disconnect(&mut self) {
-        self.relay.open(OpenReason::Command);
+        self.relay.open(OpenReason::Command, None);
         self.oracle.last_order = Some(Order::Disconnect);
         self.oracle.armed = false;
         self.save();
@@ -247,7 +247,7 @@ impl World {
         let (inputs, day, state) = (self.inputs(), self.day(), self.relay.state());
         let close_ordered = self.oracle.last_order == Some(Order::CloseNow);
         let is_closing = self.relay.is_busy() && (!self.settling || close_ordered);
-        let outcome = self.relay.reconnect(&inputs, day, without_button);
+        let outcome = self.relay.reconnect(&inputs, day, without_button, None);
         match outcome {
             Some(ReplyOutcome::Armed) => {
                 // armed while a closing (by button, order or limit) waits for its ten seconds: that still counts
