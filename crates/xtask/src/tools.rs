@@ -4,11 +4,19 @@ use std::{path::Path, process::Command};
 
 use crate::run;
 
-/// Program and the Debian package that brings it.
-const WANTED: &[(&str, &str)] =
-    &[("mosquitto_pub", "mosquitto-clients"), ("chromium", "chromium"), ("chromedriver", "chromium-driver")];
+/// What the interface of libmosquitto is found by.
+pub const MOSQUITTO_HEADER: &str = "/usr/include/mosquitto.h";
 
-/// Whether a program is on the path.
+/// Program or file and the Debian package that brings it.
+const WANTED: &[(&str, &str)] = &[
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
+    ("g++", "g++"),
+    (MOSQUITTO_HEADER, "libmosquitto-dev"),
+];
+
+/// Whether a program is on the path, or a file given from the root is there.
 pub fn present(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))

@@ -13,16 +13,18 @@ use serde_json::{Value, json};
 
 use crate::{run, tools};
 
-/// Two feeders: four disconnections within an hour are more than one feeder is allowed.
+/// Three feeders: four disconnections within an hour are more than one feeder is allowed.
 const TOPOLOGY: &str = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from\n\
     F-1,,M-FEEDER,,,1,ABC,2026-01-01\n\
     F-1,,,U-MOSQUITTO,M-MOSQUITTO,1,A,2026-01-01\n\
     F-1,,,U-PAHO,M-PAHO,1,B,2026-01-01\n\
     F-2,,,,,1,ABC,2026-01-01\n\
     F-2,,,U-SHELL,M-SHELL,1,C,2026-01-01\n\
-    F-2,,,U-PYTHON,M-PYTHON,1,A,2026-01-01\n";
+    F-2,,,U-PYTHON,M-PYTHON,1,A,2026-01-01\n\
+    F-3,,,,,1,ABC,2026-01-01\n\
+    F-3,,,U-ARDUINO,M-ARDUINO,1,A,2026-01-01\n";
 /// Everything that is enrolled.
-const METERS: [&str; 5] = ["M-MOSQUITTO", "M-PAHO", "M-SHELL", "M-PYTHON", "M-FEEDER"];
+const METERS: [&str; 6] = ["M-MOSQUITTO", "M-PAHO", "M-SHELL", "M-PYTHON", "M-ARDUINO", "M-FEEDER"];
 /// The page with the samples.
 const HOWTO: &str = "docs/howto/json-meter.md";
 /// How long a sample has to be heard, to obey, and to be read back.
@@ -48,7 +50,8 @@ fn in_folder(folder: &Path) -> Result<(), String> {
             .arg(script)
             .args([&server.mqtt_host, "M-SHELL", &server.secret("M-SHELL")?])
             .env("PORT", &server.mqtt_port);
-        as_on_the_page(&server, shell, "M-SHELL", "U-SHELL")?;
+        as_on_the_page(&server, shell, ("M-SHELL", "U-SHELL"), "Verified")?;
+        ended_with_its_listener("M-SHELL")?;
         println!("   the page's shell: values stored, disconnected and reconnected, both verified");
     } else {
         println!("   left out: mosquitto's clients are not installed");
@@ -59,9 +62,66 @@ fn in_folder(folder: &Path) -> Result<(), String> {
         let script = sample(folder, "python", "json-meter.py")?;
         let mut program = Command::new(&python);
         program.arg(script).args([&server.mqtt_host, "M-PYTHON", &server.secret("M-PYTHON")?, &server.mqtt_port]);
-        as_on_the_page(&server, program, "M-PYTHON", "U-PYTHON")?;
+        as_on_the_page(&server, program, ("M-PYTHON", "U-PYTHON"), "Verified")?;
         println!("   the page's Python: values stored, disconnected and reconnected, both verified");
     }
+    match arduino(folder, &server.mqtt_host, &server.secret("M-ARDUINO")?)? {
+        Some(mut sketch) => {
+            sketch.env("PORT", &server.mqtt_port);
+            as_on_the_page(&server, sketch, ("M-ARDUINO", "U-ARDUINO"), "Unseen")?;
+            println!(
+                "   the page's sketch on this computer: values stored, disconnected and reconnected, both unseen, as it declares"
+            );
+        }
+        None => println!("   left out: the page's sketch needs a C++ compiler (g++) and libmosquitto-dev"),
+    }
+    esphome(folder)
+}
+
+/// The sketch, compiled for this computer over what stands in for the Arduino core and its two libraries, with the three words that
+/// its user fills in.
+fn arduino(folder: &Path, host: &str, secret: &str) -> Result<Option<Command>, String> {
+    if !(tools::present("g++") && tools::present(tools::MOSQUITTO_HEADER)) {
+        return Ok(None);
+    }
+    let sketch = sample(folder, "cpp", "sketch.cpp")?;
+    let mut text = std::fs::read_to_string(&sketch).map_err(|e| e.to_string())?;
+    let blanks =
+        [("192.168.1.10", host), ("M-100", "M-ARDUINO"), ("the 64 digits that gridtally admin enrol printed", secret)];
+    for (blank, filled) in blanks {
+        let quoted = |word: &str| format!("\"{word}\"");
+        if !text.contains(&quoted(blank)) {
+            return Err(format!("the sketch of {HOWTO} has no {blank:?} to fill in"));
+        }
+        text = text.replace(&quoted(blank), &quoted(filled));
+    }
+    std::fs::write(&sketch, text).map_err(|e| e.to_string())?;
+    let core = run::root().join("crates/xtask/src/acceptance/clients/arduino");
+    let program = folder.join("sketch");
+    let words = ["-std=c++17", "-Wall", "-DESP32", "-include", "Arduino.h", "-I"].map(PathBuf::from);
+    let files = [core.clone(), sketch, core.join("main.cpp"), "-o".into(), program.clone(), "-lmosquitto".into()];
+    let status = Command::new("g++").args(words).args(files).status().map_err(|e| format!("g++: {e}"))?;
+    if !status.success() {
+        return Err(format!("the sketch of {HOWTO} does not compile"));
+    }
+    Ok(Some(Command::new(program)))
+}
+
+/// ESPHome's own check of the page's configuration; compiling it needs a cross-compiler that is fetched from elsewhere.
+fn esphome(folder: &Path) -> Result<(), String> {
+    if !tools::present("esphome") {
+        println!("   left out: the page's ESPHome configuration is checked where `esphome` is installed (PyPI)");
+        return Ok(());
+    }
+    let file = sample(folder, "yaml", "m-100.yaml")?;
+    let secrets = format!("wifi_ssid: network\nwifi_password: password\ngridtally_secret: {}\n", "0".repeat(64));
+    std::fs::write(folder.join("secrets.yaml"), secrets).map_err(|e| e.to_string())?;
+    run::output("esphome", &["-q", "config", &file.to_string_lossy()])?;
+    let version = run::output("esphome", &["version"])?;
+    println!(
+        "   the page's ESPHome configuration is valid for ESPHome {}",
+        version.trim().trim_start_matches("Version: ")
+    );
     Ok(())
 }
 
@@ -84,8 +144,14 @@ fn code_block<'a>(page: &'a str, language: &str) -> Result<&'a str, String> {
     }
 }
 
-/// Runs a sample until its disconnection and its reconnection are verified.
-fn as_on_the_page(server: &TestServer, mut program: Command, meter: &str, usage_point: &str) -> Result<(), String> {
+/// Runs a sample until its disconnection and its reconnection have ended as they must: verified, or unseen where the sample says that
+/// it cannot sense its contact.
+fn as_on_the_page(
+    server: &TestServer,
+    mut program: Command,
+    (meter, usage_point): (&str, &str),
+    ends: &str,
+) -> Result<(), String> {
     let child = program.stdout(Stdio::null()).spawn().map_err(|e| format!("{program:?}: {e}"))?;
     let _running = Running(child);
     let deadline = Instant::now() + PATIENCE;
@@ -102,9 +168,21 @@ fn as_on_the_page(server: &TestServer, mut program: Command, meter: &str, usage_
     }
     for kind in ["disconnect", "reconnect"] {
         let id = server.order(usage_point, kind)?;
-        server.await_state(id, &["Verified"])?;
+        server.await_state(id, &[ends])?;
     }
     Ok(())
+}
+
+/// A sample that was ended leaves nobody behind who listens in its name.
+fn ended_with_its_listener(meter: &str) -> Result<(), String> {
+    if !tools::present("pgrep") {
+        return Ok(());
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    match run::output("pgrep", &["-f", &format!("{meter}-listens")]) {
+        Ok(left) if !left.trim().is_empty() => Err(format!("{meter} was ended and left a listener: {}", left.trim())),
+        _ => Ok(()),
+    }
 }
 
 /// A sample; ended with what it has started when it goes out of scope.
