@@ -34,7 +34,7 @@ pub struct Pushed {
     pub half_cycle: Option<HalfCycle>,
 }
 
-/// Whether the voltage of two half cycles, squared, differs by more than a seventh: no load and no tap changer does that, a fault does.
+/// Whether the voltage of two half cycles of the same sign, squared, differs by more than a seventh: no load and no tap changer does that, a fault does.
 fn is_another_level(before_sq: u64, now_sq: u64) -> bool {
     let (less, more) = (before_sq.min(now_sq), before_sq.max(now_sq));
     more - less > more / 4
@@ -56,8 +56,9 @@ pub struct Core<const RING: usize> {
     dips: DipDetector,
     /// Voltage squared below which crossings are not trusted (10 % of the declared voltage), squared counts.
     alive_sq: u64,
-    /// Mean square of the voltage of the last half cycle, squared counts.
-    level_sq: u64,
+    /// Mean square of the voltage of the last two half cycles, squared counts, the older first. One is compared with the half cycle
+    /// of the same sign: even harmonics make the two of a cycle differ.
+    levels_sq: [u64; 2],
     /// Mean voltage of the last whole cycle, counts.
     v_mean: i32,
     last: Sample,
@@ -87,7 +88,7 @@ impl<const RING: usize> Core<RING> {
             lost: 0,
             dips: DipDetector::new(reference_sq, config.sample_rate_mhz, Thresholds::default()),
             alive_sq: reference_sq / 100,
-            level_sq: 0,
+            levels_sq: [0; 2],
             v_mean: 0,
             last: Sample::default(),
             taken: 0,
@@ -161,8 +162,8 @@ impl<const RING: usize> Core<RING> {
         self.free_run |= !at.real;
 
         let level_sq = ended.mean_square(self.v_mean);
-        self.sync.set_level(level_sq >= self.alive_sq, is_another_level(self.level_sq, level_sq));
-        self.level_sq = level_sq;
+        self.sync.set_level(level_sq >= self.alive_sq, is_another_level(self.levels_sq[0], level_sq));
+        self.levels_sq = [self.levels_sq[1], level_sq];
         let (mut urms_sq, mut event) = (None, None);
         if let Some(previous) = self.previous_half {
             let mut cycle = previous;

@@ -23,6 +23,8 @@ const LED_HALVES_MAX: u32 = 200;
 const KNOWN_AFTER: u32 = 50;
 /// A crossing is near the expected place within this part of a half cycle; harmonics and noise move it less.
 const NEAR_SHARE: u32 = 16;
+/// Largest part of a half cycle by which even harmonics move its end and are followed.
+const SKEW_SHARE_MAX: u32 = 6;
 /// A step by which a boundary is led back, as part of a half cycle: it moves Urms(1/2) by less than half a percent of itself.
 const STEP_SHARE: u32 = 128;
 
@@ -61,6 +63,11 @@ pub struct Sync {
     half_q16: u32,
     /// The same over the last dozens of half cycles: what is held, since the last few may already be of a disturbance.
     steady_q16: u32,
+    /// How much longer than that a half cycle is that ends with a rising voltage, Q16; the others are as much shorter. Even
+    /// harmonics do that.
+    skew_q16: i32,
+    /// Whether the voltage rose at the last crossing.
+    rose: bool,
     shortest_q16: u32,
     longest_q16: u32,
     /// Earliest admissible boundary and the forced one, Q16 since the last.
@@ -90,6 +97,8 @@ impl Sync {
             since_q16: 0,
             half_q16: half,
             steady_q16: half,
+            skew_q16: 0,
+            rose: false,
             shortest_q16: half / 100 * 82,
             longest_q16: half / 100 * 122,
             earliest_q16: 0,
@@ -106,6 +115,7 @@ impl Sync {
 
     fn set_gate(&mut self) {
         let half = self.half_q16;
+        let expected = half.saturating_add_signed(self.expected_skew(!self.rose));
         let reach = match self.mode {
             _ if !self.alive => 0,
             Mode::Following { near: KNOWN_AFTER } => half / NEAR_SHARE,
@@ -113,10 +123,20 @@ impl Sync {
             Mode::Leading { .. } => half / STEP_SHARE,
             Mode::Holding { .. } => 0,
         };
-        (self.earliest_q16, self.forced_q16) = (half - reach, half + reach);
+        (self.earliest_q16, self.forced_q16) = (expected - reach, expected + reach);
         let is_searching = matches!(self.mode, Mode::Following { near } if near < KNOWN_AFTER);
         self.early_from_q16 = if is_searching { u32::MAX } else { half / 2 };
         self.quiet_until_q16 = self.earliest_q16.min(self.early_from_q16.saturating_add(1));
+    }
+
+    /// How much longer a half cycle is to be that ends with a rising or a falling voltage, Q16; only while crossings are followed
+    /// is it known which of the two comes next.
+    fn expected_skew(&self, rises: bool) -> i32 {
+        match self.mode {
+            Mode::Following { .. } if self.last_real && rises => self.skew_q16,
+            Mode::Following { .. } if self.last_real => -self.skew_q16,
+            _ => 0,
+        }
     }
 
     /// Says of the half cycle that ended whether it held enough voltage to trust its crossings, and whether its voltage
@@ -177,7 +197,9 @@ impl Sync {
         let crossed = (before ^ after) < 0 && gated;
         let fraction = if crossed { (-before << 16) / (after - before) } else { i64::from(self.forced_q16 - at_q16) };
         let fraction_q16 = fraction.clamp(0, 65_535) as u32;
-        let change = i64::from(at_q16 + fraction_q16) - i64::from(self.half_q16);
+        let rises = after > before;
+        let skew = self.expected_skew(rises);
+        let change = i64::from(at_q16 + fraction_q16) - i64::from(self.half_q16) - i64::from(skew);
         let near = crossed && change.unsigned_abs() <= u64::from(self.half_q16 / NEAR_SHARE);
         let jumped = match self.mode {
             // With a known frequency a crossing elsewhere is a jump of the phase: led back to, not followed.
@@ -205,9 +227,19 @@ impl Sync {
             let ahead = half.wrapping_sub(self.steady_q16).cast_signed();
             self.steady_q16 = self.steady_q16.wrapping_add_signed(ahead / share);
         }
+        match self.mode {
+            Mode::Following { .. } if crossed && self.last_real => {
+                let of_rising = if rises { change } else { -change } as i32;
+                let most = (self.half_q16 / SKEW_SHARE_MAX).cast_signed();
+                self.skew_q16 = (self.skew_q16 + of_rising / 8).clamp(-most, most);
+            }
+            Mode::Following { .. } => {}
+            Mode::Leading { .. } | Mode::Holding { .. } => self.skew_q16 = 0,
+        }
         if jumped {
             self.half_q16 = self.steady_q16;
         }
+        self.rose = rises;
         self.last_real = crossed && !jumped;
         self.since_q16 = (1 << 16) - fraction_q16;
         self.set_gate();
