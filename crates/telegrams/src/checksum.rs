@@ -37,27 +37,38 @@ pub fn xor8(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum ^ byte)
 }
 
-/// Tables for four bytes at a time: the `n`-th is the effect of a byte with `n` bytes behind it.
-type Tables = [[u16; 256]; 4];
+/// Bytes that are taken in one step. A microcontroller has less room for tables than time.
+const STRIDE: usize = if cfg!(feature = "host") { 8 } else { 1 };
+
+/// The `n`-th is the effect of a byte with `n` bytes behind it.
+type Tables = [[u16; 256]; STRIDE];
 
 static ARC: Tables = reflected_tables(0xA001);
 static X25: Tables = reflected_tables(0x8408);
 
 fn reflected(tables: &Tables, start: u16, bytes: &[u8]) -> u16 {
-    let [last, third, second, first] = tables;
-    let (fours, rest) = bytes.as_chunks::<4>();
-    let crc = fours.iter().fold(start, |crc, [a, b, c, d]| {
+    let (strides, rest) = bytes.as_chunks::<STRIDE>();
+    let crc = strides.iter().fold(start, |crc, stride| {
         let [low, high] = crc.to_le_bytes();
-        first[usize::from(a ^ low)] ^ second[usize::from(b ^ high)] ^ third[usize::from(*c)] ^ last[usize::from(*d)]
+        // With a stride of one the high byte is not used up.
+        let left = if STRIDE == 1 { u16::from(high) } else { 0 };
+        stride.iter().zip(tables.iter().rev()).enumerate().fold(left, |sum, (at, (byte, table))| {
+            let carried = match at {
+                0 => low,
+                1 => high,
+                _ => 0,
+            };
+            sum ^ table[usize::from(byte ^ carried)]
+        })
     });
     rest.iter().fold(crc, |crc, byte| {
         let [low, high] = crc.to_le_bytes();
-        last[usize::from(byte ^ low)] ^ u16::from(high)
+        tables[0][usize::from(byte ^ low)] ^ u16::from(high)
     })
 }
 
 const fn reflected_tables(polynomial: u16) -> Tables {
-    let mut tables = [[0_u16; 256]; 4];
+    let mut tables = [[0_u16; 256]; STRIDE];
     let mut index = 0_u16;
     while index < 256 {
         let mut value = index;
@@ -70,7 +81,7 @@ const fn reflected_tables(polynomial: u16) -> Tables {
         index += 1;
     }
     let mut table = 1;
-    while table < 4 {
+    while table < STRIDE {
         let mut index = 0;
         while index < 256 {
             let before = tables[table - 1][index];
@@ -95,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn four_bytes_at_a_time_are_the_same_as_one() {
+    fn a_stride_of_bytes_is_the_same_as_one_by_one() {
         let bytes: Vec<u8> = (0..97_u8).map(|at| at.wrapping_mul(73)).collect();
         for count in 0..bytes.len() {
             let slow = bytes[..count].iter().fold(0xFFFF_u16, |crc, byte| {

@@ -110,6 +110,28 @@ impl Decimal {
 
     /// Reads `[+-]digits[.digits][e±digits]`; leading zeros and a comma for the point are accepted. `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::plain(text.as_bytes()).or_else(|| Self::parse_any(text))
+    }
+
+    /// At most 18 characters of digits with one point: what nearly every meter sends.
+    fn plain(bytes: &[u8]) -> Option<Self> {
+        let (mut digits, mut places, mut seen) = (0_i64, None, false);
+        (bytes.len() <= 18).then_some(())?;
+        for byte in bytes {
+            match byte {
+                b'0'..=b'9' => {
+                    digits = digits * 10 + i64::from(byte - b'0');
+                    places = places.map(|places: i8| places + 1);
+                    seen = true;
+                }
+                b'.' if places.is_none() => places = Some(0),
+                _ => return None,
+            }
+        }
+        seen.then_some(Self { digits, exponent: -places.unwrap_or(0) })
+    }
+
+    fn parse_any(text: &str) -> Option<Self> {
         let text = text.trim();
         let (text, power) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], text[at + 1..].parse::<i8>().ok()?),

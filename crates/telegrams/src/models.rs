@@ -82,6 +82,9 @@ pub struct Model {
     /// Columns of a file of intervals.
     #[serde(default)]
     pub columns: Option<crate::files::columns::Columns>,
+    /// The layout of a notification, made once.
+    #[serde(skip)]
+    layout: Layout,
 }
 
 fn yes() -> bool {
@@ -243,12 +246,12 @@ impl Models {
 
     /// One more description; it comes before all others. An unknown key is an error that names it.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), String> {
-        let model: Model = toml::from_str(text).map_err(|why| format!("{name}: {why}"))?;
+        let mut model: Model = toml::from_str(text).map_err(|why| format!("{name}: {why}"))?;
         let zone = model.zone.as_deref();
         if let Some(zone) = zone.filter(|zone| Zone::named(zone).is_none()) {
             return Err(format!("{name}: zone {zone} is not known; write it as UTC+hh:mm"));
         }
-        model.layout().map_err(|why| format!("{name}: {why}"))?;
+        model.layout = model.read_layout().map_err(|why| format!("{name}: {why}"))?;
         self.all.insert(0, model);
         Ok(())
     }
@@ -260,19 +263,20 @@ impl Models {
 
     /// What fits a notification of DLMS; `title` is the sender's system title.
     pub fn push(&self, notification: &Notification<'_>, title: Option<[u8; 8]>) -> Option<&Model> {
-        let flag = title.and_then(|title| core::str::from_utf8(&title[..3]).map(String::from).ok());
-        let texts = notification.texts();
+        let flag = title.as_ref().and_then(|title| core::str::from_utf8(&title[..3]).ok());
+        let (texts, has_codes) = (notification.texts(), notification.has_codes());
         self.of(Kind::DlmsPush).find(|model| {
             let m = &model.matches;
-            let elements = m.elements.is_none_or(|count| count == notification.items.len());
-            let text = m.text.as_deref().is_none_or(|wanted| texts.iter().any(|text| text.contains(wanted)));
-            let codes = model.positions.is_empty() == notification.has_codes();
-            let form = m.form.is_none_or(|form| match form {
-                FormFile::ObjectList => notification.form == Form::ObjectList,
-                FormFile::Untagged => notification.form == Form::Untagged,
-                FormFile::PushSetup => notification.form == Form::PushSetup,
-            });
-            elements && text && codes && form && m.flag.as_deref().is_none_or(|wanted| flag.as_deref() == Some(wanted))
+            // What costs least comes first: this runs for every telegram.
+            model.positions.is_empty() == has_codes
+                && m.elements.is_none_or(|count| count == notification.items.len())
+                && m.form.is_none_or(|form| match form {
+                    FormFile::ObjectList => notification.form == Form::ObjectList,
+                    FormFile::Untagged => notification.form == Form::Untagged,
+                    FormFile::PushSetup => notification.form == Form::PushSetup,
+                })
+                && m.flag.as_deref().is_none_or(|wanted| flag == Some(wanted))
+                && m.text.as_deref().is_none_or(|wanted| texts.iter().any(|text| text.contains(wanted)))
         })
     }
 
@@ -315,7 +319,11 @@ impl Models {
 
 impl Model {
     /// The layout of a notification.
-    pub fn layout(&self) -> Result<Layout, String> {
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn read_layout(&self) -> Result<Layout, String> {
         let (scale, meter) = (self.scale, self.meter.as_deref());
         let position = |text: &String| match text.split_once(' ') {
             _ if text.is_empty() => Ok(None),

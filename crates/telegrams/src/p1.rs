@@ -27,7 +27,14 @@ pub struct Object<'a> {
 impl<'a> Object<'a> {
     /// The texts in parentheses, in order.
     pub fn groups(&self) -> impl Iterator<Item = &'a str> {
-        self.groups.split('(').skip(1).map(|group| group.split(')').next().unwrap_or_default())
+        let mut rest = self.groups;
+        core::iter::from_fn(move || {
+            let open = find(rest, |byte| byte == b'(')?;
+            let inside = &rest[open + 1..];
+            let end = find(inside, |byte| byte == b')').unwrap_or(inside.len());
+            rest = &inside[end..];
+            Some(&inside[..end])
+        })
     }
 }
 
@@ -97,52 +104,65 @@ fn with_carriage_returns(body: &str) -> String {
     if body.contains('\r') { String::new() } else { body.replace('\n', "\r\n") }
 }
 
+/// Where the first such byte stands. By bytes: a search for a character costs more than what it finds is long.
+fn find(text: &str, wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    text.bytes().position(wanted)
+}
+
 /// The objects of a telegram; a line that is none is an error.
 pub fn objects(text: &str) -> impl Iterator<Item = Result<Object<'_>, Fault>> {
-    let first = text.find(['\n', '\r']).unwrap_or(text.len());
-    let mut rest = &text[first..];
+    let is_blank = |byte| matches!(byte, b'\r' | b'\n' | 2 | b' ');
+    let mut rest = &text[find(text, |byte| matches!(byte, b'\r' | b'\n')).unwrap_or(text.len())..];
     core::iter::from_fn(move || {
-        rest = rest.trim_start_matches(['\r', '\n', '\u{2}', ' ']);
-        if rest.is_empty() || rest.starts_with('!') {
+        rest = &rest[find(rest, |byte| !is_blank(byte))?..];
+        if rest.starts_with('!') {
             return None;
         }
-        let end = object_end(rest);
-        let (object, tail) = rest.split_at(end.unwrap_or_else(|| rest.find('\n').map_or(rest.len(), |at| at + 1)));
-        rest = tail;
-        let bad = || Fault::structure("a line without a value in parentheses");
-        Some(match (end, object.find('(')) {
-            (Some(_), Some(at)) if at > 0 => Ok(Object { id: object[..at].trim(), groups: &object[at..] }),
-            _ => Err(bad()),
-        })
+        match extent(rest.as_bytes()) {
+            Some((open, end)) if open > 0 => {
+                let object = Object { id: rest[..open].trim_ascii(), groups: &rest[open..end] };
+                rest = &rest[end..];
+                Some(Ok(object))
+            }
+            other => {
+                let line = find(rest, |byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+                rest = &rest[other.map_or(line, |(_, end)| end)..];
+                Some(Err(Fault::structure("a line without a value in parentheses")))
+            }
+        }
     })
 }
 
-/// Where an object ends: behind its last `)`, a group on the next line included (gas of DSMR 2.2 and 3).
-fn object_end(text: &str) -> Option<usize> {
-    let (mut at, mut end) = (text.find('(')?, None);
-    if text[..at].contains(['\r', '\n']) {
-        return None;
-    }
+/// Where an object has its first `(`, and where it ends: behind its last `)`, a group on the next line included (gas of DSMR 2.2 and 3).
+fn extent(bytes: &[u8]) -> Option<(usize, usize)> {
+    let open = bytes.iter().position(|byte| matches!(byte, b'(' | b'\r' | b'\n'))?;
+    (bytes[open] == b'(').then_some(())?;
+    let mut at = open;
     loop {
-        let close = at + text[at..].find(')')?;
-        if text[at + 1..close].contains('(') {
-            return None;
-        }
-        end = Some(close + 1).or(end);
-        let next = text[close + 1..].trim_start_matches(['\r', '\n']);
-        if !next.starts_with('(') {
+        let close = at + 1 + bytes[at + 1..].iter().position(|byte| matches!(byte, b'(' | b')'))?;
+        (bytes[close] == b')').then_some(())?;
+        let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let next = close + 1 + bytes[close + 1..].iter().take_while(|byte| is_break(byte)).count();
+        match bytes.get(next) {
+            Some(b'(') => at = next,
+            None | Some(b'!') => return Some((open, close + 1)),
             // IEC 62056-21 lets several data sets share a line.
-            let begins_anew =
-                next.len() < text[close + 1..].len() || next.starts_with(|c: char| c.is_ascii_alphanumeric());
-            return end.filter(|_| begins_anew || next.is_empty() || next.starts_with('!'));
+            Some(byte) if next > close + 1 || byte.is_ascii_alphanumeric() => return Some((open, close + 1)),
+            Some(_) => return None,
         }
-        at = text.len() - next.len();
     }
 }
 
+/// What an object takes in a telegram at least, most often.
+const OBJECT_BYTES: usize = 20;
+
 /// All readings of a telegram without its checksum.
 pub fn readings(text: &str, zone: Option<Zone>) -> Result<Vec<Reading>, Fault> {
-    let objects = objects(text).collect::<Result<Vec<_>, _>>()?;
+    let mut found = Vec::with_capacity(text.len() / OBJECT_BYTES);
+    for object in objects(text) {
+        found.push(object?);
+    }
+    let objects = found;
     let identity = Identity::of(text, &objects);
     let clock = objects
         .iter()
@@ -186,26 +206,13 @@ struct Identity {
 
 impl Identity {
     fn of(text: &str, objects: &[Object<'_>]) -> Self {
-        let number = |wanted: &[&str]| {
-            wanted.iter().find_map(|id| {
-                let object = objects.iter().find(|object| object.id == *id)?;
-                object.groups().next().filter(|text| !text.is_empty()).map(number_text)
-            })
-        };
-        let main = number(&[
-            "0-0:96.1.1",
-            "0-0:96.1.0",
-            "0-0:96.1.255*255",
-            "0-0:96.1.0*255",
-            "0-0:42.0.0",
-            "1-0:96.1.0*255",
-            "1-0:0.0.0*255",
-            "1-0:0.0.0",
-            "0-0:C.1.0",
-            "C.1.0",
-            "0.0.0",
-            "0.0.9",
-        ]);
+        let mut main = None;
+        for object in objects {
+            let rank = number_rank(object.id).filter(|rank| main.is_none_or(|(best, _)| *rank < best));
+            let sent = rank.and_then(|_| object.groups().next()).filter(|text| !text.is_empty());
+            main = rank.zip(sent).or(main);
+        }
+        let main = main.map(|(_, sent)| number_text(sent));
         let ident = text.lines().next().and_then(|line| line.strip_prefix('/')).map(str::trim);
         let main = main.or_else(|| ident.filter(|ident| !ident.is_empty()).map(Arc::from));
         let mut channels: [Option<Arc<str>>; 8] = Default::default();
@@ -236,6 +243,25 @@ impl Identity {
     }
 }
 
+/// How well a code names the meter itself: the least counts. `None`: it names something else.
+fn number_rank(id: &str) -> Option<usize> {
+    Some(match id {
+        "0-0:96.1.1" => 0,
+        "0-0:96.1.0" => 1,
+        "0-0:96.1.255*255" => 2,
+        "0-0:96.1.0*255" => 3,
+        "0-0:42.0.0" => 4,
+        "1-0:96.1.0*255" => 5,
+        "1-0:0.0.0*255" => 6,
+        "1-0:0.0.0" => 7,
+        "0-0:C.1.0" => 8,
+        "C.1.0" => 9,
+        "0.0.0" => 10,
+        "0.0.9" => 11,
+        _ => return None,
+    })
+}
+
 /// A number as sent: hexadecimal digits of ASCII, or the text itself.
 fn number_text(sent: &str) -> Arc<str> {
     let decoded = from_hex(sent).filter(|bytes| bytes.len() > 1);
@@ -250,13 +276,13 @@ fn reading(object: &Object<'_>, identity: &Identity, clock: Option<Timestamp>, z
         }
     });
     let count = count.count();
-    let (value, unit, at) = match count {
-        1 if is_factor(object.id) && !groups[0].contains('*') => (groups[0], "", clock),
-        1 => with_unit(groups[0], clock)?,
-        2 if groups[0].contains('*') => (with_unit(groups[0], time(groups[1], zone)))?,
-        2 => with_unit(groups[1], time(groups[0], zone))?,
+    let (value, unit, at) = match (count, with_unit(groups[0])) {
+        (1, Some((value, unit))) => (value, unit, clock),
+        (1, None) if is_factor(object.id) => (groups[0], "", clock),
+        (2, Some((value, unit))) => (value, unit, time(groups[1], zone)),
+        (2, None) => with_unit(groups[1]).map(|(value, unit)| (value, unit, time(groups[0], zone)))?,
         // time, status, interval, count, OBIS code, unit, value
-        7 => (groups[6], groups[5], time(groups[0], zone)),
+        (7, _) => (groups[6], groups[5], time(groups[0], zone)),
         _ => return None,
     };
     let value = Decimal::parse(value)?;
@@ -264,7 +290,7 @@ fn reading(object: &Object<'_>, identity: &Identity, clock: Option<Timestamp>, z
         return None;
     }
     let id = object.id.strip_suffix("*255").unwrap_or(object.id);
-    let id = if id.contains(':') { id.into() } else { format!("1-0:{id}") };
+    let id = if find(id, |byte| byte == b':').is_some() { id.into() } else { format!("1-0:{id}") };
     Some(Reading::new(id, value, unit_text(unit)).of(identity.of_object(object.id)).at(at))
 }
 
@@ -277,13 +303,28 @@ fn is_factor(id: &str) -> bool {
 
 /// A unit as sent; the usual ones cost no memory.
 fn unit_text(unit: &str) -> Cow<'static, str> {
-    const USUAL: [&str; 12] = ["kWh", "kW", "V", "A", "m3", "kvar", "kvarh", "Wh", "W", "kVAr", "kVArh", "Hz"];
-    USUAL.iter().find(|usual| **usual == unit).map_or_else(|| Cow::Owned(unit.into()), |usual| Cow::Borrowed(*usual))
+    Cow::Borrowed(match unit {
+        "kWh" => "kWh",
+        "kW" => "kW",
+        "V" => "V",
+        "A" => "A",
+        "m3" => "m3",
+        "kvar" => "kvar",
+        "kvarh" => "kvarh",
+        "Wh" => "Wh",
+        "W" => "W",
+        "kVAr" => "kVAr",
+        "kVArh" => "kVArh",
+        "Hz" => "Hz",
+        "" => "",
+        other => return Cow::Owned(other.into()),
+    })
 }
 
-fn with_unit(group: &str, at: Option<Timestamp>) -> Option<(&str, &str, Option<Timestamp>)> {
-    let (value, unit) = group.split_once('*')?;
-    Some((value, unit, at))
+/// `value*unit`.
+fn with_unit(group: &str) -> Option<(&str, &str)> {
+    let star = find(group, |byte| byte == b'*')?;
+    Some((&group[..star], &group[star + 1..]))
 }
 
 /// Units of counters and durations are no measurement.

@@ -162,10 +162,11 @@ pub fn notification(apdu: &[u8], context: Context<'_>, guard: &mut CounterGuard)
         guard.accept(opened.counter)?;
     }
     let model = context.models.push(&notification, opened.and_then(|opened| opened.title));
+    let plain_layout = push::Layout { trust_clock: true, ..push::Layout::default() };
     let layout = match model {
-        Some(model) => model.layout().map_err(Fault::structure)?,
-        None if notification.is_self_contained() => push::Layout { trust_clock: true, ..push::Layout::default() },
+        Some(model) => model.layout(),
+        None if notification.is_self_contained() => &plain_layout,
         None => return Err(Fault::ModelUnknown(notification.shown())),
     };
-    Ok(notification.readings(&layout, context.zone))
+    Ok(notification.readings(layout, context.zone))
 }

@@ -78,8 +78,8 @@ fn a_push_that_names_its_objects_first() {
     let apdu = [&[0x0F, 0, 0, 0, 1, 0][..], &body.encoded()].concat();
     let notification = Notification::parse(&apdu).expect("a notification");
     let models = Models::builtin().expect("descriptions");
-    let layout = models.push(&notification, None).expect("a model").layout().expect("a layout");
-    let readings = notification.readings(&layout, None);
+    let layout = models.push(&notification, None).expect("a model").layout();
+    let readings = notification.readings(layout, None);
     let shown: Vec<_> =
         readings.iter().map(|r| format!("{:?} {} {} {}", r.meter, r.quantity, r.value, r.unit)).collect();
     assert_eq!(shown, ["Some(\"LGZ4711\") 1-0:1.8.0*255 12345 Wh", "Some(\"LGZ4711\") 1-0:1.7.0*255 351 W"]);
@@ -92,7 +92,7 @@ fn push(body: &telegrams::dlms::axdr::Value<'_>) -> Vec<String> {
     let models = Models::builtin().expect("descriptions");
     let layout = models
         .push(&notification, None)
-        .map_or_else(|| Layout { trust_clock: true, ..Layout::default() }, |model| model.layout().expect("a layout"));
+        .map_or_else(|| Layout { trust_clock: true, ..Layout::default() }, |model| model.layout().clone());
     let readings = notification.readings(&layout, None);
     readings
         .iter()

@@ -20,7 +20,7 @@ const HELP: &str = "\
 cargo xtask ci                    everything continuous integration does; installs what is missing on Debian/Ubuntu
 cargo xtask tidy                  layers, sizes, names and banned calls
 cargo xtask acceptance [NAME]     long proofs; without a name, lists them; with --as-built before the name, without building first
-cargo xtask peers NAME            billing, devices, forecast, grid or losses: speed and quality beside other programs on the same data; installs them from PyPI
+cargo xtask peers NAME            billing, devices, forecast, grid or losses: speed and quality beside other programs on the same data; installs them from PyPI; with --as-built before `devices`, without building first
 cargo xtask qemu                  the firmware on an emulated microcontroller: equal to the host (golden runs, vectors, neighbours), within its instruction budget
 cargo xtask firmware [c6|c3]      the firmware of an ESP32 as an image for its flash
 cargo xtask screenshots           the pictures of the README, from the running demo
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         ["acceptance"] => acceptance::list(),
         ["acceptance", "--as-built", name, rest @ ..] => acceptance::as_built(name, rest),
         ["acceptance", name, rest @ ..] => acceptance::run(name, rest),
+        ["peers", "--as-built", name] => peers::as_built(name),
         ["peers", name] => peers::run(name),
         ["qemu"] => qemu::run(),
         ["firmware", rest @ ..] => firmware::run(rest),

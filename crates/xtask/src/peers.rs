@@ -10,10 +10,18 @@ mod losses;
 pub fn run(name: &str) -> Result<(), String> {
     match name {
         "billing" => billing::run(),
-        "devices" => devices::run(),
+        "devices" => crate::run::build_product().and_then(|()| devices::run()),
         "forecast" => forecast::run(),
         "grid" => grid::run(),
         "losses" => losses::run(),
         other => Err(format!("no such comparison: {other}; there are billing, devices, forecast, grid and losses")),
+    }
+}
+
+/// One comparison by its name on the product as it lies there, for those that run it.
+pub fn as_built(name: &str) -> Result<(), String> {
+    match name {
+        "devices" => devices::run(),
+        other => Err(format!("{other} cannot be compared as built: `cargo xtask peers {other}` builds what it needs")),
     }
 }

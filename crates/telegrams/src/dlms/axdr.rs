@@ -2,6 +2,8 @@
 //!
 //! Depth and memory are bounded by the bytes: an element costs at least one, and nothing is reserved on a sender's word.
 
+pub mod flat;
+
 use alloc::{
     format,
     string::{String, ToString},
@@ -315,20 +317,25 @@ impl<'a> Value<'a> {
 /// `A-B:C.D.E*F` of six bytes.
 pub fn obis_text(bytes: &[u8]) -> String {
     let [_, _, _, _, _, _] = bytes else { return hex(bytes) };
-    let mut out = String::with_capacity(24);
-    for (byte, mark) in bytes.iter().zip(["-", ":", ".", ".", "*", ""]) {
-        // By hand: this runs once a value, and formatting takes longer than decoding.
+    // By hand: this runs once a value, and formatting takes longer than decoding.
+    let (mut text, mut count) = ([0_u8; 24], 0);
+    let mut put = |byte: u8| {
+        text[count] = byte;
+        count += 1;
+    };
+    for (byte, mark) in bytes.iter().zip(*b"-:..* ") {
         let (hundreds, tens) = (byte / 100, byte / 10 % 10);
         if hundreds > 0 {
-            out.push(char::from(b'0' + hundreds));
+            put(b'0' + hundreds);
         }
         if hundreds > 0 || tens > 0 {
-            out.push(char::from(b'0' + tens));
+            put(b'0' + tens);
         }
-        out.push(char::from(b'0' + byte % 10));
-        out.push_str(mark);
+        put(b'0' + byte % 10);
+        put(mark);
     }
-    out
+    // The last mark is none.
+    core::str::from_utf8(&text[..count - 1]).unwrap_or_default().into()
 }
 
 /// The type of a compact array's elements.

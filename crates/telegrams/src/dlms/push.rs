@@ -4,11 +4,15 @@
 //! first and then their values; attribute descriptors without tags. A value without a scaler needs a [`Layout`] from a
 //! description file: what it counts is not in the telegram.
 
-use alloc::{format, string::String, sync::Arc, vec::Vec};
+use alloc::{borrow::Cow, format, string::String, sync::Arc, vec::Vec};
 use metering::Timestamp;
 
 use super::{
-    axdr::{Value, length, obis_text},
+    axdr::{
+        Value,
+        flat::{self, Node},
+        length, obis_text,
+    },
     security,
     time::DateTime,
     units,
@@ -22,8 +26,8 @@ pub struct Notification<'a> {
     pub time: Option<DateTime>,
     /// Its body.
     pub items: Vec<Item<'a>>,
-    /// Elements of the outermost structure.
-    pub body: Value<'a>,
+    /// The bytes of its body.
+    pub body: &'a [u8],
     /// How codes and values stand.
     pub form: Form,
 }
@@ -109,13 +113,13 @@ impl Scale {
 }
 
 /// The plain notification of an APDU, decrypted when it is protected.
-pub fn plain(apdu: &[u8], keys: Option<&Keys>) -> Result<(Vec<u8>, Option<security::Opened>), Fault> {
+pub fn plain<'a>(apdu: &'a [u8], keys: Option<&Keys>) -> Result<(Cow<'a, [u8]>, Option<security::Opened>), Fault> {
     match apdu.first() {
         Some(0xDB | 0xDC) => {
-            let opened = security::open_general_glo(apdu, keys.ok_or(Fault::KeyMissing)?)?;
-            Ok((opened.plain.clone(), Some(opened)))
+            let mut opened = security::open_general_glo(apdu, keys.ok_or(Fault::KeyMissing)?)?;
+            Ok((Cow::Owned(core::mem::take(&mut opened.plain)), Some(opened)))
         }
-        Some(0x0F) => Ok((apdu.to_vec(), None)),
+        Some(0x0F) => Ok((Cow::Borrowed(apdu), None)),
         _ => Err(Fault::structure("neither a DataNotification nor a protected one")),
     }
 }
@@ -136,19 +140,10 @@ impl<'a> Notification<'a> {
             12 => DateTime::parse(cursor.take(12)?),
             _ => return None,
         };
-        let (body, items, form) = match Value::whole(cursor.rest()) {
-            Some(body) => {
-                let mut items = Vec::new();
-                collect(&body, &mut items);
-                let elements = body.items().unwrap_or_default();
-                let form = match elements.first().and_then(Value::obis) {
-                    _ if object_list(elements).is_some() => Form::ObjectList,
-                    Some(obis) if is_push_setup(&obis) => Form::PushSetup,
-                    _ => Form::Plain,
-                };
-                (body, items, form)
-            }
-            None => (Value::Null, untagged_descriptors(cursor.rest())?, Form::Untagged),
+        let body = cursor.rest();
+        let (items, form) = match flat::whole(body) {
+            Some(nodes) => plain_items(&nodes),
+            None => (untagged_descriptors(body)?, Form::Untagged),
         };
         Some(Self { time, items, body, form })
     }
@@ -175,14 +170,7 @@ impl<'a> Notification<'a> {
         let time = self.time.filter(|_| layout.trust_clock).and_then(|time| time.to_utc(zone));
         let time = time.or_else(|| self.clock_object(layout, zone));
         let meter = self.meter(layout);
-        let values: Vec<_> = if self.has_codes() {
-            self.items.iter().map(|item| (item.obis, item, None)).collect()
-        } else {
-            let placed = layout.positions.iter().zip(&self.items);
-            placed.map(|(p, item)| (p.map(|p| p.obis), item, p.map(|p| p.exponent))).collect()
-        };
-        let readings = values.into_iter().filter_map(|(obis, item, exponent)| {
-            let obis = obis?;
+        let of = |obis: [u8; 6], item: &Item<'_>, exponent: Option<i8>| {
             let (exponent, unit) = match item.scale {
                 Some((exponent, code)) => (exponent, units::name(code)?),
                 None => {
@@ -193,8 +181,18 @@ impl<'a> Notification<'a> {
             let value = item.value.decimal()?.scaled(exponent)?;
             let unit = Some(unit).filter(|unit| !units::is_duration(unit))?;
             Some(Reading::new(obis_text(&obis), value, unit).of(meter.clone()).at(time))
-        });
-        readings.collect()
+        };
+        let mut out = Vec::with_capacity(self.items.len());
+        if self.has_codes() {
+            out.extend(self.items.iter().filter_map(|item| of(item.obis?, item, None)));
+        } else {
+            let placed = layout.positions.iter().zip(&self.items);
+            out.extend(placed.filter_map(|(place, item)| {
+                let place = (*place)?;
+                of(place.obis, item, Some(place.exponent))
+            }));
+        }
+        out
     }
 
     fn clock_object(&self, layout: &Layout, zone: Option<Zone>) -> Option<Timestamp> {
@@ -227,8 +225,8 @@ impl<'a> Notification<'a> {
 
     /// The structure as a person reads it.
     pub fn shown(&self) -> String {
-        if self.body != Value::Null {
-            return self.body.shown(0);
+        if let Some(body) = Value::whole(self.body) {
+            return body.shown(0);
         }
         let lines = self.items.iter().map(|item| {
             format!("{} {}\n", item.obis.map_or_else(String::new, |obis| obis_text(&obis)), item.value.shown(0))
@@ -237,29 +235,45 @@ impl<'a> Notification<'a> {
     }
 }
 
-/// Gathers leaves: an octet string of six that is an OBIS code names the value behind it.
-fn collect<'a>(value: &Value<'a>, out: &mut Vec<Item<'a>>) {
-    let Some(items) = value.items() else {
-        out.push(Item { obis: None, value: value.clone(), scale: None });
-        return;
+/// The items of a body, and how they stand in it.
+fn plain_items<'a>(nodes: &[Node<'a>]) -> (Vec<Item<'a>>, Form) {
+    let mut items = Vec::with_capacity(nodes.len() / NODES_PER_ITEM);
+    let elements = flat::inside(nodes).unwrap_or_default();
+    let form = match elements.first() {
+        _ if object_list(elements).is_some() => Form::ObjectList,
+        Some(Node::Leaf(first)) if first.obis().is_some_and(|obis| is_push_setup(&obis)) => Form::PushSetup,
+        _ => Form::Plain,
     };
-    if let Some(paired) = object_list(items) {
+    collect(nodes, &mut items);
+    (items, form)
+}
+
+/// A structure, code, value, scaler and unit.
+const NODES_PER_ITEM: usize = 5;
+
+/// Gathers leaves: an octet string of six that is an OBIS code names the value behind it.
+fn collect<'a>(siblings: &[Node<'a>], out: &mut Vec<Item<'a>>) {
+    if let Some(paired) = object_list(siblings) {
         out.extend(paired);
         return;
     }
-    let mut at = 0;
-    while let Some(item) = items.get(at) {
-        let next = items.get(at + 1);
-        match (item.obis().filter(is_code), next) {
-            (Some(obis), Some(next)) if next.items().is_none() => {
-                let scale = items.get(at + 2).and_then(scaler_unit);
-                at += if scale.is_some() { 3 } else { 2 };
-                out.push(Item { obis: Some(obis), value: next.clone(), scale });
+    let mut rest = siblings;
+    while let Some((value, behind)) = flat::first(rest) {
+        rest = behind;
+        let Some(Node::Leaf(leaf)) = value.first() else {
+            collect(&value[1..], out);
+            continue;
+        };
+        match (leaf.obis().filter(is_code), behind.first()) {
+            (Some(obis), Some(Node::Leaf(named))) => {
+                rest = &behind[1..];
+                let scale = flat::first(rest).and_then(|(next, behind)| Some((scaler_and_unit(next)?, behind)));
+                if let Some((_, behind)) = scale {
+                    rest = behind;
+                }
+                out.push(Item { obis: Some(obis), value: named.clone(), scale: scale.map(|(scale, _)| scale) });
             }
-            _ => {
-                collect(item, out);
-                at += 1;
-            }
+            _ => out.push(Item { obis: None, value: leaf.clone(), scale: None }),
         }
     }
 }
@@ -288,28 +302,47 @@ pub fn scaler_unit(value: &Value<'_>) -> Option<(i8, u8)> {
     }
 }
 
-/// A push that begins with its own object list `{class, code, attribute, index}…`, then one value for each.
-fn object_list<'a>(items: &[Value<'a>]) -> Option<Vec<Item<'a>>> {
-    let list = items.first()?.items()?;
-    let codes = list.iter().map(|entry| match entry.items()? {
-        [Value::Unsigned(_, 2), code, Value::Signed(..), Value::Unsigned(..)] => code.obis(),
+/// The same of a list of nodes.
+fn scaler_and_unit(value: &[Node<'_>]) -> Option<(i8, u8)> {
+    match value {
+        [
+            Node::Group { is_structure: true, .. },
+            Node::Leaf(Value::Signed(scaler, 1)),
+            Node::Leaf(Value::Enum(unit)),
+        ] => Some((i8::try_from(*scaler).ok()?, *unit)),
         _ => None,
-    });
-    let codes: Vec<[u8; 6]> = codes.collect::<Option<_>>()?;
+    }
+}
+
+/// A push that begins with its own object list `{class, code, attribute, index}…`, then one value for each.
+fn object_list<'a>(siblings: &[Node<'a>]) -> Option<Vec<Item<'a>>> {
+    let (list, behind) = flat::first(siblings)?;
+    let code = |entry: &[Node<'a>]| match flat::inside(entry)? {
+        [
+            Node::Leaf(Value::Unsigned(_, 2)),
+            Node::Leaf(code),
+            Node::Leaf(Value::Signed(..)),
+            Node::Leaf(Value::Unsigned(..)),
+        ] => code.obis(),
+        _ => None,
+    };
+    let entries = flat::inside(list)?;
+    // Most groups are no list: nothing is reserved before the first entry fits.
+    code(flat::first(entries)?.0)?;
+    let codes: Vec<[u8; 6]> = flat::values(entries).map(code).collect::<Option<_>>()?;
     // The list itself may be its own first entry.
+    let count = flat::values(siblings).count();
     let values = match codes.len() {
-        0 => return None,
-        n if n == items.len() => items,
-        n if n + 1 == items.len() => &items[1..],
+        n if n == count => siblings,
+        n if n + 1 == count => behind,
         _ => return None,
     };
-    Some(
-        codes
-            .into_iter()
-            .zip(values)
-            .map(|(obis, v)| Item { obis: Some(obis), value: v.clone(), scale: None })
-            .collect(),
-    )
+    let item = |(obis, value): ([u8; 6], &[Node<'a>])| match value.first() {
+        Some(Node::Leaf(leaf)) => Item { obis: Some(obis), value: leaf.clone(), scale: None },
+        // A group is no value; its place is kept.
+        _ => Item { obis: Some(obis), value: Value::DontCare, scale: None },
+    };
+    Some(codes.into_iter().zip(flat::values(values)).map(item).collect())
 }
 
 /// `02 02 type, array of {class code attribute (without tags), value}`: two Czech operators.

@@ -34,9 +34,9 @@ impl Assembler {
         *self = Self::default();
     }
 
-    /// One HDLC frame between its flags, the opening one included. `Ok(None)`: more is needed.
+    /// One HDLC frame as its framing finds it: from the opening flag to the FCS, which was right. `Ok(None)`: more is needed.
     pub fn hdlc(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let frame = hdlc::Frame::parse(bytes.get(1..).unwrap_or_default())?;
+        let frame = hdlc::Frame::found(bytes)?;
         // UI frames only; the poll bit may be set or not.
         if frame.control & 0xEF != 0x03 && frame.control != KAIFA_CONTROL {
             return Ok(None);
@@ -84,7 +84,7 @@ impl Assembler {
 
     /// An APDU that came whole: LLC header taken off, blocks put together.
     pub fn apdu(&mut self, apdu: Vec<u8>) -> Result<Option<Vec<u8>>, Fault> {
-        let apdu = apdu.strip_prefix(&LLC).map(<[u8]>::to_vec).unwrap_or(apdu);
+        let apdu = if apdu.starts_with(&LLC) { apdu[LLC.len()..].to_vec() } else { apdu };
         if apdu.first() != Some(&GENERAL_BLOCK_TRANSFER) {
             self.blocks.clear();
             self.next_block = 0;

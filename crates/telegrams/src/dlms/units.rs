@@ -83,7 +83,9 @@ pub fn is_duration(unit: &str) -> bool {
 
 /// The unit of a code; `None` for a reserved one. 255 is a pure number.
 pub fn name(code: u8) -> Option<&'static str> {
-    UNITS.iter().find(|(known, _)| *known == code).map(|(_, name)| *name)
+    // The list begins without gaps.
+    let at_its_place = UNITS.get(usize::from(code).wrapping_sub(1)).filter(|(known, _)| *known == code);
+    at_its_place.or_else(|| UNITS.iter().find(|(known, _)| *known == code)).map(|(_, name)| *name)
 }
 
 /// The code of a unit.

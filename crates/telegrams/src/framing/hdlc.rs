@@ -65,6 +65,16 @@ impl<'a> Frame<'a> {
         if u16::from_le_bytes([fcs[0], fcs[1]]) != checksum::x25(covered) {
             return Err(Fault::Checksum("the FCS of the HDLC frame"));
         }
+        Self::fields(covered)
+    }
+
+    /// The fields of a frame that [`HdlcFraming`] has found, its opening flag included: the FCS was right.
+    pub fn found(bytes: &'a [u8]) -> Result<Self, Fault> {
+        Self::fields(bytes.get(1..bytes.len().saturating_sub(2)).unwrap_or_default())
+    }
+
+    fn fields(covered: &'a [u8]) -> Result<Self, Fault> {
+        let short = || Fault::structure("an HDLC frame that is too short");
         let mut cursor = Cursor::new(covered);
         let format = cursor.u16().ok_or_else(short)?;
         let destination = address(&mut cursor).ok_or_else(short)?;

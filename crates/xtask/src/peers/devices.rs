@@ -40,7 +40,6 @@ const TIMED: [&str; 3] = ["p1/v5.txt", "sml/ISKRA_MT631-D1A52-K0z-H01_with_PIN.b
 pub fn run() -> Result<(), String> {
     let folder = run::shared_data().ok_or("no shared data beside the repository")?.join("devices");
     let python = environment()?;
-    run::build_product()?;
     let work = run::root().join("target/peers-devices");
     fs::create_dir_all(&work).map_err(|why| why.to_string())?;
     let gridtally = run::gridtally().display().to_string();
