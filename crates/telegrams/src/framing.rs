@@ -79,6 +79,12 @@ impl<F: Framing> Splitter<F> {
 
     /// More bytes: every telegram that is whole now goes to `sink`.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
+        if self.kept.is_empty() {
+            // What comes in whole telegrams is copied nowhere.
+            let done = split(&self.framing, bytes, false, sink);
+            self.kept.extend_from_slice(&bytes[done..]);
+            return;
+        }
         for piece in bytes.chunks(F::LIMIT) {
             self.kept.extend_from_slice(piece);
             let done = split(&self.framing, &self.kept, false, sink);

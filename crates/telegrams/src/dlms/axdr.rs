@@ -102,9 +102,18 @@ impl<'a> Value<'a> {
     fn untagged(tag: u8, cursor: &mut Cursor<'a>, depth: usize) -> Option<Self> {
         let depth = depth.checked_sub(1)?;
         Some(match tag {
-            0 => Self::Null,
             1 => Self::Array(Self::elements(cursor, depth)?),
             2 => Self::Structure(Self::elements(cursor, depth)?),
+            19 => Self::compact(cursor, depth)?,
+            _ => return Self::leaf(tag, cursor),
+        })
+    }
+
+    /// A value that holds no others.
+    #[inline(always)]
+    fn leaf(tag: u8, cursor: &mut Cursor<'a>) -> Option<Self> {
+        Some(match tag {
+            0 => Self::Null,
             3 => Self::Boolean(cursor.u8()? != 0),
             4 => {
                 let bits = length(cursor)?;
@@ -120,7 +129,6 @@ impl<'a> Value<'a> {
             16 => Self::Signed(i64::from(i16::from_be_bytes(cursor.array()?)), 2),
             17 => Self::Unsigned(u64::from(cursor.u8()?), 1),
             18 => Self::Unsigned(u64::from(cursor.u16()?), 2),
-            19 => Self::compact(cursor, depth)?,
             20 => Self::Signed(i64::from_be_bytes(cursor.array()?), 8),
             21 => Self::Unsigned(u64::from_be_bytes(cursor.array()?), 8),
             22 => Self::Enum(cursor.u8()?),
@@ -317,25 +325,20 @@ impl<'a> Value<'a> {
 /// `A-B:C.D.E*F` of six bytes.
 pub fn obis_text(bytes: &[u8]) -> String {
     let [_, _, _, _, _, _] = bytes else { return hex(bytes) };
-    // By hand: this runs once a value, and formatting takes longer than decoding.
-    let (mut text, mut count) = ([0_u8; 24], 0);
-    let mut put = |byte: u8| {
-        text[count] = byte;
-        count += 1;
-    };
-    for (byte, mark) in bytes.iter().zip(*b"-:..* ") {
+    let mut out = String::with_capacity(24);
+    for (byte, mark) in bytes.iter().zip(["-", ":", ".", ".", "*", ""]) {
+        // By hand: this runs once a value, and formatting takes longer than decoding.
         let (hundreds, tens) = (byte / 100, byte / 10 % 10);
         if hundreds > 0 {
-            put(b'0' + hundreds);
+            out.push(char::from(b'0' + hundreds));
         }
         if hundreds > 0 || tens > 0 {
-            put(b'0' + tens);
+            out.push(char::from(b'0' + tens));
         }
-        put(b'0' + byte % 10);
-        put(mark);
+        out.push(char::from(b'0' + byte % 10));
+        out.push_str(mark);
     }
-    // The last mark is none.
-    core::str::from_utf8(&text[..count - 1]).unwrap_or_default().into()
+    out
 }
 
 /// The type of a compact array's elements.

@@ -25,8 +25,38 @@ pub fn whole(bytes: &[u8]) -> Option<Vec<Node<'_>>> {
     let mut cursor = Cursor::new(bytes);
     // A number with its tag takes three bytes and more; what is smaller lets the list grow.
     let mut nodes = Vec::with_capacity(bytes.len() / 3);
-    read(&mut cursor, DEPTH_MAX, &mut nodes)?;
-    cursor.is_empty().then_some(nodes)
+    // Groups that are not whole yet: where they stand, and how many elements are missing.
+    let (mut open, mut depth) = ([(0, 0); DEPTH_MAX], 0);
+    loop {
+        let left_deep = DEPTH_MAX.checked_sub(depth + 1)?;
+        match cursor.u8()? {
+            tag @ (1 | 2) => {
+                let count = length(&mut cursor)?;
+                (count <= cursor.left()).then_some(())?;
+                let at = nodes.len();
+                nodes.push(Node::Group { is_structure: tag == 2, below: 0 });
+                if count > 0 {
+                    open[depth] = (at, count);
+                    depth += 1;
+                    continue;
+                }
+            }
+            19 => add(Value::compact(&mut cursor, left_deep)?, &mut nodes),
+            tag => nodes.push(Node::Leaf(Value::leaf(tag, &mut cursor)?)),
+        }
+        while depth > 0 {
+            let (at, missing) = &mut open[depth - 1];
+            *missing -= 1;
+            if *missing > 0 {
+                break;
+            }
+            close(&mut nodes, *at);
+            depth -= 1;
+        }
+        if depth == 0 {
+            return cursor.is_empty().then_some(nodes);
+        }
+    }
 }
 
 /// The first value of a list of nodes with all that is in it, and what stands behind it.
@@ -54,25 +84,6 @@ pub fn inside<'n, 'a>(value: &'n [Node<'a>]) -> Option<&'n [Node<'a>]> {
         (Node::Group { .. }, inside) => Some(inside),
         (Node::Leaf(_), _) => None,
     }
-}
-
-fn read<'a>(cursor: &mut Cursor<'a>, depth: usize, nodes: &mut Vec<Node<'a>>) -> Option<()> {
-    let tag = cursor.u8()?;
-    match tag {
-        1 | 2 => {
-            let depth = depth.checked_sub(1)?;
-            let count = length(cursor)?;
-            (count <= cursor.left()).then_some(())?;
-            let at = nodes.len();
-            nodes.push(Node::Group { is_structure: tag == 2, below: 0 });
-            for _ in 0..count {
-                read(cursor, depth, nodes)?;
-            }
-            close(nodes, at);
-        }
-        _ => add(Value::untagged(tag, cursor, depth)?, nodes),
-    }
-    Some(())
 }
 
 /// A value that was read as a tree: a compact array has no tags in it.
@@ -128,7 +139,11 @@ mod tests {
             whole_ones += usize::from(tree.is_some());
         }
         assert!(whole_ones > 1_000, "{whole_ones}");
-        let deep = [2, 1].repeat(40);
-        assert_eq!(whole(&deep), None);
+        for depth in 0..40 {
+            for end in [&[2, 0][..], &[17, 5], &[19, 17, 1, 5], &[19, 1, 0, 1, 1, 0, 1, 17, 1, 5]] {
+                let deep = [[2, 1].repeat(depth), end.to_vec()].concat();
+                assert_eq!(whole(&deep), Value::whole(&deep).as_ref().map(of_tree), "{depth} {end:?}");
+            }
+        }
     }
 }
