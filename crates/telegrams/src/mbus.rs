@@ -1,5 +1,6 @@
 //! M-Bus (EN 13757-3, -4, -7): records of wired and wireless meters.
 
+mod apator;
 pub mod header;
 pub mod protection;
 pub mod quantity;

@@ -60,7 +60,9 @@ pub const LOGS: [[u8; 6]; 7] = [
     [0, 0, 99, 98, 6, 255],
 ];
 
-/// IS 15959, event logs, by public lists of its codes.
+/// IS 15959, parts 1 and 2, event logs. Taken up is what two or more published lists of Indian head-end systems say alike (an enumeration
+/// of codes with the standard's texts, a table of tamper types of meter reading software, a table in the page of a utility); what only
+/// one has (81 to 86) or what they disagree on (252, 253: welded switch) stays a number.
 const IS15959: &[(u16, &str)] = &[
     (1, "R phase: voltage missing"),
     (2, "R phase: voltage back"),
@@ -101,6 +103,16 @@ const IS15959: &[(u16, &str)] = &[
     (153, "profile period changed"),
     (154, "billing date changed"),
     (155, "tariff zones changed"),
+    (157, "firmware activated"),
+    (158, "load limit set"),
+    (159, "load limit enabled"),
+    (160, "load limit disabled"),
+    (161, "meter reader's secret changed"),
+    (162, "utility's key changed"),
+    (163, "firmware key changed"),
+    (164, "global keys changed"),
+    (165, "event status word changed"),
+    (166, "maximum demand reset"),
     (201, "magnet"),
     (202, "magnet gone"),
     (203, "neutral disturbance"),
@@ -109,12 +121,22 @@ const IS15959: &[(u16, &str)] = &[
     (206, "power factor normal"),
     (207, "neutral missing"),
     (208, "neutral back"),
+    (209, "communication module removed"),
+    (210, "communication module back"),
+    (211, "changed to post-paid"),
+    (212, "changed to prepaid"),
+    (213, "changed to counting forward only"),
+    (214, "changed to counting import and export"),
+    (215, "overload"),
+    (216, "overload ended"),
     (251, "cover opened"),
     (301, "load disconnected"),
     (302, "load connected"),
 ];
 
-/// DSMR P3 companion standard and IDIS package 2: standard event log, fraud detection log, disconnector log.
+/// DSMR P3 companion standard and IDIS package 2: standard event log, fraud detection log, disconnector log. By the lists of EnergyICT's
+/// protocol classes (`dlms.as220.EventNumber` for 1 to 67 and the M-Bus channels, `dlms.idis.hs3300.events.FraudDetectionEventLog` for
+/// 40 to 55 and 91). Other codes of the disconnector log have no source here and stay a number.
 const DSMR: &[(u16, &str)] = &[
     (1, "power down"),
     (2, "power up"),
@@ -141,8 +163,11 @@ const DSMR: &[(u16, &str)] = &[
     (44, "meter cover removed"),
     (45, "meter cover closed"),
     (46, "association authentication failed repeatedly"),
-    (47, "decryption or authentication failed"),
-    (48, "replay attack"),
+    (49, "decryption or authentication failed"),
+    (50, "replay attack"),
+    (53, "random number generator initialised anew"),
+    (54, "local interface switched off"),
+    (55, "local interface switched on"),
     (60, "disconnected by hand"),
     (61, "connected by hand"),
     (62, "disconnected remotely"),
@@ -151,8 +176,27 @@ const DSMR: &[(u16, &str)] = &[
     (65, "limiter threshold exceeded"),
     (66, "load below the limiter threshold"),
     (67, "limiter threshold changed"),
-    (68, "disconnector failed"),
-    (69, "connected by the meter"),
+    (91, "current reversed"),
+    (100, "M-Bus channel 1: communication lost"),
+    (101, "M-Bus channel 1: communication back"),
+    (102, "M-Bus channel 1: replace battery"),
+    (103, "M-Bus channel 1: fraud attempt"),
+    (104, "M-Bus channel 1: clock adjusted"),
+    (110, "M-Bus channel 2: communication lost"),
+    (111, "M-Bus channel 2: communication back"),
+    (112, "M-Bus channel 2: replace battery"),
+    (113, "M-Bus channel 2: fraud attempt"),
+    (114, "M-Bus channel 2: clock adjusted"),
+    (120, "M-Bus channel 3: communication lost"),
+    (121, "M-Bus channel 3: communication back"),
+    (122, "M-Bus channel 3: replace battery"),
+    (123, "M-Bus channel 3: fraud attempt"),
+    (124, "M-Bus channel 3: clock adjusted"),
+    (130, "M-Bus channel 4: communication lost"),
+    (131, "M-Bus channel 4: communication back"),
+    (132, "M-Bus channel 4: replace battery"),
+    (133, "M-Bus channel 4: fraud attempt"),
+    (134, "M-Bus channel 4: clock adjusted"),
     (255, "log cleared"),
 ];
 
@@ -177,7 +221,19 @@ mod tests {
             shown(Codes::Is15959),
             [(101, Some("power failed")), (62, Some("B phase: current transformer back")), (999, None)]
         );
-        assert_eq!(shown(Codes::Dsmr), [(101, None), (62, Some("disconnected remotely")), (999, None)]);
+        assert_eq!(
+            shown(Codes::Dsmr),
+            [(101, Some("M-Bus channel 1: communication back")), (62, Some("disconnected remotely")), (999, None)]
+        );
+    }
+
+    /// A code is named once; one without a source is shown as its number.
+    #[test]
+    fn a_table_has_no_code_twice() {
+        for (table, unsourced) in [(IS15959, [13, 156, 252, 253]), (DSMR, [47, 48, 68, 69])] {
+            assert!(table.is_sorted_by(|(a, _), (b, _)| a < b));
+            assert!(unsourced.iter().all(|code| table.iter().all(|(known, _)| known != code)));
+        }
     }
 
     /// Our own meter's codes are those of the Indian standard, word by word where it has one.

@@ -49,10 +49,8 @@ pub fn open(
         _ if configuration.encrypted_bytes() == 0 && configuration.mode() == 5 => Ok(body.to_vec()),
         5 => {
             let key = key.ok_or(Fault::KeyMissing)?;
-            let mut vector = [context.access; 16];
-            vector[..8].copy_from_slice(&context.address.bytes());
             let (sealed, plain) = body.split_at_checked(configuration.encrypted_bytes()).ok_or_else(short)?;
-            decrypt(key, vector, sealed, plain)
+            decrypt(key, mode_5_vector(&context.address, context.access), sealed, plain)
         }
         7 => {
             let key = key.ok_or(Fault::KeyMissing)?;
@@ -68,6 +66,13 @@ pub fn open(
         }
         mode => Err(Fault::Unsupported(alloc::format!("security mode {mode} of M-Bus").into())),
     }
+}
+
+/// The address, then the access number eight times.
+pub fn mode_5_vector(address: &Address, access: u8) -> [u8; 16] {
+    let mut vector = [access; 16];
+    vector[..8].copy_from_slice(&address.bytes());
+    vector
 }
 
 /// CBC, then the proof of the key: two fillers at the beginning.

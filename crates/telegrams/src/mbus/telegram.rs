@@ -3,6 +3,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
+    apator,
     header::{Address, without_block_checksums},
     protection::{self, Authentication, Configuration, Context},
     record,
@@ -49,6 +50,11 @@ pub struct Counter {
 }
 
 impl Counter {
+    /// A binary counter; `is_past`: of the last stored value.
+    pub(super) fn binary(count: u32, meaning: Meaning, is_past: bool) -> Self {
+        Self { bytes: count.to_le_bytes(), is_binary: true, meaning, is_past }
+    }
+
     fn record(&self) -> record::Record<'_> {
         let number = if self.is_binary {
             Some(Decimal::new(i64::from(i32::from_le_bytes(self.bytes)), 0))
@@ -201,6 +207,9 @@ fn layers(
                 ));
             }
             transport(rest, link, &authentication, key, formats)
+        }
+        apator::CONTROL if link.as_ref().is_some_and(apator::is_na1) => {
+            apator::na1(link.ok_or_else(bad)?, cursor.rest(), key)
         }
         _ => {
             let rest = cursor.rest();
