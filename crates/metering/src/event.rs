@@ -156,22 +156,6 @@ events! {
     BudgetSpent = 1108, "sent more than it may";
 }
 
-impl EventKind {
-    /// Whether the kind, by itself, points at tampering with the meter.
-    pub const fn is_tamper(self) -> bool {
-        matches!(
-            self,
-            Self::CoverOpen
-                | Self::Magnet
-                | Self::Bypass
-                | Self::NeutralMissing
-                | Self::NeutralDisturbance
-                | Self::ReverseCurrent
-                | Self::EarthLoad
-        )
-    }
-}
-
 impl Serialize for EventKind {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u16(self.code())

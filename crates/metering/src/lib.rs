@@ -19,6 +19,7 @@ pub mod obis;
 pub mod reading;
 pub mod sms;
 pub mod supply;
+pub mod tamper;
 pub mod time;
 pub mod topic;
 pub mod unit;

@@ -7,7 +7,7 @@ use losses::{
     findings::{self, Finding, NeighbourZone, ZoneSeries},
     technical::TechnicalPrior,
 };
-use metering::{EventKind, MeterId, Timestamp};
+use metering::{MeterId, Timestamp};
 use store::{FindingFilter, FindingState, Store, StoreError, Topology};
 
 use super::investigate::Decided;
@@ -47,9 +47,8 @@ pub async fn first(
 }
 
 fn tampered(member: &MemberHistory, onset: Timestamp) -> bool {
-    let hard = [EventKind::CoverOpen, EventKind::Magnet, EventKind::Bypass, EventKind::EarthLoad];
     let from = onset.plus(-TAMPER_BEFORE_SECONDS);
-    member.events.iter().any(|event| event.at >= from && hard.contains(&event.kind))
+    member.events.iter().any(|event| event.at >= from && event.kind.tamper().is_some_and(|t| t.excludes_fault))
 }
 
 async fn search(store: &Store, topology: &Topology, history: &ZoneHistory) -> Result<Vec<Finding>, StoreError> {

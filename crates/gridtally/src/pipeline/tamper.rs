@@ -50,6 +50,7 @@ impl Signs {
         if signs.len() >= SIGNS_MAX {
             signs.remove(0);
         }
+        let sensor = |kind: EventKind| kind.tamper().map(|tamper| tamper.sensor);
         let earlier = signs.iter().rev().find(|sign| sensor(sign.kind) != sensor(event.kind)).copied();
         signs.push(Sign { kind: event.kind, at: event.at });
         let second = match (earlier, zone_alarmed) {
@@ -59,7 +60,7 @@ impl Signs {
         };
         let named = automatic.contains(&event.kind) || earlier.is_some_and(|sign| automatic.contains(&sign.kind));
         let trip = second.filter(|_| named).map(|second| format!("{} and {second}", event.kind.word()));
-        Meaning { opens_case: is_hard(event.kind) || second.is_some(), trip }
+        Meaning { opens_case: event.kind.tamper().is_some_and(|tamper| tamper.opens_case) || second.is_some(), trip }
     }
 
     /// Forgets signs that can no longer belong to anything.
@@ -71,40 +72,9 @@ impl Signs {
     }
 }
 
-/// What in the meter gives a sign. Two kinds that one sensor gives are one sign: a neutral that is shared by mistake shows as bypass and
-/// as earth loading within a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sensor {
-    /// The switch under the cover.
-    Cover,
-    /// The magnetic field sensor.
-    Magnet,
-    /// The comparison of phase and neutral current, and the direction of the current.
-    Currents,
-    /// The voltage between phase and neutral.
-    Neutral,
-    /// Anything else.
-    Other,
-}
-
-fn sensor(kind: EventKind) -> Sensor {
-    match kind {
-        EventKind::CoverOpen => Sensor::Cover,
-        EventKind::Magnet => Sensor::Magnet,
-        EventKind::Bypass | EventKind::EarthLoad | EventKind::ReverseCurrent => Sensor::Currents,
-        EventKind::NeutralMissing | EventKind::NeutralDisturbance => Sensor::Neutral,
-        _ => Sensor::Other,
-    }
-}
-
-/// Kinds that are a reason to look by themselves.
-fn is_hard(kind: EventKind) -> bool {
-    matches!(kind, EventKind::CoverOpen | EventKind::Magnet)
-}
-
 /// The event as evidence, with the hour of readings before it.
 pub fn evidence(meter: MeterId, zone: ZoneId, event: &MeterEvent) -> Evidence {
-    let weight = if is_hard(event.kind) { 3.0 } else { 2.0 };
+    let weight = event.kind.tamper().map_or(0.0, |tamper| tamper.nats);
     let words = format!("{meter} reported '{}' at {}", event.kind.word(), event.at);
     let readings = vec![ReadingRange { meter, from: event.at.plus(-3_600), to: event.at.plus(3_600) }];
     Evidence::new(EvidenceKind::Tamper(event.kind), Direction::For, weight, words, zone, readings)

@@ -1,6 +1,6 @@
 //! Evidence for and against each usage point of a zone in which energy is missing.
 
-use metering::{EventKind, MeterEvent, MeterId, Timestamp, ZoneId};
+use metering::{MeterEvent, MeterId, Timestamp, ZoneId};
 
 use super::{
     Suspect, ZoneHistory,
@@ -388,17 +388,6 @@ fn honest_alternatives(context: &Context, member: &Member, range: Vec<ReadingRan
     against
 }
 
-/// Weight of a tamper event by itself, nats.
-fn tamper_weight(kind: EventKind) -> f64 {
-    match kind {
-        EventKind::Bypass | EventKind::EarthLoad => 5.0,
-        EventKind::CoverOpen | EventKind::Magnet => 4.5,
-        EventKind::NeutralDisturbance | EventKind::NeutralMissing => 3.5,
-        EventKind::ReverseCurrent => 2.5,
-        _ => 1.0,
-    }
-}
-
 /// See [`super::tamper_evidence`]; with an onset only events near it count, and those next to it count more.
 pub(super) fn tamper_evidence(
     zone: ZoneId,
@@ -407,8 +396,8 @@ pub(super) fn tamper_evidence(
     onset: Option<Timestamp>,
 ) -> Vec<Evidence> {
     let mut found: Vec<(MeterEvent, f64)> = Vec::new();
-    for event in events.iter().filter(|event| event.kind.is_tamper()) {
-        let mut weight = tamper_weight(event.kind);
+    for (event, tamper) in events.iter().filter_map(|event| Some((event, event.kind.tamper()?))) {
+        let mut weight = tamper.nats;
         if let Some(onset) = onset {
             let distance = event.at.seconds_since(onset);
             if distance < -TAMPER_BEFORE_SECONDS {

@@ -172,3 +172,12 @@ fn the_state_survives_a_power_failure() {
     let bytes = minicbor::to_vec(engine).expect("encodes");
     assert_eq!(minicbor::decode::<TamperEngine>(&bytes).expect("decodes"), engine);
 }
+
+#[test]
+fn every_sign_of_the_vocabulary_is_sensed_and_ends_as_it_says() {
+    for tamper in metering::tamper::TAMPERS {
+        let rule = RULES.iter().find(|rule| rule.on == tamper.kind).unwrap_or_else(|| panic!("no rule: {tamper:?}"));
+        let end = (!tamper.is_latched).then(|| EventKind::from_code(tamper.kind.code() + 1));
+        assert_eq!(rule.off, end, "{tamper:?}");
+    }
+}
