@@ -249,9 +249,17 @@ impl Task {
                             .note(self.peer.ip(), Some(meter), "not a frame", || format!("meter {meter}: {error}"));
                     }
                 }
+                if let Some(gateway) = self.meter.filter(|gateway| *gateway != meter) {
+                    self.shared.registry.behind(meter, gateway, self.connection, true);
+                }
                 let received = (self.shared.now)();
                 let peer = Some(self.peer);
                 deliveries.push(Delivery { meter, kind, payload, frame, received, peer });
+            }
+            SessionEvent::Behind { meter, is_there } => {
+                if let Some(gateway) = self.meter {
+                    self.shared.registry.behind(meter, gateway, self.connection, is_there);
+                }
             }
             SessionEvent::Listening(listening) => {
                 if let Some(meter) = self.meter {

@@ -204,6 +204,12 @@ impl Headend {
         self.shared.registry.presence(meter)
     }
 
+    /// The gateway through which a meter reports that has no connection of its own: no control can reach it. Forgotten when the gateway
+    /// leaves or says that the meter did.
+    pub fn gateway_of(&self, meter: MeterId) -> Option<MeterId> {
+        self.shared.registry.gateway_of(meter)
+    }
+
     /// Open connections, those that have not logged on yet included.
     pub fn connections(&self) -> usize {
         self.room.taken()

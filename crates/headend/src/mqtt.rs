@@ -3,6 +3,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod session;
+mod thingsboard;
 
 #[cfg(test)]
 mod session_fuzz;

@@ -40,6 +40,8 @@ pub enum PresenceState {
 pub enum SendError {
     /// The meter is not connected.
     NotConnected,
+    /// The meter reports through a gateway, which carries nothing to it.
+    BehindGateway(MeterId),
     /// The meter is connected but not subscribed to the topic of this kind.
     NotListening,
     /// Too many frames wait for this meter already.
@@ -56,6 +58,13 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotConnected => "the meter is not connected",
+            Self::BehindGateway(gateway) => {
+                return write!(
+                    f,
+                    "the meter reports through the gateway {gateway}, which carries nothing to it: \
+                     only a connection of its own can take a control"
+                );
+            }
             Self::NotListening => {
                 "the meter is connected but has not subscribed to its down topics (gt/1/<meter>/down/#)"
             }
@@ -109,6 +118,10 @@ struct Links {
     meters: HashMap<MeterId, Vec<Link>>,
     /// Meters whose last payload was JSON; all others are spoken to in CBOR.
     json: HashSet<MeterId>,
+    /// Meters that a connected gateway has spoken for: its name and its connection.
+    behind: HashMap<MeterId, (MeterId, u64)>,
+    /// The same by connection.
+    gateways: HashMap<u64, HashSet<MeterId>>,
     is_closed: bool,
 }
 
@@ -166,6 +179,12 @@ impl Registry {
     /// Removes a connection that ended.
     pub(crate) fn leave(&self, meter: MeterId, connection: u64) {
         let mut links = self.lock();
+        for meter in links.gateways.remove(&connection).unwrap_or_default() {
+            // Another gateway may have taken it on.
+            if links.behind.get(&meter).is_some_and(|(_, through)| *through == connection) {
+                links.behind.remove(&meter);
+            }
+        }
         let Some(own) = links.meters.get_mut(&meter) else { return };
         let before = state(own);
         own.retain(|link| link.connection != connection);
@@ -187,6 +206,24 @@ impl Registry {
         };
     }
 
+    /// Notes that a gateway speaks for a meter, or no more.
+    pub(crate) fn behind(&self, meter: MeterId, gateway: MeterId, connection: u64, is_there: bool) {
+        let mut links = self.lock();
+        if is_there {
+            if links.behind.insert(meter, (gateway, connection)) != Some((gateway, connection)) {
+                links.gateways.entry(connection).or_default().insert(meter);
+            }
+        } else if links.behind.get(&meter).is_some_and(|(_, through)| *through == connection) {
+            links.behind.remove(&meter);
+        }
+    }
+
+    /// The connected gateway through which a meter reports that has no connection of its own.
+    pub(crate) fn gateway_of(&self, meter: MeterId) -> Option<MeterId> {
+        let links = self.lock();
+        links.behind.get(&meter).filter(|_| !links.meters.contains_key(&meter)).map(|(gateway, _)| *gateway)
+    }
+
     /// Meters whose last payload was JSON.
     pub(crate) fn json_meters(&self) -> BTreeSet<MeterId> {
         self.lock().json.iter().copied().collect()
@@ -199,7 +236,8 @@ impl Registry {
         kind: DownKind,
     ) -> Result<(Encoding, mpsc::Sender<DownItem>), SendError> {
         let links = self.lock();
-        let own = links.meters.get(&meter).ok_or(SendError::NotConnected)?;
+        let absent = || links.behind.get(&meter).map_or(SendError::NotConnected, |(g, _)| SendError::BehindGateway(*g));
+        let own = links.meters.get(&meter).ok_or_else(absent)?;
         let link = own.iter().rev().find(|link| link.listening.hears(kind)).ok_or(SendError::NotListening)?;
         let encoding = if links.json.contains(&meter) { Encoding::Json } else { Encoding::Cbor };
         Ok((encoding, link.down.clone()))

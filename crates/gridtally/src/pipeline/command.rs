@@ -177,6 +177,11 @@ impl Commander {
                 _ => {}
             }
         }
+        let gateway = self.dispatch.gateway_of(control.meter);
+        if let Some(Step::Enter(state, note)) = gateway.and_then(|name| Flight::behind_gateway(&control.state, name)) {
+            self.enter(control, state, note, topology, now).await?;
+            return Ok(None);
+        }
         let timing = self.timing;
         let hello = self.store.latest(control.meter).and_then(|latest| latest.hello);
         let flight = self.flight(control);

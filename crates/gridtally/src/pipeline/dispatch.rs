@@ -26,6 +26,11 @@ impl Dispatch {
         self.headend.presence(meter) == PresenceState::Listening
     }
 
+    /// The gateway that reports a meter without a connection of its own.
+    pub fn gateway_of(&self, meter: MeterId) -> Option<MeterId> {
+        self.headend.gateway_of(meter)
+    }
+
     /// Signs and sends; the counter is taken at the sending, so that it grows in the order in which the meter sees controls. Whether the
     /// meter's connection took it.
     pub async fn deliver(

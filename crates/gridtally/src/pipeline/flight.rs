@@ -180,6 +180,15 @@ impl Flight {
         }
     }
 
+    /// The end of a control that was not sent yet, for a meter that only a gateway reports: waiting would change nothing.
+    pub fn behind_gateway(state: &ControlState, gateway: MeterId) -> Option<Step> {
+        let is_unsent = matches!(state, ControlState::Requested | ControlState::Approved);
+        is_unsent.then(|| {
+            let why = headend::SendError::BehindGateway(gateway).to_string();
+            Step::Enter(ControlState::Refused(why.clone()), why)
+        })
+    }
+
     fn expired(&self, reachable: bool) -> Step {
         let note =
             if reachable { "no answer before its expiry" } else { "the meter was not connected before its expiry" };
@@ -334,6 +343,20 @@ mod tests {
         assert!(matches!(step(&flight, &ControlState::Acknowledged, 121), Step::Enter(ControlState::Verified, _)));
         flight.after.meter = Some(open(230_000));
         assert!(matches!(step(&flight, &ControlState::Acknowledged, 121), Step::Enter(ControlState::Failed(_), _)));
+    }
+
+    #[test]
+    fn a_control_behind_a_gateway_is_refused_before_it_is_sent() {
+        for state in [ControlState::Requested, ControlState::Approved] {
+            let Some(Step::Enter(ControlState::Refused(why), note)) = Flight::behind_gateway(&state, id("site-1"))
+            else {
+                panic!("{state:?} is refused")
+            };
+            assert!(why.contains("gateway site-1") && why == note, "{why}");
+        }
+        for state in [ControlState::Sent, ControlState::Acknowledged, ControlState::Verified] {
+            assert_eq!(Flight::behind_gateway(&state, id("site-1")), None, "{state:?}");
+        }
     }
 
     #[test]

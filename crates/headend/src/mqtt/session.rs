@@ -18,6 +18,7 @@ use super::codec::{
     Acknowledgement, Announcement, Codec, Connect, ConnectRefusal, Failure, Farewell, Grant, Level, Publish, Received,
     SubscriptionAnswer,
 };
+use super::thingsboard::{self, Message, Refused};
 use crate::{
     Credentials,
     config::HeadendConfig,
@@ -38,6 +39,8 @@ pub(crate) enum SessionEvent {
     Accepted { meter: MeterId, client: String, silence_max: Duration },
     /// A payload to hand to the pipeline; [`Session::acknowledge`] follows after its commit.
     Publish { meter: MeterId, kind: Option<UpKind>, payload: Bytes, frame: Result<Frame, FrameError> },
+    /// A gateway says that a meter is reached through it, or no more.
+    Behind { meter: MeterId, is_there: bool },
     /// The kinds the meter listens to have changed.
     Listening(Listening),
     /// The meter acknowledged (or, MQTT 5, refused) what was sent with this token.
@@ -315,7 +318,7 @@ impl Session {
                 let sent = self.codec.acknowledge_qos2(id, &mut self.out);
                 self.check(sent, events);
             }
-            Received::Subscribe(id, filters) => self.subscribe(peer.name, id, filters, events),
+            Received::Subscribe(id, filters) => self.subscribe(&peer, id, filters, events),
             Received::Unsubscribe(id, filters) => self.unsubscribe(id, &filters, events),
             Received::Ping => {
                 let sent = self.codec.answer_ping(&mut self.out);
@@ -390,19 +393,54 @@ impl Session {
             let why = End::Protocol("a retained message, though none was announced to be kept".into());
             return self.finish(why, Some(Farewell::RetainNotSupported), events);
         }
-        let (meter, kind) = match Topic::parse(publish.topic()) {
-            Some(Topic::Up(owner, kind)) if peer.speaks_for(owner) => (owner, Some(kind)),
-            _ if peer.meters.is_none() && is_telemetry(publish.topic()) => (peer.name, None),
-            _ if publish.topic().starts_with(THINGSBOARD) => return self.acknowledge_unread(level, events),
-            _ => {
-                let topic = publish.topic().chars().take(128).collect();
-                return self.end(End::ForeignTopic(topic), events);
-            }
-        };
-        self.waiting.push_back(level);
         let payload = Bytes::copy_from_slice(publish.payload());
-        let frame = read_frame(meter, kind, &payload);
-        events.push(SessionEvent::Publish { meter, kind, payload, frame });
+        match Topic::parse(publish.topic()) {
+            Some(Topic::Up(meter, kind)) if peer.speaks_for(meter) => {
+                self.waiting.push_back(level);
+                let frame = read_frame(meter, Some(kind), &payload);
+                events.push(SessionEvent::Publish { meter, kind: Some(kind), payload, frame });
+            }
+            _ => match thingsboard::read(publish.topic(), &payload, peer) {
+                Some(Ok(message)) => self.thingsboard(level, message, events),
+                Some(Err(Refused::Malformed(what))) => self.breach(what, events),
+                Some(Err(Refused::Foreign(device))) => {
+                    let topic: String = publish.topic().chars().take(64).collect();
+                    self.end(End::ForeignTopic(format!("{topic} for device {device}")), events);
+                }
+                None => {
+                    let topic = publish.topic().chars().take(128).collect();
+                    self.end(End::ForeignTopic(topic), events);
+                }
+            },
+        }
+    }
+
+    /// Carries out what a message of ThingsBoard's API asks for.
+    fn thingsboard(&mut self, level: Level, message: Message, events: &mut Vec<SessionEvent>) {
+        match message {
+            Message::Reports(reports) => {
+                let Some(last) = reports.len().checked_sub(1) else { return self.acknowledge_unread(level, events) };
+                for (at, (meter, payload)) in reports.into_iter().enumerate() {
+                    // The message is acknowledged when its last part is stored.
+                    self.waiting.push_back(if at == last { level } else { Level::Qos0 });
+                    let frame = read_frame(meter, None, &payload);
+                    events.push(SessionEvent::Publish { meter, kind: None, payload, frame });
+                }
+                return;
+            }
+            Message::Attached(meter) => events.push(SessionEvent::Behind { meter, is_there: true }),
+            Message::Detached(meter) => events.push(SessionEvent::Behind { meter, is_there: false }),
+            Message::Asked { topic, answer } => {
+                if self.filters.iter().any(|(filter, _)| thingsboard::covers(filter, &topic)) {
+                    let sent = self.codec.publish(&topic, &answer, Grant::Qos0, &mut self.out);
+                    self.check(sent.map(drop), events);
+                }
+            }
+            Message::Unread => {}
+        }
+        if !self.is_over() {
+            self.acknowledge_unread(level, events);
+        }
     }
 
     /// Takes a message that says nothing of a meter: the state of a broker, a question of an SDK.
@@ -415,13 +453,13 @@ impl Session {
         self.check(sent, events);
     }
 
-    fn subscribe(&mut self, meter: MeterId, id: u16, filters: Vec<(String, Grant)>, events: &mut Vec<SessionEvent>) {
+    fn subscribe(&mut self, peer: &Peer, id: u16, filters: Vec<(String, Grant)>, events: &mut Vec<SessionEvent>) {
         if id == 0 {
             return self.breach("packet identifier 0", events);
         }
         let mut answers = Vec::with_capacity(filters.len());
         for (filter, grant) in filters {
-            if hears(&filter, meter).is_none() {
+            if hears(&filter, peer).is_none() {
                 let is_shared = filter.starts_with("$share/");
                 answers.push(match is_shared {
                     true => SubscriptionAnswer::SharedNotSupported,
@@ -460,10 +498,10 @@ impl Session {
     }
 
     fn listening(&self) -> Listening {
-        let State::Open(Peer { name: meter, .. }) = self.state else { return Listening::default() };
+        let State::Open(peer) = &self.state else { return Listening::default() };
         let mut listening = Listening::default();
         for (filter, grant) in &self.filters {
-            for kind in hears(filter, meter).unwrap_or(&[]) {
+            for kind in hears(filter, peer).unwrap_or(&[]) {
                 let slot = &mut listening.0[index(*kind)];
                 if *slot != Some(Grant::Qos1) {
                     *slot = Some(*grant);
@@ -475,12 +513,13 @@ impl Session {
 }
 
 /// The down kinds a filter covers, or `None` when it reaches beyond the meter's own down topics.
-fn hears(filter: &str, meter: MeterId) -> Option<&'static [DownKind]> {
-    // Nothing is ever sent there, and an SDK that is refused connects for ever.
-    if filter.starts_with(THINGSBOARD) {
+fn hears(filter: &str, peer: &Peer) -> Option<&'static [DownKind]> {
+    // No frame is ever sent there, and an SDK that is refused connects for ever.
+    let is_gateway = peer.meters.is_some();
+    if filter.starts_with(thingsboard::DEVICE) || is_gateway && filter.starts_with(thingsboard::GATEWAY) {
         return Some(&[]);
     }
-    let rest = filter.strip_prefix("gt/1/")?.strip_prefix(meter.as_str())?.strip_prefix("/down/")?;
+    let rest = filter.strip_prefix("gt/1/")?.strip_prefix(peer.name.as_str())?.strip_prefix("/down/")?;
     match rest {
         "#" | "+" => Some(&DownKind::ALL),
         level => {
@@ -492,13 +531,6 @@ fn hears(filter: &str, meter: MeterId) -> Option<&'static [DownKind]> {
 
 /// Where brokers tell each other whether they are connected.
 const BROKER_TOPICS: &str = "$SYS/";
-/// A device's topics in the API of ThingsBoard.
-const THINGSBOARD: &str = "v1/devices/me/";
-
-/// What a device of ThingsBoard reports: kept as it came, since it is no frame.
-fn is_telemetry(topic: &str) -> bool {
-    matches!(topic.strip_prefix(THINGSBOARD), Some("telemetry" | "attributes"))
-}
 
 /// The highest bit of the protocol level, by which mosquitto's bridge says that it is one (84 for 4): taken away before the CONNECT is
 /// read. It stands in the byte behind the name, which is the seventh behind the packet's length.

@@ -66,7 +66,17 @@ fn connect(version: u8, right: bool) -> Vec<u8> {
 }
 
 fn publish(draw: &mut Draw, version: u8) -> Vec<u8> {
-    let topics = ["gt/1/M-1/up/now", "gt/1/M-1/up/now", "gt/1/M-1/up/event", "gt/1/M-2/up/now", "", "#"];
+    let topics = [
+        "gt/1/M-1/up/now",
+        "gt/1/M-1/up/now",
+        "gt/1/M-1/up/event",
+        "gt/1/M-2/up/now",
+        "v1/devices/me/telemetry",
+        "v1/devices/me/attributes/request/1",
+        "v1/gateway/telemetry",
+        "",
+        "#",
+    ];
     let qos = [0, 2, 2, 2, 4, 6][draw.below(6)];
     let mut body = text(topics[if draw.below(8) > 0 { 0 } else { draw.below(topics.len()) }]);
     if qos > 0 {

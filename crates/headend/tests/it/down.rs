@@ -4,22 +4,12 @@ use std::time::Duration;
 
 use headend::{Outcome, SendError};
 use metering::{
-    Control, ControlKind, Down, Timestamp,
+    Down,
     frame::{Config, Encoding, TimeFrame},
     topic::DownKind,
 };
 
 use crate::support::*;
-
-fn control() -> Down {
-    Down::Control(Control {
-        id: 5,
-        kind: ControlKind::Disconnect,
-        expires: Timestamp(NOW.0 + 600),
-        counter: 1,
-        signatures: vec![],
-    })
-}
 
 /// Topic, packet identifier (QoS 1) and payload of a PUBLISH.
 fn parts(version: u8, packet: &Packet) -> (String, Option<u16>, Vec<u8>) {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use headend::{Batch, Credentials, Delivery, Headend, HeadendConfig, Outcome};
 use metering::{
-    Frame, MeterId, Timestamp,
+    Control, ControlKind, Down, Frame, MeterId, Timestamp,
     frame::{Body, Now},
     sms::TextKey,
 };
@@ -42,6 +42,17 @@ pub fn hex(secret: [u8; 32]) -> String {
 
 pub fn now_frame(meter: MeterId, seq: u64) -> Frame {
     Frame::new(meter, 7, seq, Body::Now(Now { at: NOW, ..Now::default() }))
+}
+
+/// A disconnection.
+pub fn control() -> Down {
+    Down::Control(Control {
+        id: 5,
+        kind: ControlKind::Disconnect,
+        expires: Timestamp(NOW.0 + 600),
+        counter: 1,
+        signatures: vec![],
+    })
 }
 
 /// A head-end for the meters M-1 to M-9 and the far end of its channel.
