@@ -23,6 +23,7 @@ cargo xtask acceptance [NAME]     long proofs; without a name, lists them; with 
 cargo xtask peers NAME            billing, devices, forecast, grid or losses: speed and quality beside other programs on the same data; installs them from PyPI; with --as-built before `devices`, without building first
 cargo xtask qemu                  the firmware on an emulated microcontroller: equal to the host (golden runs, vectors, neighbours), within its instruction budget
 cargo xtask firmware [c6|c3]      the firmware of an ESP32 as an image for its flash
+cargo xtask firmware size         what the decoders of P1, SML and DLMS push take on RV32IMAC (ESP32-C6), in bytes
 cargo xtask screenshots           the pictures of the README, from the running demo
 ";
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ["peers", "--as-built", name] => peers::as_built(name),
         ["peers", name] => peers::run(name),
         ["qemu"] => qemu::run(),
+        ["firmware", "size"] => qemu::decoders::run(),
         ["firmware", rest @ ..] => firmware::run(rest),
         ["screenshots", "--as-built"] => screenshots::take(),
         ["screenshots"] => run::build_product().and_then(|()| screenshots::take()),

@@ -5,6 +5,7 @@
 //! exceed the figures in `firmware/qemu/ratchet.json` by more than five percent, and never the hard limits below. Needs
 //! `qemu-system-riscv32` and either the rustup target or Debian's `rustc-web` with `rust-web-src`.
 
+pub mod decoders;
 mod masked;
 mod neighbour;
 mod vectors;
@@ -28,6 +29,7 @@ pub fn run() -> Result<(), String> {
     golden()?;
     masked::run()?;
     neighbour::run()?;
+    decoders::run()?;
     vectors::run()
 }
 
