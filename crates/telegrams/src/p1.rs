@@ -11,7 +11,7 @@ use crate::{
     bytes::{from_hex, printable},
     checksum,
     cipher::{Key, Keys},
-    dlms::security::{Opened, open_general_glo, open_general_glo_unproved},
+    dlms::security::{CounterGuard, Opened, open_general_glo, open_general_glo_unproved},
     framing::p1::CIPHERED,
     zone::{Season, Zone},
 };
@@ -40,9 +40,24 @@ impl<'a> Object<'a> {
 
 /// Decodes one frame, whatever its version. `zone` is that of the meter's clock; without it local times are left out.
 pub fn decode(frame: &[u8], zone: Option<Zone>, keys: Option<&Keys>) -> Result<Vec<Reading>, Fault> {
+    decode_next(frame, zone, keys, &mut CounterGuard::default())
+}
+
+/// As [`decode`], of a line on which telegrams follow each other: an encrypted one is taken once.
+pub fn decode_next(
+    frame: &[u8],
+    zone: Option<Zone>,
+    keys: Option<&Keys>,
+    guard: &mut CounterGuard,
+) -> Result<Vec<Reading>, Fault> {
     if frame.first() == Some(&CIPHERED) {
         let opened = open(frame, keys.ok_or(Fault::KeyMissing)?)?;
-        return readings(text(inner(&opened.plain)?)?, zone);
+        let readings = readings(text(inner(&opened.plain)?)?, zone)?;
+        guard.accept(opened.counter)?;
+        return Ok(readings);
+    }
+    if keys.is_some() {
+        return Err(Fault::Unprotected("a telegram in the clear"));
     }
     readings(text(frame)?, zone)
 }
@@ -417,6 +432,27 @@ mod tests {
         assert_eq!(readings[0].value.to_string(), "0.351");
         let other = Keys { encryption: [8; 16], authentication: None };
         assert_eq!(decode(&frame, None, Some(&other)), Err(Fault::WrongKey));
+    }
+
+    #[test]
+    fn with_a_key_what_is_not_sealed_is_not_believed_and_a_telegram_is_taken_once() {
+        let keys = Keys { encryption: [9; 16], authentication: Some([5; 16]) };
+        let title = *b"SAG\0\0\0\0\x01";
+        let body = b"/EST5X\r\n\r\n1-0:1.8.0(014159934*Wh)\r\n!\r\n";
+        let sealed = |control, counter| {
+            let sealed = crate::dlms::security::seal(control, title, counter, &keys, body);
+            crate::dlms::security::general_glo(title, &sealed)
+        };
+        let mut guard = CounterGuard::default();
+        let mut next = |frame: &[u8]| decode_next(frame, None, Some(&keys), &mut guard).map(|readings| readings.len());
+        assert!(matches!(next(body), Err(Fault::Unprotected(_))));
+        for control in [0x00, 0x20] {
+            assert!(matches!(next(&sealed(control, u32::MAX)), Err(Fault::Unprotected(_))), "{control:02x}");
+        }
+        assert_eq!(next(&sealed(0x30, 7)), Ok(1), "and the counter of a forged one did not count");
+        assert_eq!(next(&sealed(0x30, 7)), Err(Fault::Replayed));
+        assert_eq!(next(&sealed(0x30, 6)), Err(Fault::Replayed));
+        assert_eq!(next(&sealed(0x30, 8)), Ok(1));
     }
 
     /// Energienetze Steiermark and others give their customers the encryption key alone.

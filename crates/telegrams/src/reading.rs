@@ -94,6 +94,8 @@ pub enum Fault {
     KeyMissing,
     /// Decrypted, but not authentic or without sense: the key is wrong.
     WrongKey,
+    /// Not protected as the keys that are given for its meter ask: anyone could have sent it.
+    Unprotected(&'static str),
     /// An invocation counter that does not grow: repeated or old.
     Replayed,
     /// Whole and undamaged, but no description file fits: the text shows what is in it.
@@ -122,6 +124,10 @@ impl fmt::Display for Fault {
             Self::WrongKey => {
                 f.write_str("wrong key: it decrypts to nothing that makes sense; the bytes themselves are whole")
             }
+            Self::Unprotected(how) => write!(
+                f,
+                "{how}, though a key is given for this meter: anyone could have sent it (take the key out if the meter really sends so)"
+            ),
             Self::Replayed => f.write_str("invocation counter did not grow: a repeated or old telegram"),
             Self::ModelUnknown(seen) => {
                 write!(f, "model unknown: write a description file (docs/howto/add-a-meter-model.md); seen: {seen}")

@@ -85,7 +85,7 @@ impl<'a> Stream<'a> {
         let Self { context, frames, guard } = self;
         match frames {
             Frames::P1(splitter) => feed(splitter, bytes, &mut |frame| {
-                sink(frame.and_then(|frame| p1::decode(frame, context.zone, context.keys.as_ref())));
+                sink(frame.and_then(|frame| p1::decode_next(frame, context.zone, context.keys.as_ref(), guard)));
             }),
             Frames::Sml(splitter) => feed(splitter, bytes, &mut |frame| {
                 sink(frame.and_then(|frame| sml_readings(frame, context.models)));

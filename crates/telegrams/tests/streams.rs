@@ -125,14 +125,17 @@ fn push_blocks(number: u32) -> Vec<u8> {
     blocks.collect::<Vec<_>>().concat()
 }
 
-fn context(models: &Models) -> Context<'_> {
-    Context { models, zone: Zone::named("Europe/Amsterdam"), keys: Some(keys()) }
+/// What a meter's line is told beforehand: nothing, or its keys.
+type Known = Option<fn() -> Keys>;
+
+fn context(models: &Models, known: Known) -> Context<'_> {
+    Context { models, zone: Zone::named("Europe/Amsterdam"), keys: known.map(|keys| keys()) }
 }
 
 /// Readings of a capture that arrives in pieces of the given sizes.
-fn read(models: &Models, line: Line, bytes: &[u8], mut size: impl FnMut() -> usize) -> Vec<Reading> {
+fn read(models: &Models, (line, known): (Line, Known), bytes: &[u8], mut size: impl FnMut() -> usize) -> Vec<Reading> {
     let mut out = Vec::new();
-    let mut stream = Stream::new(line, context(models));
+    let mut stream = Stream::new(line, context(models, known));
     let mut rest = bytes;
     while !rest.is_empty() {
         let (piece, tail) = rest.split_at(size().clamp(1, rest.len()));
@@ -145,12 +148,12 @@ fn read(models: &Models, line: Line, bytes: &[u8], mut size: impl FnMut() -> usi
 
 type Capture = fn(u32) -> Vec<u8>;
 
-const FORMATS: [(&str, Line, Capture, usize); 5] = [
-    ("P1", Line::P1, p1, 4),
-    ("P1 encrypted", Line::P1, p1_encrypted, 4),
-    ("SML", Line::Sml, sml, 2),
-    ("DLMS push in segments", Line::PushHdlc, push, 2),
-    ("DLMS push encrypted in blocks", Line::PushHdlc, push_blocks, 2),
+const FORMATS: [(&str, (Line, Known), Capture, usize); 5] = [
+    ("P1", (Line::P1, None), p1, 4),
+    ("P1 encrypted", (Line::P1, Some(keys)), p1_encrypted, 4),
+    ("SML", (Line::Sml, None), sml, 2),
+    ("DLMS push in segments", (Line::PushHdlc, None), push, 2),
+    ("DLMS push encrypted in blocks", (Line::PushHdlc, Some(keys)), push_blocks, 2),
 ];
 
 fn below(random: &mut Pcg64Mcg, limit: usize) -> usize {
@@ -215,5 +218,21 @@ fn damage_never_gives_a_wrong_value_and_the_next_telegram_is_found() {
                 "{name}, seed {seed}: the last telegram is lost"
             );
         }
+    }
+}
+
+/// A meter's keys are known: whoever can write to its line must not be able to speak for it, by leaving the protection out or by sending
+/// again what the meter has sent.
+#[test]
+fn with_keys_nothing_in_the_clear_and_nothing_twice_is_believed() {
+    let models = Models::builtin().expect("descriptions");
+    for (line, sealed, clear) in
+        [(Line::P1, p1_encrypted as Capture, p1 as Capture), (Line::PushHdlc, push_blocks, push)]
+    {
+        let known: (Line, Known) = (line, Some(keys));
+        let honest = read(&models, known, &[sealed(5), sealed(6)].concat(), || usize::MAX);
+        assert!(!honest.is_empty());
+        let attacked = [clear(9), sealed(5), clear(9), sealed(5), sealed(4), sealed(6), sealed(6), clear(9)].concat();
+        assert_eq!(read(&models, known, &attacked, || usize::MAX), honest, "{line:?}");
     }
 }

@@ -119,6 +119,7 @@ pub fn plain<'a>(apdu: &'a [u8], keys: Option<&Keys>) -> Result<(Cow<'a, [u8]>, 
             let mut opened = security::open_general_glo(apdu, keys.ok_or(Fault::KeyMissing)?)?;
             Ok((Cow::Owned(core::mem::take(&mut opened.plain)), Some(opened)))
         }
+        Some(0x0F) if keys.is_some() => Err(Fault::Unprotected("a push in the clear")),
         Some(0x0F) => Ok((Cow::Borrowed(apdu), None)),
         _ => Err(Fault::structure("neither a DataNotification nor a protected one")),
     }

@@ -68,7 +68,8 @@ pub fn open_general_glo_unproved(apdu: &[u8], keys: &Keys) -> Result<Opened, Fau
     Ok(Opened { plain, title: Some(title), counter, control })
 }
 
-/// Opens `SC counter ciphertext tag` of a sender whose title is known.
+/// Opens `SC counter ciphertext tag` of a sender whose title is known. What the sender leaves out of the protection is not his to choose:
+/// with an authentication key there must be a tag, without one at least encryption.
 pub fn open(body: &[u8], title: SystemTitle, keys: &Keys) -> Result<Opened, Fault> {
     let mut cursor = Cursor::new(body);
     let short = || Fault::structure("a protected APDU that is too short");
@@ -83,10 +84,15 @@ pub fn open(body: &[u8], title: SystemTitle, keys: &Keys) -> Result<Opened, Faul
     if control & 0x0F > 1 {
         return Err(Fault::Unsupported("security suite 2 (AES-256)".into()));
     }
+    if keys.authentication.is_some() && control & AUTHENTICATED == 0 {
+        return Err(Fault::Unprotected("an APDU without an authentication tag"));
+    }
+    if control & (AUTHENTICATED | ENCRYPTED) == 0 {
+        return Err(Fault::Unprotected("an APDU that is neither encrypted nor authenticated"));
+    }
     let nonce = nonce(title, counter);
     let text = cursor.rest();
     let plain = match control & (AUTHENTICATED | ENCRYPTED) {
-        0 => text.to_vec(),
         ENCRYPTED => gcm_stream(&keys.encryption, &nonce, text),
         AUTHENTICATED => {
             let split = text.len().checked_sub(TAG).ok_or_else(short)?;
@@ -282,10 +288,19 @@ mod tests {
             *sealed.last_mut().expect("not empty") ^= 1;
             assert_eq!(open(&sealed, METER, &keys()), Err(Fault::WrongKey));
         }
-        assert_eq!(
-            open(&seal(0x20, METER, 9, &keys(), b"text"), METER, &keys()).map(|o| o.plain).as_deref(),
-            Ok(&b"text"[..])
-        );
+        let alone = Keys { authentication: None, ..keys() };
+        let sealed = seal(0x20, METER, 9, &alone, b"text");
+        assert_eq!(open(&sealed, METER, &alone).map(|o| o.plain).as_deref(), Ok(&b"text"[..]));
+    }
+
+    /// Who has no key chooses the weakest protection: it must not be taken.
+    #[test]
+    fn less_protection_than_the_keys_ask_for_is_refused() {
+        let alone = Keys { authentication: None, ..keys() };
+        for (control, keys) in [(0x00, keys()), (0x20, keys()), (0x21, keys()), (0x00, alone), (0x01, alone)] {
+            let sealed = seal(control, METER, 9, &keys, b"text");
+            assert!(matches!(open(&sealed, METER, &keys), Err(Fault::Unprotected(_))), "{control:02x}");
+        }
     }
 
     #[test]

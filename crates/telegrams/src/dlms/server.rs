@@ -190,6 +190,8 @@ impl Server {
         (cursor.u8() == Some(0x21)).then_some(()).ok_or(13)?;
         let count = length(&mut cursor).filter(|count| *count == cursor.left()).ok_or(13)?;
         let opened = security::open(cursor.take(count).ok_or(13)?, client, &keys).map_err(|_| 13)?;
+        // Only who has the keys may move the counter on.
+        (opened.control & 0x30 == 0x30).then_some(()).ok_or(13)?;
         self.guard.accept(opened.counter).map_err(|_| 13)?;
         let initiate = InitiateRequest::parse(&opened.plain).ok_or(13)?;
         // A dedicated key is not taken up: the global one serves.

@@ -1,6 +1,7 @@
 //! Our client and our server talk to each other: every protection, blocks, selection, the contact.
 
 use super::{
+    acse::{Association, InitiateRequest},
     apdu::{Selection, Target},
     axdr::Value,
     client::{Authentication, Client, Progress},
@@ -206,6 +207,27 @@ fn wrong_passwords_keys_and_repetitions_are_refused() {
     assert_eq!(again.first(), Some(&0xD8), "a repeated counter is an exception");
     assert!(matches!(client.take(&first), Ok(Progress::Value(_))));
     assert_eq!(client.take(&first), Err(Fault::Replayed));
+}
+
+/// An association request without a key, with the highest counter there is: the meter's own client must still be let in.
+#[test]
+fn who_has_no_key_cannot_use_up_the_counters() {
+    let mut meter = server(false);
+    let honest = Client::new(hls(), 512, reserved(), None).open().expect("a request");
+    let request = Association::parse(&honest).expect("an association");
+    let initiate = InitiateRequest { dedicated_key: None, conformance: 0x1E_5D00, max_pdu: 512 }.encode();
+    for control in [0x00, 0x10, 0x20, 0x30] {
+        let mut body = vec![control, 0xFF, 0xFF, 0xFF, 0xFF];
+        body.extend_from_slice(&initiate);
+        body.extend_from_slice(&[0; 12]);
+        let mut user_information = vec![0x21, u8::try_from(body.len()).expect("short")];
+        user_information.extend_from_slice(&body);
+        let forged = Association { user_information, ..request.clone() }.encode_request();
+        let answer = meter.answer(&forged, [5; 16]).expect("an answer");
+        let refused = Association::parse(&answer).expect("an AARE");
+        assert_ne!((refused.result, refused.diagnostic), (0, 14), "{control:02x}");
+    }
+    assert!(opened(hls(), &mut meter).is_ok());
 }
 
 #[test]

@@ -104,9 +104,11 @@ fn ciphered(bytes: &[u8], ended: bool) -> Step {
     let Some(count) = length(&mut cursor) else {
         return if left >= 3 { Step::Skip(next_start(bytes, is_start)) } else { wait };
     };
-    let total = bytes.len() - cursor.left() + count;
-    if !(17..=P1::LIMIT).contains(&count) || total > P1::LIMIT {
+    let head = bytes.len() - cursor.left();
+    // Before the sum: a sender may claim any length.
+    if !(17..=P1::LIMIT).contains(&count) || head + count > P1::LIMIT {
         return Step::Skip(next_start(bytes, is_start));
     }
+    let total = head + count;
     if bytes.len() < total { wait } else { Step::Frame(total) }
 }

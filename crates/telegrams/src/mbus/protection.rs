@@ -173,6 +173,11 @@ impl Authentication {
     }
 }
 
+/// Whether a session number of the extended link layer says that what follows is encrypted.
+pub fn is_extended_sealed(session: [u8; 4]) -> bool {
+    session[3] >> 5 != 0
+}
+
 /// AES-CTR of the extended link layer; the first two bytes are the CRC of the rest.
 pub fn open_extended(
     address: Address,
@@ -185,7 +190,7 @@ pub fn open_extended(
     let fits = |bytes: &[u8]| {
         bytes.split_at_checked(2).is_some_and(|(crc, rest)| crc == checksum::en13757(rest).to_le_bytes())
     };
-    let encrypted = session[3] >> 5 != 0 && !(key.is_none() && fits(body));
+    let encrypted = is_extended_sealed(session) && !(key.is_none() && fits(body));
     let plain = if encrypted {
         let mut counter = [0; 16];
         counter[..8].copy_from_slice(&address.bytes());

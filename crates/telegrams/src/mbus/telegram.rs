@@ -124,14 +124,15 @@ impl Formats {
 /// A wired long frame.
 pub fn wired(frame: &[u8], key: Option<&cipher::Key>, formats: &mut Formats) -> Result<Telegram, Fault> {
     let (_, _, data) = mbus::user_data(frame).ok_or(Fault::structure("an M-Bus frame without data"))?;
+    let mut lock = Lock { key, is_opened: false };
     // CI 73 and 77 with just these 16 bytes: low byte first, high byte first.
     if let [control @ (0x73 | 0x77), rest @ ..] = data
         && let Ok(rest) = <[u8; 16]>::try_from(rest)
     {
+        lock.believe()?;
         return Ok(fixed(rest, *control == 0x77));
     }
-    let mut cursor = Cursor::new(data);
-    layers(&mut cursor, None, key, formats)
+    layers(&mut Cursor::new(data), None, &mut lock, formats)
 }
 
 /// The fixed structure: number, access, status, medium and units, two counters.
@@ -172,14 +173,27 @@ pub fn wireless(frame: &[u8], key: Option<&cipher::Key>, formats: &mut Formats) 
     let head = cursor.u8().zip(cursor.u8());
     head.ok_or(Fault::structure("a wM-Bus frame that is too short"))?;
     let address = Address::read(&mut cursor).ok_or(Fault::structure("a wM-Bus frame without an address"))?;
-    layers(&mut cursor, Some(address), key, formats)
+    layers(&mut cursor, Some(address), &mut Lock { key, is_opened: false }, formats)
+}
+
+/// A key that is given, and whether something was opened with it.
+struct Lock<'k> {
+    key: Option<&'k cipher::Key>,
+    is_opened: bool,
+}
+
+impl Lock<'_> {
+    /// With a key given, what nothing has sealed is not believed: on the air anyone can send.
+    fn believe(&self) -> Result<(), Fault> {
+        if self.key.is_some() && !self.is_opened { Err(Fault::Unprotected("a telegram in the clear")) } else { Ok(()) }
+    }
 }
 
 /// Takes layers off until the records are reached.
 fn layers(
     cursor: &mut Cursor<'_>,
     link: Option<Address>,
-    key: Option<&cipher::Key>,
+    lock: &mut Lock<'_>,
     formats: &mut Formats,
 ) -> Result<Telegram, Fault> {
     let bad = || Fault::structure("an M-Bus header that is too short");
@@ -188,7 +202,7 @@ fn layers(
         0x8C | 0x8E => {
             cursor.take(2).ok_or_else(bad)?;
             let address = if control == 0x8E { Address::read(cursor) } else { link };
-            layers(cursor, address, key, formats)
+            layers(cursor, address, lock, formats)
         }
         0x8D | 0x8F => {
             let communication = cursor.u8().ok_or_else(bad)?;
@@ -196,8 +210,9 @@ fn layers(
             let address = if control == 0x8F { Address::read(cursor) } else { link };
             let address = address.ok_or_else(bad)?;
             let session = cursor.array().ok_or_else(bad)?;
-            let plain = protection::open_extended(address, communication, session, cursor.rest(), key)?;
-            layers(&mut Cursor::new(&plain), Some(address), key, formats)
+            let plain = protection::open_extended(address, communication, session, cursor.rest(), lock.key)?;
+            lock.is_opened |= protection::is_extended_sealed(session) && lock.key.is_some();
+            layers(&mut Cursor::new(&plain), Some(address), lock, formats)
         }
         0x90 => {
             let (authentication, rest) = protection::authentication(cursor).ok_or_else(bad)?;
@@ -206,17 +221,18 @@ fn layers(
                     "a message in fragments (authentication and fragmentation layer)".into(),
                 ));
             }
-            transport(rest, link, &authentication, key, formats)
+            transport(rest, link, &authentication, lock, formats)
         }
         apator::CONTROL if link.as_ref().is_some_and(apator::is_na1) => {
-            apator::na1(link.ok_or_else(bad)?, cursor.rest(), key)
+            lock.is_opened = true;
+            apator::na1(link.ok_or_else(bad)?, cursor.rest(), lock.key)
         }
         _ => {
             let rest = cursor.rest();
             let mut whole = Vec::with_capacity(rest.len() + 1);
             whole.push(control);
             whole.extend_from_slice(rest);
-            transport(&whole, link, &Authentication::default(), key, formats)
+            transport(&whole, link, &Authentication::default(), lock, formats)
         }
     }
 }
@@ -225,10 +241,11 @@ fn transport(
     message: &[u8],
     link: Option<Address>,
     authentication: &Authentication,
-    key: Option<&cipher::Key>,
+    lock: &mut Lock<'_>,
     formats: &mut Formats,
 ) -> Result<Telegram, Fault> {
     let bad = || Fault::structure("an M-Bus header that is too short");
+    let key = lock.key;
     let cursor = &mut Cursor::new(message);
     let control = cursor.u8().ok_or_else(bad)?;
     let (long, short, compact) = match control {
@@ -253,7 +270,9 @@ fn transport(
             authentication.check(message, key, &context)?;
         }
         body = protection::open(configuration, cursor.rest(), context, key)?;
+        lock.is_opened |= key.is_some() && configuration.mode() != 0 && configuration.encrypted_bytes() > 0;
     }
+    lock.believe()?;
     if compact {
         return Ok(Telegram { address, status, body: compact_body(&body, formats)? });
     }
@@ -390,6 +409,29 @@ mod tests {
             shown(&telegram).iter().map(|line| line.replace(" storage 0 tariff 0 unit 0", "")).collect();
         assert_eq!(values, ["energy 1000 Wh", "energy backward 10 Wh", "power 350 W", "reactive power backward 5 var"]);
         assert_eq!(wired(&frame, Some(&[1; 16]), &mut Formats::default()), Err(Fault::WrongKey));
+    }
+
+    /// Who knows only a meter's number must not be able to speak for it.
+    #[test]
+    fn with_a_key_what_is_in_the_clear_is_not_believed_and_teaches_no_format() {
+        let key = [7; 16];
+        let mut formats = Formats::default();
+        let full = kamstrup(0x78, &from_hex(FULL).expect("hex"));
+        let short_header = kamstrup(0x7A, &from_hex("01000000 0C0427104885").expect("hex"));
+        // Mode 5 with no encrypted block, and the extended link layer without encryption.
+        let empty = kamstrup(0x7A, &from_hex("01000005 0C0427104885").expect("hex"));
+        let inner = from_hex("78 0C0427104885").expect("hex");
+        let crc = checksum::en13757(&inner).to_le_bytes();
+        let extended = kamstrup(0x8D, &[&[0x20, 1, 0, 0, 0, 0][..], &crc, &inner].concat());
+        for frame in [&full, &short_header, &empty, &extended] {
+            assert!(wireless(frame, None, &mut Formats::default()).is_ok());
+            let why = wireless(frame, Some(&key), &mut formats);
+            assert_eq!(why, Err(Fault::Unprotected("a telegram in the clear")));
+        }
+        assert!(formats.known.is_empty());
+        let fixed =
+            from_hex("68 13 13 68 08 05 73 78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 3C 16").expect("hex");
+        assert!(matches!(wired(&fixed, Some(&key), &mut formats), Err(Fault::Unprotected(_))));
     }
 
     #[test]

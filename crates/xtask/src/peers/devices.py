@@ -39,7 +39,7 @@ def compare(peer, kind, values):
     table.append({"peer": peer, "kind": kind, "files": files, "values": count, "equal": equal, "notes": notes})
 
 
-def best(run, times=50):
+def best(run, times=400):
     run()
     out = math.inf
     for _ in range(times):
