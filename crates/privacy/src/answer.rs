@@ -6,24 +6,21 @@
 
 use std::collections::BTreeMap;
 
-use curve25519_dalek::Scalar;
 use metering::MeterId;
 
 use crate::{
-    commitment,
-    custodian::State,
     draws::Draws,
     hex::Hex,
     mask::{Field, MaskKey, authenticate},
     noise::{self, Ratio},
     policy::Policy,
-    query::{Answer, CheckQuery, Mechanism, Query, Row, StatisticQuery},
+    query::{Answer, Mechanism, Query, Row, StatisticQuery},
     rules::{Refusal, sensitivity, sensitivity_squared},
     theft,
 };
 
 /// Finds the key of a row.
-type KeyOf<'k> = dyn Fn(&Row) -> Result<&'k MaskKey, Refusal> + 'k;
+type KeyOf<'f, 'k> = dyn FnMut(&Row) -> Result<&'k MaskKey, Refusal> + 'f;
 
 /// What a query's noise is drawn from.
 pub(crate) struct NoiseSeed<'s> {
@@ -58,9 +55,8 @@ impl Noise {
 
 pub(crate) fn answer<'k>(
     policy: &Policy,
-    state: &State,
     query: &Query,
-    key_of: &KeyOf<'k>,
+    key_of: &mut KeyOf<'_, 'k>,
     seed: &NoiseSeed<'_>,
 ) -> Result<Answer, Refusal> {
     match query {
@@ -71,19 +67,15 @@ pub(crate) fn answer<'k>(
         }
         Query::Bill(q) => {
             let mut sum = 0_u64;
-            for row in &q.rows {
-                each(row, q.field, key_of(row)?, |k, mask| {
-                    let weight = i64::from(q.weights.weight(row.first + k as u64));
-                    sum = sum.wrapping_add(mask.wrapping_mul(weight.cast_unsigned()));
-                })?;
-            }
+            each(&q.rows, q.field, key_of, |row, k, mask| {
+                let weight = i64::from(q.weights.weight(row.first + k as u64));
+                sum = sum.wrapping_add(mask.wrapping_mul(weight.cast_unsigned()));
+            })?;
             Ok(Answer::Masks(vec![sum]))
         }
         Query::Fault(q) => {
             let mut sum = 0_u64;
-            for row in &q.rows {
-                each(row, q.field, key_of(row)?, |_, mask| sum = sum.wrapping_add(mask))?;
-            }
+            each(&q.rows, q.field, key_of, |_, _, mask| sum = sum.wrapping_add(mask))?;
             Ok(Answer::Masks(vec![sum]))
         }
         Query::Theft(q) => {
@@ -91,7 +83,7 @@ pub(crate) fn answer<'k>(
             let mut scores: BTreeMap<MeterId, u64> = BTreeMap::new();
             for row in &q.rows {
                 let score = scores.entry(row.meter).or_default();
-                each(row, q.field, key_of(row)?, |k, mask| {
+                each(std::slice::from_ref(row), q.field, key_of, |row, k, mask| {
                     let sign = signs.get(row.offset as usize + k).copied().unwrap_or(0);
                     *score = score.wrapping_add(mask.wrapping_mul(sign.cast_unsigned()));
                 })?;
@@ -107,13 +99,12 @@ pub(crate) fn answer<'k>(
         }
         Query::Unmask(q) => {
             let mut masks = Vec::new();
-            for row in &q.rows {
-                each(row, q.field, key_of(row)?, |_, mask| masks.push(mask))?;
-            }
+            each(&q.rows, q.field, key_of, |_, _, mask| masks.push(mask))?;
             Ok(Answer::Masks(masks))
         }
         Query::Statistic(q) => statistic(policy, q, key_of, &mut seed.draws()),
-        Query::Check(q) => check(state, q, key_of),
+        // answered from what is kept of the sum
+        Query::Check(_) => Err(Refusal::NothingToCheck),
     }
 }
 
@@ -140,7 +131,7 @@ pub(crate) fn noise_of(policy: &Policy, q: &StatisticQuery) -> Result<Noise, Ref
 fn statistic<'k>(
     policy: &Policy,
     q: &StatisticQuery,
-    key_of: &KeyOf<'k>,
+    key_of: &mut KeyOf<'_, 'k>,
     draws: &mut Draws,
 ) -> Result<Answer, Refusal> {
     let noise = noise_of(policy, q)?;
@@ -151,75 +142,71 @@ fn statistic<'k>(
     Ok(Answer::Masks(sums.collect::<Result<_, Refusal>>()?))
 }
 
-fn check<'k>(state: &State, q: &CheckQuery, key_of: &KeyOf<'k>) -> Result<Answer, Refusal> {
-    let Some(Some(Query::Spatial(sum) | Query::Late(sum))) = state.released.get(&q.of) else {
-        return Err(Refusal::NothingToCheck);
-    };
-    let mut total = Scalar::ZERO;
-    for row in &sum.rows {
-        let Some(k) = q.slot.checked_sub(row.offset).map(|k| k as usize).filter(|k| row.has(*k)) else { continue };
-        let rev = row.revs.iter().find(|(at, _)| *at as usize == k).map_or(0, |(_, rev)| *rev);
-        let blinding = commitment::blinding(key_of(row)?, sum.field, rev, row.first + k as u64);
-        total += blinding.ok_or(Refusal::Shape("a counter beyond its end"))?;
-    }
-    Ok(Answer::Blinding(Hex(total.to_bytes())))
+/// Adds every row's masks to the sums of their slots; the rules refuse rows that pass the sums' end.
+fn add_rows<'k>(rows: &[Row], field: Field, key_of: &mut KeyOf<'_, 'k>, sums: &mut [u64]) -> Result<(), Refusal> {
+    parts(rows, field, key_of, |row, from, word, masks| {
+        let Some(sums) = sums.get_mut(row.offset as usize + from..) else { return };
+        if word == u64::MAX >> (64 - masks.len()) {
+            for (sum, mask) in sums.iter_mut().zip(masks) {
+                *sum = sum.wrapping_add(u64::from_le_bytes(*mask));
+            }
+            return;
+        }
+        for (bit, (sum, mask)) in sums.iter_mut().zip(masks).enumerate() {
+            // all ones where the cell is meant
+            *sum = sum.wrapping_add(u64::from_le_bytes(*mask) & 0_u64.wrapping_sub(word >> bit & 1));
+        }
+    })
 }
 
-/// Adds every row's masks to the sums of their slots.
-fn add_rows<'k>(rows: &[Row], field: Field, key_of: &KeyOf<'k>, sums: &mut [u64]) -> Result<(), Refusal> {
-    for row in rows {
-        let key = key_of(row)?;
-        let beyond = Refusal::Shape("a cell beyond the last slot");
-        // a row's slots lie within the sums: the rules refuse others
-        let sums = sums.get_mut(row.offset as usize..).ok_or(beyond)?;
-        parts(row, field, key, |from, word, masks| {
-            let Some(sums) = sums.get_mut(from..) else { return };
-            if word == u64::MAX >> (64 - masks.len()) {
-                sums.iter_mut().zip(masks).for_each(|(sum, mask)| *sum = sum.wrapping_add(*mask));
-                return;
-            }
-            for (bit, (sum, mask)) in sums.iter_mut().zip(masks).enumerate() {
-                // all ones where the cell is meant
-                *sum = sum.wrapping_add(mask & 0_u64.wrapping_sub(word >> bit & 1));
-            }
-        })?;
-    }
-    Ok(())
-}
+/// Bytes of the masks that are made at once.
+const BYTES_AT_ONCE: usize = 4_096;
+/// Such masks.
+const AT_ONCE: usize = BYTES_AT_ONCE / 8;
 
-/// Masks that are made at once.
-const AT_ONCE: usize = 512;
-
-/// Calls with position and mask of every cell that is meant.
-fn each(row: &Row, field: Field, key: &MaskKey, mut call: impl FnMut(usize, u64)) -> Result<(), Refusal> {
-    parts(row, field, key, |from, word, masks| {
+/// Calls with row, position and mask of every cell that is meant.
+fn each<'r, 'k>(
+    rows: &'r [Row],
+    field: Field,
+    key_of: &mut KeyOf<'_, 'k>,
+    mut call: impl FnMut(&'r Row, usize, u64),
+) -> Result<(), Refusal> {
+    parts(rows, field, key_of, |row, from, word, masks| {
         let mut left = word;
         while left != 0 {
             let bit = left.trailing_zeros() as usize;
             left &= left - 1;
             if let Some(mask) = masks.get(bit) {
-                call(from + bit, *mask);
+                call(row, from + bit, u64::from_le_bytes(*mask));
             }
         }
     })
 }
 
-/// Calls for each word of a row that means any cell: position of its first cell, the word, the masks from there to the row's end.
-fn parts(row: &Row, field: Field, key: &MaskKey, mut call: impl FnMut(usize, u64, &[u64])) -> Result<(), Refusal> {
+/// Calls for each word of the rows that means any cell: its row, position of its first cell, the word, the masks from there to the
+/// row's end, little endian.
+fn parts<'r, 'k>(
+    rows: &'r [Row],
+    field: Field,
+    key_of: &mut KeyOf<'_, 'k>,
+    mut call: impl FnMut(&'r Row, usize, u64, &[[u8; 8]]),
+) -> Result<(), Refusal> {
     let beyond = || Refusal::Shape("a counter beyond its end");
-    let mut masks = [0; AT_ONCE];
-    let end = row.end();
-    let mut revs = row.revs.iter().peekable();
-    for from in (0..end).step_by(AT_ONCE) {
-        let masks = &mut masks[..(end - from).min(AT_ONCE)];
-        key.fill(field, 0, row.first + from as u64, masks).ok_or_else(beyond)?;
-        while let Some((k, rev)) = revs.next_if(|(k, _)| (*k as usize) < from + AT_ONCE) {
-            let mask = key.mask(field, *rev, row.first + u64::from(*k)).ok_or_else(beyond)?;
-            *masks.get_mut(*k as usize - from).ok_or_else(beyond)? = mask;
-        }
-        for (word, (part, masks)) in row.present[from / 64..].iter().zip(masks.chunks(64).enumerate()) {
-            if *word != 0 {
-                call(from + part * 64, *word, masks);
+    let mut all = [0; BYTES_AT_ONCE];
+    for row in rows {
+        let (key, end) = (key_of(row)?, row.end());
+        let mut revs = row.revs.iter().peekable();
+        for from in (0..end).step_by(AT_ONCE) {
+            let bytes = &mut all[..(end - from).min(AT_ONCE) * 8];
+            let masks = key.fill_bytes(field, 0, row.first + from as u64, bytes).ok_or_else(beyond)?;
+            while let Some((k, rev)) = revs.next_if(|(k, _)| (*k as usize) < from + AT_ONCE) {
+                let mask = key.mask(field, *rev, row.first + u64::from(*k)).ok_or_else(beyond)?;
+                *masks.get_mut(*k as usize - from).ok_or_else(beyond)? = mask.to_le_bytes();
+            }
+            for (word, (part, masks)) in row.present[from / 64..].iter().zip(masks.chunks(64).enumerate()) {
+                if *word != 0 {
+                    call(row, from + part * 64, *word, masks);
+                }
             }
         }
     }

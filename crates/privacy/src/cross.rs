@@ -23,6 +23,7 @@ use crate::{
     mask::Field,
     policy::Policy,
     query::{BillQuery, FaultQuery, Query, Row, TheftQuery},
+    roster::Cells,
     rules::Refusal,
     span::{self, Functional},
     theft,
@@ -30,9 +31,6 @@ use crate::{
 
 /// Declared weights that are audited together with a new one.
 const TOGETHER_MAX: usize = 10;
-
-/// Bits of counters by word of 64.
-pub(crate) type Cells = BTreeMap<u64, u64>;
 
 /// The slot before the first cell of a row, as a counter; the same for all rows of a query that speaks of slots.
 pub(crate) fn start(rows: &[Row]) -> Option<u64> {
@@ -45,15 +43,6 @@ pub(crate) fn aligned(rows: &[Row]) -> Result<u64, Refusal> {
     let first = start(rows).ok_or(Refusal::Shape("no cells, or an offset beyond the counter"))?;
     let is_aligned = rows.iter().all(|row| row.first.checked_sub(u64::from(row.offset)) == Some(first));
     is_aligned.then_some(first).ok_or(Refusal::Misaligned)
-}
-
-/// Cells of rows, as bits.
-pub(crate) fn cells(rows: &[Row]) -> Cells {
-    let mut cells = Cells::new();
-    for (at, bits) in rows.iter().flat_map(Row::words) {
-        *cells.entry(at).or_default() |= bits;
-    }
-    cells
 }
 
 /// The weights that a query declares for a stretch of counters, whoever is present in it; `None` when it releases no exact sum over
@@ -94,28 +83,19 @@ fn of_theft(q: &TheftQuery) -> Functional {
 
 /// Cells of the declared stretch that each meter's rows leave out.
 pub(crate) fn omitted(weights: &Functional, query: &Query) -> BTreeMap<MeterId, Cells> {
-    let mut declared = Cells::new();
-    for counter in weights.keys() {
-        *declared.entry(counter / 64).or_default() |= 1 << (counter % 64);
-    }
-    let mut by_meter: BTreeMap<MeterId, Vec<Row>> = BTreeMap::new();
+    let mut declared = Cells::default();
+    declared.extend(weights.keys().map(|counter| (counter / 64, 1 << (counter % 64))));
+    let mut by_meter: BTreeMap<MeterId, Vec<&Row>> = BTreeMap::new();
     for row in query.rows() {
-        by_meter.entry(row.meter).or_default().push(row.clone());
+        by_meter.entry(row.meter).or_default().push(row);
     }
-    let left_out = |rows: Vec<Row>| -> Cells {
-        let present = cells(&rows);
-        let without = declared.iter().map(|(at, bits)| (*at, bits & !present.get(at).copied().unwrap_or(0)));
-        without.filter(|(_, bits)| *bits != 0).collect()
+    let left_out = |rows: Vec<&Row>| -> Cells {
+        let present = Cells::of(rows);
+        let mut without = Cells::default();
+        without.extend(declared.words().map(|(at, bits)| (at, bits & !present.word(at))));
+        without
     };
     by_meter.into_iter().map(|(meter, rows)| (meter, left_out(rows))).collect()
-}
-
-/// A counter that is in both.
-pub(crate) fn common(a: &Cells, b: &Cells) -> Option<u64> {
-    a.iter().find_map(|(at, bits)| {
-        let both = bits & b.get(at).copied().unwrap_or(0);
-        (both != 0).then(|| at * 64 + u64::from(both.trailing_zeros()))
-    })
 }
 
 /// Both rules for a sum over time.
@@ -123,8 +103,8 @@ pub(crate) fn audit(policy: &Policy, state: &State, query: &Query) -> Result<(),
     let Some((field, weights)) = declared(policy, query) else { return Ok(()) };
     let field = field.audited_as();
     for (meter, left_out) in omitted(&weights, query) {
-        let used = state.used.get(&(meter, field));
-        if let Some(counter) = used.and_then(|used| common(&left_out, used)) {
+        let used = state.roster.get(meter).map(|meter| meter.used(field));
+        if let Some(counter) = used.and_then(|used| used.common(left_out.words())) {
             return Err(Refusal::Omitted { meter, counter });
         }
     }

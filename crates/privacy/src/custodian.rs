@@ -8,17 +8,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use curve25519_dalek::Scalar;
+use ed25519_dalek::VerifyingKey;
 use metering::MeterId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answer,
-    cross::{self, Cells},
+    answer, commitment, cross,
     hex::Hex,
+    kept::KeptSum,
     ledger::{Cost, Ledger},
     mask::{Field, MaskKey},
     policy::Policy,
-    query::{Answer, Query, Request, Row},
+    query::{Answer, CheckQuery, Named, Query, Request, Row, is_signed_by, request_bytes},
+    roster::{Meter, Roster},
     rules::{self, Grant, Refusal},
     span::Functional,
 };
@@ -126,6 +129,15 @@ pub enum Event {
 pub(crate) struct Membership {
     pub(crate) from_day: i64,
     pub(crate) members: BTreeSet<MeterId>,
+    /// The same by their numbers, ascending.
+    numbers: Vec<u32>,
+}
+
+impl Membership {
+    /// Whether a meter is a member.
+    pub(crate) fn has(&self, meter: &Meter) -> bool {
+        self.numbers.binary_search(&meter.number).is_ok()
+    }
 }
 
 /// A theft case that was released.
@@ -138,13 +150,8 @@ pub(crate) struct TheftCase {
 /// The fold of the journal.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    pub(crate) meters: BTreeMap<MeterId, Role>,
-    public_keys: BTreeMap<MeterId, Hex<32>>,
+    pub(crate) roster: Roster,
     pub(crate) groups: BTreeMap<String, Vec<Membership>>,
-    /// Cells that entered a released spatial sum; a field counts as what it is audited as.
-    pub(crate) used: BTreeMap<(MeterId, Field), Cells>,
-    /// Cells that a released sum over time left out: they come into no spatial sum any more.
-    pub(crate) omitted: BTreeMap<(MeterId, Field), Cells>,
     /// Weights that sums over time declared, of whichever home, each once.
     pub(crate) declared: BTreeMap<Field, Vec<Functional>>,
     /// Released sums over time.
@@ -152,7 +159,7 @@ pub struct State {
     pub(crate) ledger: Ledger,
     pub(crate) cases: BTreeMap<Hex<32>, TheftCase>,
     pub(crate) short_periods: BTreeMap<MeterId, u32>,
-    pub(crate) released: BTreeMap<Hex<32>, Option<Query>>,
+    pub(crate) released: BTreeMap<Hex<32>, Option<KeptSum>>,
     pub(crate) erased: BTreeSet<MeterId>,
     refused: u64,
 }
@@ -171,8 +178,11 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Custodian {
     policy: Policy,
+    /// The operator's key of the policy, taken apart; `None` when it is no key, so that nothing is signed by it.
+    operator_key: Option<VerifyingKey>,
     state: State,
-    keys: BTreeMap<(MeterId, u32), MaskKey>,
+    /// Keys by meter's number, with their epochs, ascending.
+    keys: Vec<Vec<(u32, MaskKey)>>,
     noise_key: [u8; 32],
 }
 
@@ -183,7 +193,8 @@ impl Custodian {
     /// What is wrong with the policy.
     pub fn new(policy: Policy, noise_key: [u8; 32]) -> Result<Self, crate::policy::PolicyError> {
         policy.check()?;
-        Ok(Self { policy, state: State::default(), keys: BTreeMap::new(), noise_key })
+        let operator_key = VerifyingKey::from_bytes(&policy.operator_key.0).ok();
+        Ok(Self { policy, operator_key, state: State::default(), keys: Vec::new(), noise_key })
     }
 
     /// The policy in force.
@@ -196,13 +207,33 @@ impl Custodian {
         &self.state
     }
 
-    /// Puts a key in place, unless its meter was erased: a key store restored from a backup brings no erased key back.
+    /// Puts a key in place, unless its meter was never enrolled, or erased: a key store restored from a backup brings no erased key
+    /// back.
     pub fn insert_key(&mut self, meter: MeterId, epoch: u32, key: MaskKey) -> bool {
-        let may = !self.state.erased.contains(&meter);
-        if may {
-            self.keys.insert((meter, epoch), key);
+        let number = self.state.roster.get(meter).map(|meter| meter.number as usize);
+        let Some(number) = number.filter(|_| !self.state.erased.contains(&meter)) else { return false };
+        if self.keys.len() <= number {
+            self.keys.resize(number + 1, Vec::new());
         }
-        may
+        let keys = &mut self.keys[number];
+        match keys.binary_search_by_key(&epoch, |(epoch, _)| *epoch) {
+            Ok(place) => keys[place].1 = key,
+            Err(place) => keys.insert(place, (epoch, key)),
+        }
+        true
+    }
+
+    /// The meter of a row, and its key of the row's epoch.
+    fn key_of(&self, row: &Row, guess: Option<u32>) -> Result<(&Meter, &MaskKey), Refusal> {
+        let meter = self.state.roster.find(row.meter, guess);
+        let found = meter.and_then(|meter| Some((meter, self.key(meter, row.epoch)?)));
+        found.ok_or(Refusal::NoKey { meter: row.meter, epoch: row.epoch })
+    }
+
+    fn key(&self, meter: &Meter, epoch: u32) -> Option<&MaskKey> {
+        let keys = self.keys.get(meter.number as usize)?;
+        let place = keys.binary_search_by_key(&epoch, |(epoch, _)| *epoch).ok()?;
+        Some(&keys[place].1)
     }
 
     /// The event of a new meter.
@@ -229,28 +260,35 @@ impl Custodian {
     /// # Errors
     /// A meter that is not known.
     pub fn erase(&self, meter: MeterId, now: i64) -> Result<Event, Refusal> {
-        self.state.meters.get(&meter).ok_or(Refusal::UnknownMeter(meter))?;
+        self.state.roster.get(meter).ok_or(Refusal::UnknownMeter(meter))?;
         Ok(Event::Erased { at: now, meter })
     }
 
     /// Decides about a request. A refusal is an event too.
     pub fn decide(&self, request: &Request, now: i64) -> Decision {
-        let hash = request.query.hash();
+        self.decide_named(&Named::new(request), now)
+    }
+
+    /// The same for a request whose query was hashed before.
+    pub fn decide_named(&self, named: &Named<'_>, now: i64) -> Decision {
+        let (request, hash) = (named.request(), *named.hash());
         let refuse = |why: &Refusal| {
             let class = request.query.class().to_owned();
             Decision::Commit(Event::Refused { at: now, hash, class, reason: why.to_string() })
         };
-        if let Err(why) = rules::signature(&self.policy, request, &hash) {
-            return refuse(&why);
+        let is_signed = |key| is_signed_by(key, &request_bytes(&hash), &request.signature);
+        if !self.operator_key.as_ref().is_some_and(is_signed) {
+            return refuse(&Refusal::Signature);
         }
         if self.state.released.contains_key(&hash) {
             return Decision::Repeat;
         }
-        let missing = request.query.rows().iter().find(|row| !self.keys.contains_key(&(row.meter, row.epoch)));
-        if let Some(row) = missing {
-            return refuse(&Refusal::NoKey { meter: row.meter, epoch: row.epoch });
+        let placed = |row| Ok((row, self.key_of(row, None)?.0));
+        let rows: Result<Vec<_>, Refusal> = request.query.rows().iter().map(placed).collect();
+        if let Ok(rows) = &rows {
+            named.numbers.get_or_init(|| rows.iter().map(|(_, meter)| meter.number).collect());
         }
-        match rules::grant(&self.policy, &self.state, request, &hash, now) {
+        match rows.and_then(|rows| rules::grant(&self.policy, &self.state, named, &rows, now)) {
             Ok(Grant { approvers, costs }) => {
                 let costs = costs.into_iter().map(|cost| (cost.meter, cost.micro)).collect();
                 Decision::Commit(Event::Released { at: now, query: request.query.clone(), approvers, costs })
@@ -262,9 +300,22 @@ impl Custodian {
     /// Takes an event of the journal in.
     pub fn apply(&mut self, event: &Event) {
         if let Event::Erased { meter, .. } = event {
-            self.keys.retain(|(m, _), _| m != meter);
+            let number = self.state.roster.get(*meter).map(|meter| meter.number as usize);
+            if let Some(keys) = number.and_then(|number| self.keys.get_mut(number)) {
+                keys.clear();
+            }
         }
         self.state.apply(&self.policy, event);
+    }
+
+    /// Takes the event in that a request came to.
+    pub fn apply_named(&mut self, event: &Event, named: &Named<'_>) {
+        match event {
+            Event::Released { at, query, .. } if *query == named.request().query => {
+                self.state.release(&self.policy, query, *named.hash(), *at, named.guesses());
+            }
+            other => self.apply(other),
+        }
     }
 
     /// The answer to a query that was granted.
@@ -272,16 +323,42 @@ impl Custodian {
     /// # Errors
     /// It was not granted, or a key was erased since.
     pub fn answer(&self, query: &Query) -> Result<Answer, Refusal> {
-        let hash = query.hash();
+        self.answer_hashed(query, query.hash(), &[])
+    }
+
+    /// The same for a request whose query was hashed before.
+    ///
+    /// # Errors
+    /// As of [`Custodian::answer`].
+    pub fn answer_named(&self, named: &Named<'_>) -> Result<Answer, Refusal> {
+        self.answer_hashed(&named.request().query, *named.hash(), named.guesses())
+    }
+
+    fn answer_hashed(&self, query: &Query, hash: Hex<32>, guesses: &[u32]) -> Result<Answer, Refusal> {
         if !self.state.released.contains_key(&hash) {
             return Err(Refusal::NotGranted);
         }
-        let key_of = |row: &Row| {
-            let missing = Refusal::NoKey { meter: row.meter, epoch: row.epoch };
-            self.keys.get(&(row.meter, row.epoch)).ok_or(missing)
-        };
+        // rows are asked for in their order
+        let mut guesses = guesses.iter().copied();
+        let mut key_of = |row: &Row| Ok(self.key_of(row, guesses.next())?.1);
         let seed = answer::NoiseSeed { key: &self.noise_key, query: hash };
-        answer::answer(&self.policy, &self.state, query, &key_of, &seed)
+        match query {
+            Query::Check(q) => self.blinding(q),
+            _ => answer::answer(&self.policy, query, &mut key_of, &seed),
+        }
+    }
+
+    /// Sum of the blindings of a released sum's slot.
+    fn blinding(&self, q: &CheckQuery) -> Result<Answer, Refusal> {
+        let Some(Some(sum)) = self.state.released.get(&q.of) else { return Err(Refusal::NothingToCheck) };
+        let mut total = Scalar::ZERO;
+        for cell in sum.cells(q.slot) {
+            let meter = self.state.roster.at(cell.meter).ok_or(Refusal::NothingToCheck)?;
+            let key = self.key(meter, cell.epoch).ok_or(Refusal::NoKey { meter: meter.id, epoch: cell.epoch })?;
+            let blinding = commitment::blinding(key, sum.field, cell.rev, cell.counter);
+            total += blinding.ok_or(Refusal::Shape("a counter beyond its end"))?;
+        }
+        Ok(Answer::Blinding(Hex(total.to_bytes())))
     }
 }
 
@@ -308,7 +385,7 @@ impl State {
 
     /// Meters that were ever enrolled.
     pub fn enrolled(&self) -> impl Iterator<Item = MeterId> + '_ {
-        self.meters.keys().copied()
+        self.roster.ids()
     }
 
     /// Meters whose keys were erased.
@@ -318,29 +395,32 @@ impl State {
 
     /// Whether exactly this meter with this key was enrolled.
     pub fn knows(&self, enrolment: &Enrolment) -> bool {
-        self.public_keys.get(&enrolment.meter) == Some(&enrolment.public_key)
+        self.roster.get(enrolment.meter).is_some_and(|meter| meter.public_key == enrolment.public_key)
     }
 
     /// Members of a group on a day.
-    pub(crate) fn members(&self, group: &str, day: i64) -> Option<&BTreeSet<MeterId>> {
+    pub(crate) fn members(&self, group: &str, day: i64) -> Option<&Membership> {
         let versions = self.groups.get(group)?;
-        versions.iter().rev().find(|m| m.from_day <= day).map(|m| &m.members).filter(|m| !m.is_empty())
+        versions.iter().rev().find(|m| m.from_day <= day).filter(|m| !m.members.is_empty())
     }
 
     fn apply(&mut self, policy: &Policy, event: &Event) {
         match event {
             Event::Enrolled { enrolment, .. } => {
-                self.meters.insert(enrolment.meter, enrolment.role);
-                self.public_keys.insert(enrolment.meter, enrolment.public_key);
+                self.roster.enrol(enrolment.meter, enrolment.role, enrolment.public_key);
             }
             Event::Grouped { group, from_day, members, .. } => {
-                let membership = Membership { from_day: *from_day, members: members.iter().copied().collect() };
+                let number = |meter: &MeterId| Some(self.roster.get(*meter)?.number);
+                let mut numbers: Vec<u32> = members.iter().filter_map(number).collect();
+                numbers.sort_unstable();
+                let members = members.iter().copied().collect();
+                let membership = Membership { from_day: *from_day, members, numbers };
                 let versions = self.groups.entry(group.clone()).or_default();
                 // the last word about a day holds
                 versions.retain(|v| v.from_day < *from_day);
                 versions.push(membership);
             }
-            Event::Released { at, query, .. } => self.release(policy, query, *at),
+            Event::Released { at, query, .. } => self.release(policy, query, query.hash(), *at, &[]),
             Event::Refused { .. } => self.refused += 1,
             Event::Erased { meter, .. } => {
                 self.erased.insert(*meter);
@@ -348,16 +428,14 @@ impl State {
         }
     }
 
-    fn release(&mut self, policy: &Policy, query: &Query, at: i64) {
-        let hash = query.hash();
+    fn release(&mut self, policy: &Policy, query: &Query, hash: Hex<32>, at: i64, guesses: &[u32]) {
         for cost in rules::costs(policy, query) {
             self.ledger.debit(&cost);
         }
         match query {
             Query::Spatial(q) | Query::Late(q) => {
-                for row in &q.rows {
-                    let used = self.used.entry((row.meter, q.field.audited_as())).or_default();
-                    row.words().for_each(|(at, bits)| *used.entry(at).or_default() |= bits);
+                for (k, row) in q.rows.iter().enumerate() {
+                    self.roster.mark_used(row, q.field, guesses.get(k).copied());
                 }
             }
             Query::Theft(q) => {
@@ -376,7 +454,10 @@ impl State {
             self.functionals.entry((meter, field.audited_as())).or_default().push(functional);
         }
         // a check of a slot needs the sum it checks
-        let kept = matches!(query, Query::Spatial(_) | Query::Late(_)).then(|| query.clone());
+        let kept = match query {
+            Query::Spatial(q) | Query::Late(q) => Some(KeptSum::new(q, &self.roster, guesses)),
+            _ => None,
+        };
         self.released.insert(hash, kept);
     }
 
@@ -384,8 +465,7 @@ impl State {
         let Some((field, weights)) = cross::declared(policy, query) else { return };
         let field = field.audited_as();
         for (meter, left_out) in cross::omitted(&weights, query) {
-            let omitted = self.omitted.entry((meter, field)).or_default();
-            left_out.into_iter().for_each(|(at, bits)| *omitted.entry(at).or_default() |= bits);
+            self.roster.mark_omitted(meter, field, &left_out);
         }
         let all = self.declared.entry(field).or_default();
         if !all.contains(&weights) {

@@ -21,6 +21,8 @@ pub mod custodian;
 #[cfg(feature = "std")]
 pub mod journal;
 #[cfg(feature = "std")]
+mod kept;
+#[cfg(feature = "std")]
 pub mod ledger;
 #[cfg(feature = "std")]
 pub mod operator;
@@ -28,6 +30,8 @@ pub mod operator;
 pub mod policy;
 #[cfg(feature = "std")]
 pub mod query;
+#[cfg(feature = "std")]
+mod roster;
 #[cfg(feature = "std")]
 pub mod rules;
 #[cfg(feature = "std")]

@@ -136,16 +136,25 @@ impl MaskKey {
         let mut bytes = [0_u8; 1024];
         let mut at = first;
         for part in masks.chunks_mut(bytes.len() / 8) {
-            let stream = &mut bytes[..part.len() * 8];
-            stream.fill(0);
-            self.stream(0, field, rev, at.checked_mul(8)?, stream)?;
-            let (words, _) = stream.as_chunks::<8>();
+            let words = self.fill_bytes(field, rev, at, &mut bytes[..part.len() * 8])?;
             for (mask, word) in part.iter_mut().zip(words) {
                 *mask = u64::from_le_bytes(*word);
             }
             at += part.len() as u64;
         }
         Some(())
+    }
+
+    /// The same as bytes, little endian, eight of `bytes` a mask.
+    pub(crate) fn fill_bytes<'b>(
+        &self,
+        field: Field,
+        rev: u16,
+        first: u64,
+        bytes: &'b mut [u8],
+    ) -> Option<&'b mut [[u8; 8]]> {
+        self.stream(0, field, rev, first.checked_mul(8)?, bytes)?;
+        Some(bytes.as_chunks_mut::<8>().0)
     }
 
     /// 64 bytes that blind the commitment to one reading: a stream of their own, apart from every mask.
@@ -161,7 +170,7 @@ impl MaskKey {
         nonce[1..3].copy_from_slice(&rev.to_be_bytes());
         let mut cipher = ChaCha20::new(&self.0.into(), &nonce.into());
         cipher.try_seek(from).ok()?;
-        cipher.try_apply_keystream(bytes).ok()
+        cipher.try_write_keystream(bytes).ok()
     }
 }
 

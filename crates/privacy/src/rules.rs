@@ -7,16 +7,17 @@ use metering::MeterId;
 
 use crate::{
     answer, cross,
-    custodian::{Enrolment, Role, State},
+    custodian::{Enrolment, Membership, Role, State},
     hex::Hex,
     ledger::Cost,
     mask::{COUNTER_END, Field},
     noise::epsilon_of_gauss,
     policy::Policy,
     query::{
-        Adjacency, BillQuery, CheckQuery, FaultQuery, LegalBasis, Mechanism, Purpose, Query, ROWS_MAX, Request, Row,
-        SLOTS_MAX, SpatialQuery, StatisticQuery, TheftQuery, UnmaskQuery, approval_bytes, is_signed, request_bytes,
+        Adjacency, BillQuery, CheckQuery, FaultQuery, LegalBasis, Mechanism, Named, Purpose, Query, ROWS_MAX, Request,
+        Row, SLOTS_MAX, SpatialQuery, StatisticQuery, TheftQuery, UnmaskQuery, approval_bytes, is_signed,
     },
+    roster::{Cells, Meter},
     span::{self, Functional},
     theft,
 };
@@ -126,16 +127,14 @@ pub enum Refusal {
     Noise(#[from] crate::noise::NoiseError),
 }
 
+/// A row with its meter.
+type Placed<'a> = (&'a Row, &'a Meter);
+
 /// What a granted query carries along.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Grant {
     pub(crate) approvers: Vec<String>,
     pub(crate) costs: Vec<Cost>,
-}
-
-pub(crate) fn signature(policy: &Policy, request: &Request, hash: &Hex<32>) -> Result<(), Refusal> {
-    let is_good = is_signed(&policy.operator_key, &request_bytes(hash), &request.signature);
-    is_good.then_some(()).ok_or(Refusal::Signature)
 }
 
 pub(crate) fn enrolment(policy: &Policy, state: &State, enrolment: &Enrolment) -> Result<(), Refusal> {
@@ -144,7 +143,7 @@ pub(crate) fn enrolment(policy: &Policy, state: &State, enrolment: &Enrolment) -
     if state.erased.contains(&meter) {
         return refuse("its keys were erased; a meter in use again gets a new name");
     }
-    if state.meters.contains_key(&meter) {
+    if state.roster.get(meter).is_some() {
         return refuse("the name is taken");
     }
     let by = |keys: &[Hex<32>], bytes: &[u8], signature| keys.iter().any(|key| is_signed(key, bytes, signature));
@@ -169,13 +168,13 @@ pub(crate) fn membership(
     let mut homes = 0;
     let mut seen = BTreeSet::new();
     for meter in members {
-        let role = state.meters.get(meter).ok_or(Refusal::UnknownMeter(*meter))?;
+        let known = state.roster.get(*meter).ok_or(Refusal::UnknownMeter(*meter))?;
         let elsewhere = state.groups.keys().filter(|name| name.as_str() != group);
-        let is_elsewhere = |name: &String| state.members(name, from_day).is_some_and(|m| m.contains(meter));
+        let is_elsewhere = |name: &String| state.members(name, from_day).is_some_and(|m| m.members.contains(meter));
         if !seen.insert(*meter) || elsewhere.into_iter().any(is_elsewhere) {
             return Err(Refusal::TwoGroups(*meter));
         }
-        homes += u32::from(*role == Role::Home);
+        homes += u32::from(known.role == Role::Home);
     }
     if !members.is_empty() && homes < policy.floor {
         return Err(Refusal::TooFew { slot: 0, homes, floor: policy.floor });
@@ -187,23 +186,23 @@ pub(crate) fn membership(
 pub(crate) fn grant(
     policy: &Policy,
     state: &State,
-    request: &Request,
-    hash: &Hex<32>,
+    named: &Named<'_>,
+    rows: &[Placed<'_>],
     now: i64,
 ) -> Result<Grant, Refusal> {
-    let query = &request.query;
-    shape(query)?;
-    let approvers = approvers(policy, request, hash, now);
+    let query = &named.request().query;
+    shape(rows)?;
+    let approvers = approvers(policy, named.request(), named.hash(), now);
     let costs = costs(policy, query);
     state.costs_allowed(policy, &costs)?;
     match query {
-        Query::Spatial(q) | Query::Late(q) => spatial(policy, state, q)?,
+        Query::Spatial(q) | Query::Late(q) => spatial(policy, state, q, rows)?,
         Query::Bill(q) => bill(policy, state, q)?,
         Query::Fault(q) => fault(policy, q)?,
         Query::Theft(q) => {
             let needed = if q.epsilon_micro.is_some() { 2 } else { 3 };
             approved(&approvers, needed)?;
-            theft_case(policy, state, q, now)?;
+            theft_case(policy, state, q, rows, now)?;
         }
         Query::Unmask(q) => {
             approved(&approvers, 2)?;
@@ -213,7 +212,7 @@ pub(crate) fn grant(
             }
             unmask(policy, state, q, now)?;
         }
-        Query::Statistic(q) => statistic(policy, state, q)?,
+        Query::Statistic(q) => statistic(policy, state, q, rows)?,
         Query::Check(q) => check(state, q)?,
     }
     audit(policy, state, query)?;
@@ -221,14 +220,11 @@ pub(crate) fn grant(
     Ok(Grant { approvers: approvers.into_iter().map(|(person, _)| person.to_owned()).collect(), costs })
 }
 
-fn shape(query: &Query) -> Result<(), Refusal> {
-    let rows = query.rows();
+fn shape(rows: &[Placed<'_>]) -> Result<(), Refusal> {
     if rows.len() > ROWS_MAX {
         return Err(Refusal::Shape("more than 4096 rows"));
     }
-    let mut by_meter: Vec<&Row> = rows.iter().collect();
-    by_meter.sort_unstable_by_key(|row| row.meter);
-    for row in rows {
+    for (row, _) in rows {
         if row.present.len() > SLOTS_MAX / 64 + 1 || row.end() + row.offset as usize > SLOTS_MAX {
             return Err(Refusal::Shape("more slots than a month of minutes"));
         }
@@ -241,14 +237,18 @@ fn shape(query: &Query) -> Result<(), Refusal> {
         }
     }
     // within a row no cell can be named twice
-    for of_one in by_meter.chunk_by(|a, b| a.meter == b.meter).filter(|of_one| of_one.len() > 1) {
-        let mut seen = cross::Cells::new();
-        for (at, bits) in of_one.iter().flat_map(|row| row.words()) {
-            let before = seen.entry(at).or_default();
-            if *before & bits != 0 {
+    if rows.windows(2).all(|pair| pair[0].1.number < pair[1].1.number) {
+        return Ok(());
+    }
+    let mut by_meter: Vec<&Placed<'_>> = rows.iter().collect();
+    by_meter.sort_unstable_by_key(|(_, meter)| meter.number);
+    for of_one in by_meter.chunk_by(|a, b| a.1.number == b.1.number).filter(|of_one| of_one.len() > 1) {
+        let mut seen = Cells::default();
+        for (row, _) in of_one {
+            if seen.common(row.words()).is_some() {
                 return Err(Refusal::Shape("a cell named twice"));
             }
-            *before |= bits;
+            seen.extend(row.words());
         }
     }
     Ok(())
@@ -273,35 +273,65 @@ fn approved(approvers: &[(&str, &str)], needed: usize) -> Result<(), Refusal> {
 }
 
 /// Members of the group on the day, and that every row is one of them.
-fn members<'s>(state: &'s State, group: &str, day: i64, rows: &[Row]) -> Result<&'s BTreeSet<MeterId>, Refusal> {
+fn members<'s>(state: &'s State, group: &str, day: i64, rows: &[Placed<'_>]) -> Result<&'s Membership, Refusal> {
     let members = state.members(group, day).ok_or_else(|| Refusal::UnknownGroup(group.to_owned()))?;
-    match rows.iter().find(|row| !members.contains(&row.meter)) {
-        Some(row) => Err(Refusal::NotMember { meter: row.meter, group: group.to_owned() }),
+    match rows.iter().find(|(_, meter)| !members.has(meter)) {
+        Some((row, _)) => Err(Refusal::NotMember { meter: row.meter, group: group.to_owned() }),
         None => Ok(members),
     }
 }
 
-fn floor(policy: &Policy, state: &State, rows: &[Row], slots: usize) -> Result<(), Refusal> {
-    // a word's width beyond the end, so that whole words are added
-    let mut homes = vec![0_u32; slots + 64];
-    for row in rows {
+/// That every slot has enough homes.
+fn floor(policy: &Policy, rows: &[Placed<'_>], slots: usize) -> Result<(), Refusal> {
+    let mut homes = Tally::new(slots);
+    for (row, meter) in rows {
         if row.offset as usize + row.end() > slots {
             return Err(Refusal::Shape("a cell beyond the last slot"));
         }
-        if state.meters.get(&row.meter) != Some(&Role::Home) {
-            continue;
-        }
-        for (word, from) in row.present.iter().zip((row.offset as usize..).step_by(64)).filter(|(word, _)| **word != 0)
-        {
-            for (bit, home) in homes[from..from + 64].iter_mut().enumerate() {
-                *home += (word >> bit & 1) as u32;
-            }
+        if meter.role == Role::Home {
+            homes.add(row);
         }
     }
-    homes.truncate(slots);
-    match homes.iter().position(|homes| *homes < policy.floor) {
-        Some(slot) => Err(Refusal::TooFew { slot, homes: homes[slot], floor: policy.floor }),
+    match (0..slots).map(|slot| (slot, homes.count(slot))).find(|(_, homes)| *homes < policy.floor) {
+        Some((slot, homes)) => Err(Refusal::TooFew { slot, homes, floor: policy.floor }),
         None => Ok(()),
+    }
+}
+
+/// Counts of slots, kept by binary digit: adding a row is a carry through whole words.
+struct Tally {
+    digits: Vec<Vec<u64>>,
+}
+
+impl Tally {
+    fn new(slots: usize) -> Self {
+        // as many digits as the most rows of a query need, and one word beyond the last slot for those that are shifted
+        let digits = ROWS_MAX.ilog2() as usize + 1;
+        Self { digits: vec![vec![0; slots.div_ceil(64) + 1]; digits] }
+    }
+
+    /// One more in each slot of the row; the row ends before the last slot.
+    fn add(&mut self, row: &Row) {
+        let (from, shift) = (row.offset as usize / 64, row.offset % 64);
+        for (k, word) in row.present.iter().enumerate().filter(|(_, word)| **word != 0) {
+            self.carry(from + k, word << shift);
+            // in two steps, because a shift by 64 is none
+            self.carry(from + k + 1, word >> (63 - shift) >> 1);
+        }
+    }
+
+    fn carry(&mut self, at: usize, mut ones: u64) {
+        for digit in self.digits.iter_mut().filter_map(|digit| digit.get_mut(at)) {
+            if ones == 0 {
+                return;
+            }
+            (*digit, ones) = (*digit ^ ones, *digit & ones);
+        }
+    }
+
+    fn count(&self, slot: usize) -> u32 {
+        let digit = |digit: &Vec<u64>| (digit[slot / 64] >> (slot % 64) & 1) as u32;
+        self.digits.iter().zip(0..).map(|(d, place)| digit(d) << place).sum()
     }
 }
 
@@ -313,27 +343,19 @@ fn of_day(policy: &Policy, first: u64, slots: u64, day: i64) -> Result<(), Refus
     if days.contains(&day) { Ok(()) } else { Err(Refusal::Day) }
 }
 
-fn spatial(policy: &Policy, state: &State, q: &SpatialQuery) -> Result<(), Refusal> {
+fn spatial(policy: &Policy, state: &State, q: &SpatialQuery, rows: &[Placed<'_>]) -> Result<(), Refusal> {
     if q.slots == 0 || q.slots as usize > SLOTS_MAX {
         return Err(Refusal::Shape("no slot, or more than a month of minutes"));
     }
-    members(state, &q.group, q.day, &q.rows)?;
+    members(state, &q.group, q.day, rows)?;
     of_day(policy, cross::aligned(&q.rows)?, u64::from(q.slots), q.day)?;
-    floor(policy, state, &q.rows, q.slots as usize)?;
-    let field = q.field.audited_as();
-    for row in &q.rows {
-        let meter = row.meter;
-        let within = |cells: Option<&cross::Cells>| {
-            row.words().find_map(|(at, bits)| {
-                let both = cells?.get(&at).copied().unwrap_or(0) & bits;
-                (both != 0).then(|| at * 64 + u64::from(both.trailing_zeros()))
-            })
-        };
-        if let Some(counter) = within(state.used.get(&(meter, field))) {
-            return Err(Refusal::CellUsed { meter, counter });
+    floor(policy, rows, q.slots as usize)?;
+    for (row, meter) in rows {
+        if let Some(counter) = meter.used(q.field).common(row.words()) {
+            return Err(Refusal::CellUsed { meter: row.meter, counter });
         }
-        if let Some(counter) = within(state.omitted.get(&(meter, field))) {
-            return Err(Refusal::Omitted { meter, counter });
+        if let Some(counter) = meter.omitted(q.field).common(row.words()) {
+            return Err(Refusal::Omitted { meter: row.meter, counter });
         }
     }
     Ok(())
@@ -386,8 +408,8 @@ fn period(policy: &Policy, rows: &[Row], is_exception: bool) -> Result<(), Refus
     if (span - cells) * 1_000 > span * ABSENT_PERMILLE { Err(Refusal::Absent) } else { Ok(()) }
 }
 
-fn theft_case(policy: &Policy, state: &State, q: &TheftQuery, now: i64) -> Result<(), Refusal> {
-    let members = members(state, &q.group, q.day, &q.rows)?;
+fn theft_case(policy: &Policy, state: &State, q: &TheftQuery, rows: &[Placed<'_>], now: i64) -> Result<(), Refusal> {
+    let members = members(state, &q.group, q.day, rows)?;
     let is_private = q.epsilon_micro.is_some_and(|micro| micro > 0) && q.field == Field::Clipped;
     if q.epsilon_micro.is_some() && !is_private {
         return Err(Refusal::NotClipped);
@@ -409,8 +431,7 @@ fn theft_case(policy: &Policy, state: &State, q: &TheftQuery, now: i64) -> Resul
     if slots < (policy.bill_days_min * policy.day_slots) as usize {
         return Err(Refusal::Period { days: (slots / policy.day_slots as usize) as u32, least: policy.bill_days_min });
     }
-    let homes: BTreeSet<MeterId> =
-        members.iter().copied().filter(|m| state.meters.get(m) == Some(&Role::Home)).collect();
+    let homes: BTreeSet<MeterId> = members.members.iter().copied().filter(|m| state.roster.is_home(*m)).collect();
     let asked: BTreeSet<MeterId> = q.rows.iter().map(|row| row.meter).collect();
     if asked != homes || (homes.len() as u32) < policy.floor {
         return Err(Refusal::NotAllHomes);
@@ -420,13 +441,11 @@ fn theft_case(policy: &Policy, state: &State, q: &TheftQuery, now: i64) -> Resul
         return Err(Refusal::NoAlarm { missing: alarm.missing_wh_day, needed: alarm.needed_wh_day });
     }
     let (mut cells, mut covered) = (0, 0);
-    for row in &q.rows {
+    for (row, meter) in rows {
         // the alarm rests on sums of import; voltage and the clipped form are asked for the same cells
-        let used = state.used.get(&(row.meter, Field::Import));
         for (at, bits) in row.words() {
             cells += bits.count_ones() as usize;
-            let both = used.and_then(|used| used.get(&at)).copied().unwrap_or(0) & bits;
-            covered += both.count_ones() as usize;
+            covered += (meter.used(Field::Import).word(at) & bits).count_ones() as usize;
         }
     }
     let permille = covered * 1_000 / cells.max(1);
@@ -467,7 +486,7 @@ fn unmask(policy: &Policy, state: &State, q: &UnmaskQuery, now: i64) -> Result<(
     }
 }
 
-fn statistic(policy: &Policy, state: &State, q: &StatisticQuery) -> Result<(), Refusal> {
+fn statistic(policy: &Policy, state: &State, q: &StatisticQuery, rows: &[Placed<'_>]) -> Result<(), Refusal> {
     let slots = (q.band as usize).saturating_mul(q.bands as usize);
     if slots == 0 || slots > SLOTS_MAX || q.level_micro == 0 || q.purpose == Purpose::Theft {
         return Err(Refusal::Shape("no band, too many slots, no noise, or the purpose of theft cases"));
@@ -475,11 +494,12 @@ fn statistic(policy: &Policy, state: &State, q: &StatisticQuery) -> Result<(), R
     if q.adjacency == Adjacency::UserMonth && slots > 31 * policy.day_slots as usize {
         return Err(Refusal::Shape("the adjacency user-month covers at most 31 days"));
     }
-    members(state, &q.group, q.day, &q.rows)?;
+    members(state, &q.group, q.day, rows)?;
     of_day(policy, cross::aligned(&q.rows)?, slots as u64, q.day)?;
     answer::noise_of(policy, q)?;
-    let meters: BTreeSet<MeterId> = q.rows.iter().map(|row| row.meter).collect();
-    let homes = meters.iter().filter(|m| state.meters.get(m) == Some(&Role::Home)).count() as u32;
+    let homes: BTreeSet<u32> =
+        rows.iter().filter(|(_, meter)| meter.role == Role::Home).map(|(_, meter)| meter.number).collect();
+    let homes = homes.len() as u32;
     let is_beyond = q.rows.iter().any(|row| row.offset as usize + row.end() > slots);
     match () {
         () if is_beyond => Err(Refusal::Shape("a cell beyond the last slot")),
@@ -490,7 +510,7 @@ fn statistic(policy: &Policy, state: &State, q: &StatisticQuery) -> Result<(), R
 
 fn check(state: &State, q: &CheckQuery) -> Result<(), Refusal> {
     match state.released.get(&q.of) {
-        Some(Some(Query::Spatial(sum) | Query::Late(sum))) if q.slot < sum.slots => Ok(()),
+        Some(Some(sum)) if q.slot < sum.slots => Ok(()),
         _ => Err(Refusal::NothingToCheck),
     }
 }
