@@ -12,6 +12,7 @@ use curve25519_dalek::{
 use sha2::{Digest, Sha512};
 
 use crate::{
+    hex::Hex,
     mask::{Field, MaskKey},
     merkle::{self, Hash},
 };
@@ -58,6 +59,12 @@ impl Generators {
             total += point;
         }
         total == scalar(sum) * RISTRETTO_BASEPOINT_POINT + blindings * self.h
+    }
+
+    /// The same with the sum of blindings as a custodian gives it; false when that is no scalar.
+    pub fn check_given(&self, commitments: &[Commitment], sum: i64, blindings: &Hex<32>) -> bool {
+        let blindings: Option<Scalar> = Scalar::from_canonical_bytes(blindings.0).into();
+        blindings.is_some_and(|blindings| self.check_sum(commitments, sum, &blindings))
     }
 }
 

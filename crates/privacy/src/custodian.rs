@@ -19,6 +19,7 @@ use crate::{
     kept::KeptSum,
     ledger::{Cost, Ledger},
     mask::{Field, MaskKey},
+    orders::{ErasureOrder, GroupOrder},
     policy::Policy,
     query::{Answer, CheckQuery, Named, Query, Request, Row, is_signed_by, request_bytes},
     roster::{Meter, Roster},
@@ -92,6 +93,9 @@ pub enum Event {
         from_day: i64,
         /// Its members.
         members: Vec<MeterId>,
+        /// The operator's signature of the order, where one came over the door.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<Hex<64>>,
     },
     /// A query was granted.
     Released {
@@ -121,6 +125,9 @@ pub enum Event {
         at: i64,
         /// Which.
         meter: MeterId,
+        /// Who approved.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvers: Vec<String>,
     },
 }
 
@@ -152,6 +159,10 @@ pub(crate) struct TheftCase {
 pub struct State {
     pub(crate) roster: Roster,
     pub(crate) groups: BTreeMap<String, Vec<Membership>>,
+    /// Changes that each group had.
+    changes: BTreeMap<String, u64>,
+    /// Time of the newest event: a clock that was set back changes no group for days that have begun.
+    latest: i64,
     /// Weights that sums over time declared, of whichever home, each once.
     pub(crate) declared: BTreeMap<Field, Vec<Functional>>,
     /// Released sums over time.
@@ -250,9 +261,35 @@ impl Custodian {
     /// # Errors
     /// Unknown meters, fewer homes than the floor, a home in two groups.
     pub fn regroup(&self, group: &str, members: Vec<MeterId>, now: i64) -> Result<Event, Refusal> {
-        let from_day = now.div_euclid(86_400) + 1;
+        let from_day = self.next_day(now);
         rules::membership(&self.policy, &self.state, group, &members, from_day)?;
-        Ok(Event::Grouped { at: now, group: group.to_owned(), from_day, members })
+        Ok(Event::Grouped { at: now, group: group.to_owned(), from_day, members, signature: None })
+    }
+
+    /// The event of a group's new members by the operator's order.
+    ///
+    /// # Errors
+    /// As of [`Custodian::regroup`]; a signature that is not the operator's; an order that was given before.
+    pub fn regroup_by(&self, order: &GroupOrder, now: i64) -> Result<Event, Refusal> {
+        self.signed_by_operator(&order.signed_bytes(), &order.signature)?;
+        let changes = self.state.changes.get(&order.group).copied().unwrap_or(0);
+        if order.number != changes {
+            return Err(Refusal::Order { group: order.group.clone(), number: order.number, changes });
+        }
+        let from_day = self.next_day(now);
+        rules::membership(&self.policy, &self.state, &order.group, &order.members, from_day)?;
+        let (group, members) = (order.group.clone(), order.members.clone());
+        Ok(Event::Grouped { at: now, group, from_day, members, signature: Some(order.signature) })
+    }
+
+    /// The UTC day that begins next, by the clock or by the newest event.
+    fn next_day(&self, now: i64) -> i64 {
+        now.max(self.state.latest).div_euclid(86_400) + 1
+    }
+
+    fn signed_by_operator(&self, bytes: &[u8], signature: &Hex<64>) -> Result<(), Refusal> {
+        let is_good = |key| is_signed_by(key, bytes, signature);
+        self.operator_key.as_ref().is_some_and(is_good).then_some(()).ok_or(Refusal::Signature)
     }
 
     /// The event of an erasure; nothing can be released about the meter's readings afterwards.
@@ -261,7 +298,23 @@ impl Custodian {
     /// A meter that is not known.
     pub fn erase(&self, meter: MeterId, now: i64) -> Result<Event, Refusal> {
         self.state.roster.get(meter).ok_or(Refusal::UnknownMeter(meter))?;
-        Ok(Event::Erased { at: now, meter })
+        Ok(Event::Erased { at: now, meter, approvers: Vec::new() })
+    }
+
+    /// The event of an erasure by the operator's order, which a person of the policy approved; `None` when it was erased before.
+    ///
+    /// # Errors
+    /// As of [`Custodian::erase`]; a signature that is not the operator's; nobody's approval.
+    pub fn erase_by(&self, order: &ErasureOrder, now: i64) -> Result<Option<Event>, Refusal> {
+        self.signed_by_operator(&order.signed_bytes(), &order.signature)?;
+        if self.state.erased.contains(&order.meter) {
+            return Ok(None);
+        }
+        let approvers = rules::approvers(&self.policy, &order.approvals, &order.hash(), now);
+        rules::approved(&approvers, 1)?;
+        self.state.roster.get(order.meter).ok_or(Refusal::UnknownMeter(order.meter))?;
+        let approvers = approvers.into_iter().map(|(person, _)| person.to_owned()).collect();
+        Ok(Some(Event::Erased { at: now, meter: order.meter, approvers }))
     }
 
     /// Decides about a request. A refusal is an event too.
@@ -276,9 +329,8 @@ impl Custodian {
             let class = request.query.class().to_owned();
             Decision::Commit(Event::Refused { at: now, hash, class, reason: why.to_string() })
         };
-        let is_signed = |key| is_signed_by(key, &request_bytes(&hash), &request.signature);
-        if !self.operator_key.as_ref().is_some_and(is_signed) {
-            return refuse(&Refusal::Signature);
+        if let Err(why) = self.signed_by_operator(&request_bytes(&hash), &request.signature) {
+            return refuse(&why);
         }
         if self.state.released.contains_key(&hash) {
             return Decision::Repeat;
@@ -312,6 +364,7 @@ impl Custodian {
     pub fn apply_named(&mut self, event: &Event, named: &Named<'_>) {
         match event {
             Event::Released { at, query, .. } if *query == named.request().query => {
+                self.state.latest = self.state.latest.max(*at);
                 self.state.release(&self.policy, query, *named.hash(), *at, named.guesses());
             }
             other => self.apply(other),
@@ -405,6 +458,12 @@ impl State {
     }
 
     fn apply(&mut self, policy: &Policy, event: &Event) {
+        let (Event::Enrolled { at, .. }
+        | Event::Grouped { at, .. }
+        | Event::Released { at, .. }
+        | Event::Refused { at, .. }
+        | Event::Erased { at, .. }) = event;
+        self.latest = self.latest.max(*at);
         match event {
             Event::Enrolled { enrolment, .. } => {
                 self.roster.enrol(enrolment.meter, enrolment.role, enrolment.public_key);
@@ -415,6 +474,7 @@ impl State {
                 numbers.sort_unstable();
                 let members = members.iter().copied().collect();
                 let membership = Membership { from_day: *from_day, members, numbers };
+                *self.changes.entry(group.clone()).or_default() += 1;
                 let versions = self.groups.entry(group.clone()).or_default();
                 // the last word about a day holds
                 versions.retain(|v| v.from_day < *from_day);

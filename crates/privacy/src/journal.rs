@@ -62,7 +62,7 @@ pub fn public(event: &Event) -> Vec<u8> {
         Event::Enrolled { at, enrolment } => {
             json!({"at": at, "event": "enrolled", "meter": enrolment.meter, "role": enrolment.role})
         }
-        Event::Grouped { at, group, from_day, members } => {
+        Event::Grouped { at, group, from_day, members, .. } => {
             json!({"at": at, "event": "grouped", "group": group, "from_day": from_day, "members": members})
         }
         Event::Released { at, query, approvers, costs } => {
@@ -80,7 +80,9 @@ pub fn public(event: &Event) -> Vec<u8> {
         Event::Refused { at, hash, class, reason } => {
             json!({"at": at, "event": "refused", "class": class, "hash": hash, "reason": reason})
         }
-        Event::Erased { at, meter } => json!({"at": at, "event": "erased", "meter": meter}),
+        Event::Erased { at, meter, approvers } => {
+            json!({"at": at, "event": "erased", "meter": meter, "approvers": approvers})
+        }
     };
     serde_json::to_vec(&value).unwrap_or_default()
 }

@@ -27,6 +27,8 @@ pub mod ledger;
 #[cfg(feature = "std")]
 pub mod operator;
 #[cfg(feature = "std")]
+pub mod orders;
+#[cfg(feature = "std")]
 pub mod policy;
 #[cfg(feature = "std")]
 pub mod query;

@@ -14,7 +14,7 @@ use crate::{
     noise::epsilon_of_gauss,
     policy::Policy,
     query::{
-        Adjacency, BillQuery, CheckQuery, FaultQuery, LegalBasis, Mechanism, Named, Purpose, Query, ROWS_MAX, Request,
+        Adjacency, Approval, BillQuery, CheckQuery, FaultQuery, LegalBasis, Mechanism, Named, Purpose, Query, ROWS_MAX,
         Row, SLOTS_MAX, SpatialQuery, StatisticQuery, TheftQuery, UnmaskQuery, approval_bytes, is_signed,
     },
     roster::{Cells, Meter},
@@ -37,6 +37,10 @@ const YEAR_SECONDS: i64 = 365 * 86_400;
 pub enum Refusal {
     #[error("the request is not signed by the operator's key of the policy")]
     Signature,
+    #[error(
+        "the order for group {group} says that {number} changes came before it, and {changes} did: it was given before, or another came first; sign it again with {changes}"
+    )]
+    Order { group: String, number: u64, changes: u64 },
     #[error("the query is malformed: {0}")]
     Shape(&'static str),
     #[error("meter {0} is not enrolled here")]
@@ -192,7 +196,7 @@ pub(crate) fn grant(
 ) -> Result<Grant, Refusal> {
     let query = &named.request().query;
     shape(rows)?;
-    let approvers = approvers(policy, named.request(), named.hash(), now);
+    let approvers = approvers(policy, &named.request().approvals, named.hash(), now);
     let costs = costs(policy, query);
     state.costs_allowed(policy, &costs)?;
     match query {
@@ -255,9 +259,14 @@ fn shape(rows: &[Placed<'_>]) -> Result<(), Refusal> {
 }
 
 /// Persons and organisations whose approval is good and holds now; each once.
-fn approvers<'p>(policy: &'p Policy, request: &Request, hash: &Hex<32>, now: i64) -> Vec<(&'p str, &'p str)> {
+pub(crate) fn approvers<'p>(
+    policy: &'p Policy,
+    approvals: &[Approval],
+    hash: &Hex<32>,
+    now: i64,
+) -> Vec<(&'p str, &'p str)> {
     let mut good = BTreeMap::new();
-    for approval in request.approvals.iter().filter(|approval| approval.expires > now) {
+    for approval in approvals.iter().filter(|approval| approval.expires > now) {
         let person = policy.approvers.iter().find(|a| a.person == approval.person);
         let bytes = approval_bytes(hash, approval.expires);
         if let Some(person) = person.filter(|p| is_signed(&p.key, &bytes, &approval.signature)) {
@@ -267,7 +276,7 @@ fn approvers<'p>(policy: &'p Policy, request: &Request, hash: &Hex<32>, now: i64
     good.into_iter().collect()
 }
 
-fn approved(approvers: &[(&str, &str)], needed: usize) -> Result<(), Refusal> {
+pub(crate) fn approved(approvers: &[(&str, &str)], needed: usize) -> Result<(), Refusal> {
     let given = approvers.len();
     if given < needed { Err(Refusal::Approvals { given, needed }) } else { Ok(()) }
 }
@@ -373,9 +382,18 @@ fn bill(policy: &Policy, state: &State, q: &BillQuery) -> Result<(), Refusal> {
     if !is_signed(&policy.tariff_key, &q.weights.signed_bytes(), &q.weights.signature) {
         return Err(Refusal::Tariff);
     }
+    let length = q.weights.runs.iter().fold(0_usize, |sum, run| sum.saturating_add(run.length as usize));
+    if length > SLOTS_MAX {
+        return Err(Refusal::Shape("a register of more slots than a month of minutes"));
+    }
     let functional = functional_of_bill(q);
     if !span::is_spread(&functional) {
         return Err(Refusal::Weights);
+    }
+    // a month's register whose weights lie on one day would be a bill of that day
+    let day = |counter: &u64| counter / u64::from(policy.day_slots);
+    if functional.keys().next().map(day) == functional.keys().next_back().map(day) {
+        return Err(Refusal::Period { days: 1, least: EXCEPTION_DAYS_MIN });
     }
     period(policy, &q.rows, q.exception.is_some())?;
     if q.exception.is_some() && state.short_periods.contains_key(&meter) {

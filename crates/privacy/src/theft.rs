@@ -1,9 +1,12 @@
 //! Theft without curves: an alarm from exact sums, and one number per home that says who it may be.
 //!
-//! Imbalance of a slot `e_t = supplied − metered − loss`. Its mean over the days is taken off slot by slot of the day, what is left is
-//! `ẽ_t`; the weight is its sign. A meter that registers less than its home uses leaves a residual in proportion to its own load,
-//! so its score `Σ_t sign(ẽ_t)·x_t` stands out. Sign weights are chosen because a home-day then enters a score by at most its clipped
-//! energy, which is what the noise of a private score is scaled to. A score is a reason to look, never an accusation.
+//! Imbalance of a slot `e_t = supplied − metered − loss`. Its mean over the days is taken off slot by slot of the day, so that what
+//! is unmetered every day at the same hour (street lights) has no part in it. What is left is freed of everything that follows the
+//! metered sum `m_t` and its square by least squares: an error of the transformer's meter is in proportion to the one, an error of the
+//! loss model to the other, and with them the largest homes would stand first. The weight is the sign of the rest. A meter that
+//! registers less than its home uses leaves a residual in proportion to its own load, so its score `Σ_t w_t·x_t` stands out. Sign weights
+//! are chosen because a home-day then enters a score by at most its clipped energy, which is what the noise of a private score is
+//! scaled to. A score is a reason to look, never an accusation.
 
 use crate::{draws::Draws, policy::Policy, query::BalanceSeries};
 
@@ -36,16 +39,42 @@ pub fn alarm(series: &BalanceSeries, policy: &Policy) -> Alarm {
     }
 }
 
-/// Weights of the scores: −1, 0 or 1 per slot.
+/// A remainder so small beside the imbalance is rounding, not a residual.
+const ROUNDING: f64 = 1e-9;
+
+/// Weights of the scores: −1, 0 or 1 per slot. Sums, products and quotients of `f64` in a fixed order: the same on every machine,
+/// so that custodians and operator need not tell each other.
 pub fn signs(series: &BalanceSeries) -> Vec<i64> {
-    let e: Vec<i64> = residual(series).collect();
-    let days = e.len().div_ceil(DAY);
-    let of_slot = |slot: usize| -> i128 { e.iter().skip(slot).step_by(DAY).map(|v| i128::from(*v)).sum() };
-    let sums: Vec<i128> = (0..DAY).map(of_slot).collect();
-    let counts: Vec<i128> = (0..DAY).map(|slot| (slot..e.len()).step_by(DAY).count() as i128).collect();
-    debug_assert!(days == 0 || counts[0] == days as i128);
-    // e − mean has the sign of e·count − sum
-    e.iter().enumerate().map(|(t, v)| (i128::from(*v) * counts[t % DAY] - sums[t % DAY]).signum() as i64).collect()
+    let e: Vec<f64> = residual(series).map(|v| v as f64).collect();
+    let metered = || series.metered.iter().map(|m| *m as f64);
+    let mut rest = without_shape(e);
+    let least = ROUNDING * rest.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+    let first = without_shape(metered().collect());
+    let mut second = without_shape(metered().map(|m| m * m).collect());
+    take_off(&mut second, &first);
+    take_off(&mut rest, &first);
+    take_off(&mut rest, &second);
+    let sign = |v: f64| if v.abs() <= least { 0 } else { v.signum() as i64 };
+    rest.into_iter().map(sign).collect()
+}
+
+/// Values less the mean of their slot of the day.
+fn without_shape(mut values: Vec<f64>) -> Vec<f64> {
+    for slot in 0..DAY.min(values.len()) {
+        let of_slot = || values.iter().skip(slot).step_by(DAY);
+        let mean = of_slot().sum::<f64>() / of_slot().count() as f64;
+        values.iter_mut().skip(slot).step_by(DAY).for_each(|v| *v -= mean);
+    }
+    values
+}
+
+/// Takes off `values` what follows `shape`, by least squares; nothing when the shape is flat.
+fn take_off(values: &mut [f64], shape: &[f64]) {
+    let square: f64 = shape.iter().map(|s| s * s).sum();
+    let product: f64 = values.iter().zip(shape).map(|(v, s)| v * s).sum();
+    if square > 0.0 && (product / square).is_finite() {
+        values.iter_mut().zip(shape).for_each(|(v, s)| *v -= product / square * s);
+    }
 }
 
 /// Places of homes by score, highest first, with how far each stands above the middle in robust standard deviations.

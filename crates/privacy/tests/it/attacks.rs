@@ -4,6 +4,7 @@ use privacy::{
     Field,
     custodian::Role,
     query::{Adjacency, Answer, BillQuery, FaultQuery, Mechanism, Query, Request, Row, SpatialQuery, StatisticQuery},
+    theft,
 };
 
 use crate::{
@@ -141,6 +142,40 @@ fn a_bill_does_not_leave_out_what_is_in_sums() {
     world.ask(&signed(query(vec![row]))).expect("what never came, or is in no sum, may be absent");
 }
 
+/// A month's register whose weights lie on one day is a bill of that day; one of four thousand million slots is work without end.
+#[test]
+fn a_register_is_not_a_day_nor_endless() {
+    let mut world = World::new(15, 1);
+    world.fill(1, 30 * 96, Field::Import);
+    let bill = |world: &World, runs: &[(u32, i32)]| {
+        let rows = world.rows([0], Field::Import, FIRST, 30 * 96);
+        let weights = weights("w", FIRST, runs);
+        signed(Query::Bill(BillQuery { field: Field::Import, weights, rows, exception: None }))
+    };
+    let day = bill(&world, &[(960, 0), (96, 1), (1_824, 0)]);
+    refused(world.ask(&day), "period of 1 days");
+    let endless = bill(&world, &[(2_880, 1), (u32::MAX, 0), (u32::MAX, 1)]);
+    refused(world.ask(&endless), "more slots than");
+    let weekends = bill(&world, &[(480, 0), (192, 1), (480, 0), (192, 1), (1_536, 0)]);
+    world.ask(&weekends).expect("weekends");
+}
+
+/// The custodian's clock is set back by a month: what was summed up then keeps its members, and an expired approval is no better.
+#[test]
+fn a_clock_set_back_changes_no_group_of_days_that_are_past() {
+    let mut world = World::new(17, 1);
+    world.fill(17, 96, Field::Import);
+    let sum = world.spatial(0..17, FIRST, 96);
+    world.ask(&signed(sum)).expect("today's sum");
+    let back = FIRST as i64 / 96 * 86_400 - 10 * 86_400;
+    world.group("T1", (0..16).map(id).collect(), back);
+    let Query::Spatial(query) = world.spatial([16], FIRST + 96, 96) else { unreachable!() };
+    refused(world.ask(&signed(Query::Spatial(query))), "no cells");
+    (0..17).for_each(|n| (96..192).for_each(|t| assert!(world.send(id(n), Field::Import, FIRST + t, 0, 9))));
+    let all = world.spatial(0..17, FIRST + 96, 96);
+    world.ask(&signed(all)).expect("the next day has the members it had: the change came after the newest event");
+}
+
 /// A month of one home folded into one day of a statistic would need a month's noise.
 #[test]
 fn days_cannot_be_folded_into_a_band() {
@@ -205,16 +240,35 @@ fn noisy_scores_only_of_clipped_readings() {
     refused(world.ask(&by_three(silent)), "clipped");
 }
 
-/// A series that makes every weight zero but those of a single quarter-hour.
+/// A series that makes every weight zero but those of a single quarter-hour of the days: the metered sums are the operator's word, so he
+/// makes them flat, and nothing is left but what he put in.
 #[test]
 fn a_made_up_series_does_not_pick_slots() {
     let mut world = World::new(20, 3);
     let mut query = thieving(&mut world, 20, 7);
-    for (t, supplied) in query.series.supplied.iter_mut().enumerate() {
-        *supplied = query.series.metered[t] + query.series.loss[t] + 200;
-    }
+    query.series.metered.fill(10_000);
+    query.series.supplied.fill(10_000 + 20 + 600);
     query.series.supplied[76] += 1_000;
+    let picked = theft::signs(&query.series).iter().filter(|sign| **sign != 0).count();
+    assert!(picked <= 7, "{picked} slots picked");
     refused(world.ask(&by_three(query)), "could be computed apart");
+}
+
+/// Two cases whose series differ in a few slots: the scores' difference would be those slots of every home.
+#[test]
+fn two_cases_that_differ_in_a_few_slots() {
+    let mut world = World::new(20, 3);
+    let query = thieving(&mut world, 20, 7);
+    world.ask(&by_three(query.clone())).expect("a real case");
+    let mut near = query.clone();
+    let before = theft::signs(&query.series);
+    // a little missing more in a few slots turns the weights there
+    for (t, sign) in before.iter().enumerate().filter(|(_, sign)| **sign == -1).take(3).map(|(t, s)| (t, *s)) {
+        near.series.supplied[t] += 2_000 * -sign;
+    }
+    let differs = theft::signs(&near.series).iter().zip(&before).filter(|(a, b)| a != b).count();
+    assert!((1..96).contains(&differs), "{differs} weights differ");
+    refused(world.ask(&by_three(near)), "could be computed apart");
 }
 
 /// A home whose noise could not be drawn would have been debited for nothing.

@@ -11,10 +11,6 @@ use privacy::{
 
 use crate::world::{FIRST, World, id, signed};
 
-fn scalar(bytes: [u8; 32]) -> curve25519_dalek::Scalar {
-    curve25519_dalek::Scalar::from_canonical_bytes(bytes).expect("canonical")
-}
-
 /// Abuse case 24.
 #[test]
 fn case_24_a_wrong_sum_fails_the_check_of_its_slot() {
@@ -43,8 +39,9 @@ fn case_24_a_wrong_sum_fails_the_check_of_its_slot() {
             leaves.push(leaf);
         }
         let at = slot as usize;
-        assert!(generators.check_sum(&leaves, honest[at], &scalar(blinding.0)), "slot {slot}");
-        assert_eq!(generators.check_sum(&leaves, cheated[at], &scalar(blinding.0)), at != 17, "slot {slot}");
+        assert!(generators.check_given(&leaves, honest[at], &blinding), "slot {slot}");
+        assert_eq!(generators.check_given(&leaves, cheated[at], &blinding), at != 17, "slot {slot}");
+        assert!(!generators.check_given(&leaves, honest[at], &Hex([0xFF; 32])), "no scalar");
     }
 }
 
