@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .and_then(|i| words.get(i + 1))
         .map_or(Ok(10_000), |w| w.parse())?;
     let (members, last) = read(folder, most)?;
+    let skip = words.iter().find_map(|w| w.strip_prefix("skip=")).map_or(Ok(0i64), str::parse)?;
+    let last = last - skip * DAY_S;
     let first = last - days * DAY_S;
     let european = words.iter().any(|w| w == "europe");
     let clock =
@@ -31,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} series, clock {clock:?}", members.len());
     let mut plan = Plan::default();
     for word in &words {
-        if let Some((key, value)) = word.split_once('=') {
+        if let Some((key, value)) = word.split_once('=').filter(|(key, _)| *key != "skip") {
             set(&mut plan, key, value)?;
         }
     }
@@ -73,6 +75,18 @@ fn set(plan: &mut Plan, key: &str, value: &str) -> Result<(), Box<dyn Error>> {
         "leafrows" => {
             plan.customer_trees.leaf_rows = value.parse()?;
             plan.sum_trees.leaf_rows = value.parse()?;
+        }
+        "bags" => {
+            plan.customer_trees.bags = value.parse()?;
+            plan.sum_trees.bags = value.parse()?;
+        }
+        "rowshare" => {
+            plan.customer_trees.rows = value.parse()?;
+            plan.sum_trees.rows = value.parse()?;
+        }
+        "columns" => {
+            plan.customer_trees.columns = value.parse()?;
+            plan.sum_trees.columns = value.parse()?;
         }
         "refit" => plan.refit_days = value.parse()?,
         _ => return Err(format!("unknown setting {key}").into()),

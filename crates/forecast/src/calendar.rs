@@ -121,6 +121,15 @@ impl Holidays {
         Self { given }
     }
 
+    /// These and further days.
+    pub fn and(&self, further: Vec<i64>) -> Self {
+        let mut given = self.given.clone();
+        given.extend(further);
+        given.sort_unstable();
+        given.dedup();
+        Self { given }
+    }
+
     /// Whether the day is one.
     pub fn contains(&self, day: i64) -> bool {
         let (year, month, of_month) = date(day);

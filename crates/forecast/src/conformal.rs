@@ -27,8 +27,6 @@ struct Day {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     days: VecDeque<Day>,
-    /// Intervals inside the 50 % and the 90 % band as shown, and all of them, of the days remembered.
-    hits: VecDeque<[u32; 3]>,
     /// Movement by level in units of the width; from the days remembered.
     shifts: Vec<f32>,
 }
@@ -42,20 +40,13 @@ impl Calibration {
     /// Takes a day's bands as they were before calibration, and what came (NaN = no reading).
     pub fn learn(&mut self, bands: &[Band], actual: &[f32]) {
         let mut misses = Vec::with_capacity(bands.len() * COUNT);
-        let mut hits = [0; 3];
         for (band, y) in bands.iter().zip(actual).filter(|(_, y)| y.is_finite()) {
             let w = unit(band);
             misses.extend(band.0.iter().map(|q| (y - q) / w));
-            let shown = self.apply(band);
-            hits[0] += u32::from(shown.0[4] <= *y && *y <= shown.0[14]);
-            hits[1] += u32::from(shown.0[0] <= *y && *y <= shown.0[18]);
-            hits[2] += 1;
         }
         self.days.push_back(Day { misses });
-        self.hits.push_back(hits);
         if self.days.len() > DAYS {
             self.days.pop_front();
-            self.hits.pop_front();
         }
         self.fit();
     }
@@ -89,10 +80,33 @@ impl Calibration {
         moved.0.iter_mut().zip(&self.shifts).for_each(|(q, shift)| *q += shift * w);
         moved.uncrossed()
     }
+}
 
-    /// Share of the last days' intervals that fell into the 50 % and the 90 % band as shown; `None` before the first day.
+/// How often the bands of the last days held what came.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hits {
+    /// By day: intervals inside the 50 % and the 90 % band, and all of them.
+    days: VecDeque<[u32; 3]>,
+}
+
+impl Hits {
+    /// Takes a day's bands as they were shown, and what came (NaN = no reading).
+    pub fn learn(&mut self, bands: &[Band], actual: &[f32]) {
+        let mut hits = [0; 3];
+        for (band, y) in bands.iter().zip(actual).filter(|(_, y)| y.is_finite()) {
+            hits[0] += u32::from(band.0[4] <= *y && *y <= band.0[14]);
+            hits[1] += u32::from(band.0[0] <= *y && *y <= band.0[18]);
+            hits[2] += 1;
+        }
+        self.days.push_back(hits);
+        if self.days.len() > DAYS {
+            self.days.pop_front();
+        }
+    }
+
+    /// Share of the intervals inside the 50 % and the 90 % band; `None` before the first.
     pub fn coverage(&self) -> Option<(f64, f64)> {
-        let sum = self.hits.iter().fold([0u32; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
+        let sum = self.days.iter().fold([0u32; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
         (sum[2] > 0).then(|| (f64::from(sum[0]) / f64::from(sum[2]), f64::from(sum[1]) / f64::from(sum[2])))
     }
 }
@@ -114,10 +128,13 @@ mod tests {
                 })
                 .collect()
         };
+        let mut shown = Hits::default();
         for _ in 0..60 {
-            state.learn(&[narrow; 48], &day());
+            let came = day();
+            shown.learn(&[state.apply(&narrow); 48], &came);
+            state.learn(&[narrow; 48], &came);
         }
-        let (half, ninety) = state.coverage().expect("days were learnt");
+        let (half, ninety) = shown.coverage().expect("days were learnt");
         assert!((half - 0.45).abs() < 0.06 && (ninety - 0.78).abs() < 0.08, "damped: {half} {ninety}");
         assert!(state.apply(&narrow).width50() > 3.0 * narrow.width50());
         let text = serde_json::to_string(&state).expect("a state is stored");

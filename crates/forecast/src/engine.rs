@@ -1,7 +1,7 @@
 //! Day-ahead forecasts of many series, origin after origin: fit, forecast, settle, calibrate.
 //!
 //! For each origin, in order of time: what came since the last one is settled (calibration, residuals, errors); the models are fitted
-//! again when it is time; every series gets the bands of the trees (calibrated), of the ridge (with its own residuals) and of
+//! again when it is time, on a calendar with the holidays found by then; every series gets the bands of the trees (calibrated), of the ridge (with its own residuals) and of
 //! the climatology, averaged level by level with fixed weights; expectations are made coherent over the tree of the network.
 //! Before the first origin asked for, four weeks are forecast silently, so that calibration rests on errors that were real.
 
@@ -12,10 +12,11 @@ use std::collections::VecDeque;
 
 use crate::calendar::{Clock, DAY_S, Holidays, weekday};
 use crate::climatology;
-use crate::conformal::Calibration;
+use crate::conformal::{Calibration, Hits};
 use crate::error::ForecastError;
 use crate::features::{DayView, MEAN_7, Surroundings};
 use crate::frame::{Frame, slot_of};
+use crate::holidays::with_found;
 use crate::quantiles::Band;
 use crate::reconcile;
 use crate::series::{Known, Origin, Series};
@@ -61,7 +62,7 @@ impl Default for Plan {
             seed: 1,
             threads: 2,
             customer_trees: trees,
-            sum_trees: TreeSettings { rounds: 250, rate: 0.06, leaves: 24, leaf_rows: 25, ..trees },
+            sum_trees: TreeSettings { rounds: 250, rate: 0.06, leaves: 24, leaf_rows: 200, columns: 0.4, ..trees },
             refit_days: 28,
             rows_max: 300_000,
             warm_up_days: 28,
@@ -95,7 +96,7 @@ pub(crate) struct Opinion {
     pub(crate) trees: Vec<Band>,
     pub(crate) ridge: Vec<f32>,
     pub(crate) climatology: Vec<Band>,
-    /// The ensemble before its calibration; set when combined.
+    /// The ensemble; set when combined.
     pub(crate) ensemble: Vec<Band>,
     /// Expectation before and after the sum of the children was heard; set when combined.
     pub(crate) means: Vec<f32>,
@@ -106,8 +107,8 @@ pub(crate) struct Opinion {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     pub(crate) calibration: Calibration,
-    /// Calibration of the ensemble; its coverage is what is shown.
-    pub(crate) shown: Calibration,
+    /// How often the bands as shown held what came.
+    pub(crate) shown: Hits,
     /// Ridge residuals of past days, by slot, in units of the scale.
     pub(crate) residuals: VecDeque<Vec<f32>>,
     /// Mean squared errors of past days: of the own expectation, of the children's sum.
@@ -125,6 +126,8 @@ pub struct Engine<'a> {
     members: &'a [Member],
     children: Vec<Vec<usize>>,
     around: Surroundings<'a>,
+    /// Those given and those found in what was known at the last fit.
+    holidays: Holidays,
     plan: Plan,
     groups: Vec<Group>,
     group_of: Vec<usize>,
@@ -160,7 +163,8 @@ impl<'a> Engine<'a> {
         let groups: Vec<Group> = kinds.iter().map(|kind| Group::new(kind, members)).collect();
         let group_of = members.iter().map(|m| kinds.binary_search(&m.kind.as_str()).unwrap_or(0)).collect();
         let states = vec![State::default(); members.len()];
-        Ok(Self { members, children, around, plan, groups, group_of, states })
+        let holidays = around.holidays.clone();
+        Ok(Self { members, children, around, holidays, plan, groups, group_of, states })
     }
 
     /// Forecasts from `first` every day before `until`, `horizon` intervals each, and hands each origin's forecasts to `sink`.
@@ -200,8 +204,12 @@ impl<'a> Engine<'a> {
     }
 
     fn fit(&mut self, origin: Origin) {
+        let roots: Vec<Known<'_>> =
+            self.members.iter().filter(|m| m.parent.is_none()).map(|m| m.series.known_at(origin)).collect();
+        self.holidays = with_found(self.around.holidays, &roots, self.around.clock);
+        let around = Surroundings { holidays: &self.holidays, ..self.around };
         for group in &mut self.groups {
-            group.fit(self.members, self.around, &self.plan, origin);
+            group.fit(self.members, around, &self.plan, origin);
         }
     }
 
@@ -235,6 +243,7 @@ impl<'a> Engine<'a> {
 
     /// What each model says about each member, on several threads.
     fn opinions(&self, origin: Origin, horizon: usize) -> Vec<Option<Opinion>> {
+        let around = Surroundings { holidays: &self.holidays, ..self.around };
         let share = self.members.len().div_ceil(self.plan.threads.max(1)).max(1);
         std::thread::scope(|scope| {
             let running: Vec<_> = self
@@ -244,7 +253,7 @@ impl<'a> Engine<'a> {
                 .map(|(members, groups)| {
                     scope.spawn(move || -> Vec<Option<Opinion>> {
                         let one = |(m, g): (&Member, &usize)| {
-                            opinion(m, self.groups[*g].model.as_ref(), self.around, origin, horizon)
+                            opinion(m, self.groups[*g].model.as_ref(), around, origin, horizon)
                         };
                         members.iter().zip(groups).map(one).collect()
                     })
@@ -271,8 +280,7 @@ impl<'a> Engine<'a> {
             };
             let single = self.groups[self.group_of[at]].single;
             opinion.ensemble = combine::ensemble(&opinion, &self.states[at], single);
-            let shown = &self.states[at].shown;
-            let bands: Vec<Band> = opinion.ensemble.iter().map(|b| shown.apply(b)).collect();
+            let bands = opinion.ensemble.clone();
             opinion.means = bands.iter().map(Band::mean).collect();
             let (ends, means) = (opinion.ends.clone(), opinion.means.clone());
             let coverage = self.states[at].shown.coverage();

@@ -9,7 +9,7 @@ use crate::weather::Weather;
 /// Features without weather.
 pub const PLAIN: usize = 43;
 /// Features of weather.
-pub const WEATHER: usize = 13;
+pub const WEATHER: usize = 20;
 /// Position of the mean of the last 7 days of the slot: the level a model may start from.
 pub const MEAN_7: usize = 19;
 /// Position of the slot's mean of 28 days.
@@ -134,7 +134,15 @@ impl<'a> DayView<'a> {
         let cloud_week = mean((1..=7).map(|b| at(b)[3]));
         out.extend([now[0], now[1], now[2], now[3], today[0], today[3], yesterday[0], week]);
         out.extend([now[0] - before[0], now[3] - before[3], now[3] - cloud_week]);
-        out.extend([(15.5 - now[0]).max(0.0), (now[0] - 22.0).max(0.0)]);
+        // unknown stays unknown: `max` would make it 0
+        let above = |degrees: f32| if degrees.is_nan() { degrees } else { degrees.max(0.0) };
+        let (heat, cool) = (|t: f32| above(15.5 - t), |t: f32| above(t - 22.0));
+        out.extend([heat(now[0]), cool(now[0])]);
+        // the levels of the load are those of the weather of their days: what is new about today's
+        let usual = |of: &dyn Fn(f32) -> f32| mean((1..=7).map(|b| of(at(b)[0])));
+        out.extend([now[0] - usual(&|t| t), heat(now[0]) - usual(&heat), cool(now[0]) - usual(&cool)]);
+        out.extend([heat(now[0]) - heat(before[0]), cool(now[0]) - cool(before[0])]);
+        out.extend([cool(today[0]) - cool(week), today[0] - yesterday[0]]);
     }
 }
 

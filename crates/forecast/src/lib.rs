@@ -9,6 +9,7 @@ pub mod error;
 pub mod quantiles;
 pub mod series;
 
+pub mod holidays;
 pub mod weather;
 
 pub mod features;

@@ -54,8 +54,12 @@ pub struct Outage {
 /// Least share of an element's meters that must be lost, and least number for an element above a single meter.
 const SHARE_LEAST: f64 = 0.6;
 const METERS_LEAST: usize = 3;
-/// Chance below which silence is an outage.
-const CHANCE_MOST: f64 = 1e-7;
+/// Share of a concentrator's meters that fell silent at once without a last gasp: then the link is at fault. Above a half, so that one branch
+/// of two behind it is still seen.
+const SHARE_LINK: f64 = 0.55;
+/// Chance below which silence is an outage: less than one false group in 1,000 transformer-years, when a transformer with four elements is
+/// looked at every quarter of an hour (1/1,000/35,064/4 = 7e-9), and a tenth of that for rates that are not quite known.
+const CHANCE_MOST: f64 = 7e-10;
 /// Begins further apart than this do not belong together, seconds.
 const TOGETHER_S: i64 = 180;
 
@@ -175,21 +179,28 @@ fn tail(rates: &[f64], least: usize) -> f64 {
     chances[least]
 }
 
-/// Concentrators behind which everything is silent and nothing gasped.
+/// Concentrators behind which as much fell silent at once as makes an outage, and nothing gasped: also one that comes back, whose
+/// meters report again one after the other.
 fn quiet_concentrators(elements: &[Element], signs: &[Sign]) -> Vec<usize> {
-    let mut seen: std::collections::BTreeMap<usize, (usize, usize, usize)> = std::collections::BTreeMap::new();
+    let mut seen: std::collections::BTreeMap<usize, (usize, usize, Vec<i64>)> = std::collections::BTreeMap::new();
     for (element, sign) in elements.iter().zip(signs) {
         if let Some(link) = element.concentrator {
             let entry = seen.entry(link).or_default();
             entry.0 += 1;
-            entry.1 += usize::from(matches!(sign, Sign::Silent(_)));
-            entry.2 += usize::from(matches!(sign, Sign::LastGasp(_)));
+            match sign {
+                Sign::LastGasp(_) => entry.1 += 1,
+                Sign::Silent(at) => entry.2.push(*at),
+                Sign::Reports(_) => {}
+            }
         }
     }
-    seen.into_iter()
-        .filter(|(_, (all, silent, gasps))| *gasps == 0 && silent == all && *all >= METERS_LEAST)
-        .map(|(c, _)| c)
-        .collect()
+    let quiet = |(all, gasps, mut begins): (usize, usize, Vec<i64>)| {
+        begins.sort_unstable();
+        // the share that is left of a fault whose meters come back one by one
+        let together = densest(&begins).len();
+        gasps == 0 && together >= METERS_LEAST && together as f64 >= SHARE_LINK * all as f64
+    };
+    seen.into_iter().filter_map(|(link, counts)| quiet(counts).then_some(link)).collect()
 }
 
 fn meters_below(elements: &[Element]) -> Option<Vec<Vec<usize>>> {

@@ -26,7 +26,7 @@ pub struct Settings {
     pub rate: f32,
     /// Leaves of a tree.
     pub leaves: usize,
-    /// Fewest rows of a leaf (of those drawn for the tree).
+    /// Fewest rows of a leaf (of those drawn for the tree); with less than a hundred times as many rows drawn, a hundredth of them.
     pub leaf_rows: usize,
     /// Share of rows per tree.
     pub rows: f32,
@@ -169,7 +169,8 @@ impl Bag {
             for &row in &members {
                 cells[row as usize] = gradient(targets[row as usize], &current[row as usize], &shapes);
             }
-            let grower = Grower { binned, width, columns: &columns, cells: &cells, settings };
+            let least = (settings.leaf_rows as f32).min(members.len() as f32 / 100.0).max(1.0);
+            let grower = Grower { binned, width, columns: &columns, cells: &cells, settings, least };
             let (mut tree, members, leaves) = grower.grow(members);
             let mut sample = Vec::new();
             for (leaf, range) in leaves.iter().enumerate() {

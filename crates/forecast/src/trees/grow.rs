@@ -88,6 +88,8 @@ pub struct Grower<'a> {
     pub columns: &'a [usize],
     pub cells: &'a [Cell],
     pub settings: &'a Settings,
+    /// Fewest rows of a leaf.
+    pub least: f32,
 }
 
 impl Grower<'_> {
@@ -154,7 +156,7 @@ impl Grower<'_> {
     }
 
     fn best(&self, sums: &Sums) -> Option<Split> {
-        let least = self.settings.leaf_rows as f32;
+        let least = self.least;
         let mut best: Option<Split> = None;
         for (column, bins) in sums.iter().enumerate() {
             let mut total = Cell::default();
