@@ -1,4 +1,6 @@
-//! Forecasts the last days of a history and scores them beside the mean of four weeks: `evaluate FOLDER DAYS [weather] [households N]`.
+//! Forecasts the last days of a history and scores them beside the mean of four weeks: `evaluate FOLDER DAYS [weather] [households N]`
+//! `[skip=DAYS] [baselines]`. `skip` leaves the last days out; `baselines` chooses a demand-response baseline for each kind on the first two thirds
+//! of the days and judges all of them on the last third (working days, 16 to 20 o'clock).
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
 use std::collections::BTreeMap;
@@ -6,9 +8,10 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use forecast::calendar::{DAY_S, Holidays};
+use forecast::calendar::{DAY_S, DayType, Holidays};
 use forecast::engine::{Engine, Forecast, Member, Plan, World, likely_clock};
 use forecast::quantiles::{Band, LEVELS, pinball};
+use forecast::response::{Baseline, Day, back_test_from, choose_for_group, median_quality};
 use forecast::weather::{Weather, WeatherRow};
 use forecast::{ForecastError, Origin, Series};
 
@@ -41,7 +44,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut engine = Engine::new(&members, world.around(), plan)?;
     let mut scores: BTreeMap<String, Vec<Score>> = BTreeMap::new();
     let mut by_member: Vec<Score> = vec![Score::default(); members.len()];
+    let mut days_of: Vec<Vec<Day>> = vec![Vec::new(); members.len()];
     engine.run::<ForecastError>(Origin::at(first), Origin::at(last), 48, &mut |forecasts| {
+        for f in &forecasts {
+            let known = members[f.member].series.known_at(Origin::at(last));
+            if Holidays::default().day_type(f.origin.unix_s().div_euclid(DAY_S)) == DayType::Working {
+                let actual = f.ends.iter().map(|end| known.value(*end)).collect();
+                days_of[f.member].push(Day { actual, expected: f.means.clone() });
+            }
+        }
         for f in &forecasts {
             by_member[f.member].add(&members[f.member], f, Origin::at(last));
         }
@@ -54,7 +65,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (kind, scores) in scores {
         report(&kind, &scores);
     }
+    if words.iter().any(|w| w == "baselines") {
+        baselines(&members, &days_of);
+    }
     Ok(())
+}
+
+/// Baselines by kind: chosen on the first two thirds of the days, judged on the last third.
+fn baselines(members: &[Member], days: &[Vec<Day>]) {
+    let window = 32..40;
+    let mut kinds: Vec<&str> = members.iter().map(|m| m.kind.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        let own: Vec<&[Day]> =
+            members.iter().zip(days).filter(|(m, d)| m.kind == kind && d.len() >= 30).map(|(_, d)| &d[..]).collect();
+        let past: Vec<&[Day]> = own.iter().map(|d| &d[..d.len() * 2 / 3]).collect();
+        let Some((chosen, _)) = choose_for_group(&past, window.clone()) else { continue };
+        for baseline in Baseline::ALL {
+            let judged = |d: &&[Day]| back_test_from(baseline, d, d.len() * 2 / 3, window.clone());
+            let Some(q) = median_quality(&own.iter().filter_map(judged).collect::<Vec<_>>()) else { continue };
+            println!(
+                "{kind:16} {:56} CVRMSE {:.3}  bias {:+.3}  energy {:.3}  {} days{}",
+                baseline.name(),
+                q.cvrmse,
+                q.bias,
+                q.energy_error,
+                q.days,
+                if baseline == chosen { "  chosen" } else { "" }
+            );
+        }
+    }
 }
 
 fn set(plan: &mut Plan, key: &str, value: &str) -> Result<(), Box<dyn Error>> {

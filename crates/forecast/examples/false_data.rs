@@ -1,8 +1,10 @@
-//! What of false data is seen on a published network: `false_data FOLDER [TRIALS]` with a folder of bus.csv, branch.csv … as `grid` reads it.
+//! What of false data is seen on a published network: `false_data FOLDER [TRIALS] [equal]` with a folder of buses.csv, branches.csv … as `grid`
+//! reads it.
 //!
-//! Meters at every bus (voltage to 0.2 %, power to 1 % of the usual load) and flows at every branch; a tenth of the load is the
-//! doubt of the forecasts. One sensor is moved by five of its deviations; the areas under the curve are those of residual, innovation and the larger of
-//! both against the same sensor's honest values. Then loads are scaled together, so that all measurements agree.
+//! Meters at every bus (voltage to 0.2 %, power to 1 % of its value or of the mean load where that is more; with `equal` to 1 % of the mean load
+//! everywhere) and flows at every branch; a tenth of each load is the doubt of its forecast. One sensor is moved by five of its deviations; the
+//! areas under the curve are those of residual, innovation and the larger of both against the same sensors' honest values. Then
+//! all loads are scaled, so that the measurements agree with each other and not with the forecasts.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
 use std::collections::BTreeMap;
@@ -29,10 +31,12 @@ struct World {
     slack: Complex64,
     /// Mean of the loads, pu: the unit of small ones.
     size: f64,
+    /// Whether all power meters are equally good, pu.
+    is_equal: bool,
 }
 
 impl World {
-    fn read(folder: &Path) -> Result<Self, Box<dyn Error>> {
+    fn read(folder: &Path, is_equal: bool) -> Result<Self, Box<dyn Error>> {
         let network = read_network(folder)?;
         let model = Model::new(&network)?;
         let mut usual = vec![Complex64::ZERO; network.buses.len()];
@@ -49,13 +53,18 @@ impl World {
             .ok_or("there is no slack bus")?;
         let loaded = usual.iter().filter(|u| u.norm() > 0.0).count().max(1);
         let size = usual.iter().map(|u| u.norm()).sum::<f64>() / loaded as f64;
-        Ok(Self { model, usual, slack, size })
+        Ok(Self { model, usual, slack, size, is_equal })
     }
 
     /// The state at loads of their own share of the usual.
     fn state(&self, shares: &[f64]) -> Result<State, Box<dyn Error>> {
         let loads: Vec<Complex64> = self.usual.iter().zip(shares).map(|(u, s)| u * *s).collect();
         Ok(solve_injections(&self.model, &loads, self.slack)?)
+    }
+
+    /// Of a power meter: of its value, or of the mean load where that is more; or the latter everywhere.
+    fn sigma(&self, value: f64) -> f64 {
+        POWER * if self.is_equal { self.size } else { value.abs().max(self.size) }
     }
 
     /// Everything measured, and the forecasts of the injections.
@@ -65,21 +74,18 @@ impl World {
             all.push(Measurement { quantity, value_pu: value + sigma_pu * normal(draws), sigma_pu });
             witnesses.push(witness);
         };
-        let slack = self.usual.len() - 1;
         for (bus, usual) in self.usual.iter().enumerate() {
-            let of = |v: f64, share: f64| share * v.abs().max(0.2 * self.size);
-            let witness = |v: f64| {
-                (bus <= slack && usual.norm() > 0.0).then_some(Witness { expected_pu: v, sigma_pu: of(v, FORECAST) })
-            };
+            let doubt = |v: f64| FORECAST * v.abs().max(0.1 * self.size);
+            let witness = |v: f64| (usual.norm() > 0.0).then_some(Witness { expected_pu: v, sigma_pu: doubt(v) });
             add(Quantity::Voltage { bus }, seen.v[bus].norm(), VOLTAGE, None);
-            add(Quantity::ActiveInjection { bus }, seen.injection[bus].re, of(usual.re, POWER), witness(usual.re));
-            add(Quantity::ReactiveInjection { bus }, seen.injection[bus].im, of(usual.im, POWER), witness(usual.im));
+            let (p, q) = (seen.injection[bus].re, seen.injection[bus].im);
+            add(Quantity::ActiveInjection { bus }, p, self.sigma(p), witness(usual.re));
+            add(Quantity::ReactiveInjection { bus }, q, self.sigma(q), witness(usual.im));
         }
         for branch in 0..self.model.branch_count() {
             let (p, q) = (seen.branches[branch].p_from_pu, seen.branches[branch].q_from_pu);
-            let sigma = |v: f64| POWER * v.abs().max(0.2 * self.size);
-            add(Quantity::ActiveFlow { branch, side: Side::From }, p, sigma(p), None);
-            add(Quantity::ReactiveFlow { branch, side: Side::From }, q, sigma(q), None);
+            add(Quantity::ActiveFlow { branch, side: Side::From }, p, self.sigma(p), None);
+            add(Quantity::ReactiveFlow { branch, side: Side::From }, q, self.sigma(q), None);
         }
         (all, witnesses)
     }
@@ -97,7 +103,10 @@ fn area(honest: &[f64], wrong: &[f64]) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().collect();
-    let world = World::read(Path::new(words.get(1).ok_or("give the folder of a network")?))?;
+    let world = World::read(
+        Path::new(words.get(1).ok_or("give the folder of a network")?),
+        words.iter().any(|w| w == "equal"),
+    )?;
     let trials: usize = words.get(2).map_or(Ok(300), |w| w.parse())?;
     let mut draws = Draws::new(3);
     let mut by_kind: BTreeMap<&str, [Vec<f64>; 6]> = BTreeMap::new();

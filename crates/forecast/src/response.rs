@@ -23,12 +23,21 @@ pub enum Baseline {
     Model,
     /// The same, moved by half of the same day's difference before the event; for loads without much solar and of 25 homes or more.
     ModelHalfAdjusted,
+    /// The same, moved by the share of the same day's difference that held on the past days, 0 to 1: none where the hours before say
+    /// nothing (one home, solar), most of it at a substation.
+    ModelAdjusted,
 }
 
 impl Baseline {
     /// All of them.
-    pub const ALL: [Baseline; 5] =
-        [Self::TenOfTen, Self::HighFiveOfTen, Self::CaisoRatio, Self::Model, Self::ModelHalfAdjusted];
+    pub const ALL: [Baseline; 6] = [
+        Self::TenOfTen,
+        Self::HighFiveOfTen,
+        Self::CaisoRatio,
+        Self::Model,
+        Self::ModelHalfAdjusted,
+        Self::ModelAdjusted,
+    ];
 
     /// As shown.
     pub fn name(self) -> &'static str {
@@ -38,6 +47,7 @@ impl Baseline {
             Self::CaisoRatio => "10 of 10, same-day ratio",
             Self::Model => "forecast mean",
             Self::ModelHalfAdjusted => "forecast mean, half same-day difference",
+            Self::ModelAdjusted => "forecast mean, learnt share of the same-day difference",
         }
     }
 }
@@ -90,11 +100,30 @@ pub fn baseline(kind: Baseline, day: &Day, past: &[&Day], window: Range<usize>) 
             Some(mean.into_iter().map(|v| v * ratio).collect())
         }
         Baseline::Model => model(),
-        Baseline::ModelHalfAdjusted => {
-            let difference = (sum(&day.actual, &before)? - sum(&day.expected, &before)?) / before.len() as f32;
-            model().map(|m| m.into_iter().map(|v| v + 0.5 * difference).collect())
+        Baseline::ModelHalfAdjusted | Baseline::ModelAdjusted => {
+            let share = if kind == Baseline::ModelAdjusted { share_that_held(past, &before, &window)? } else { 0.5 };
+            let difference = mean_error(day, &before)?;
+            model().map(|m| m.into_iter().map(|v| v + share * difference).collect())
         }
     }
+}
+
+/// Days the share is learnt from at most, and by how much more than seen a difference before the event is taken to vary.
+const SHARE_DAYS: usize = 40;
+const SHRINK: f32 = 1.1;
+
+/// The share of the forecast's error before the window that was there in the window too, 0 to 1, from the past days.
+fn share_that_held(past: &[&Day], before: &Range<usize>, window: &Range<usize>) -> Option<f32> {
+    let errors: Vec<(f32, f32)> =
+        past.iter().filter_map(|d| Some((mean_error(d, before)?, mean_error(d, window)?))).take(SHARE_DAYS).collect();
+    let along: f32 = errors.iter().map(|(b, w)| b * w).sum();
+    let size: f32 = errors.iter().map(|(b, _)| b * b).sum();
+    (errors.len() >= LIKE_DAYS).then(|| (along / (SHRINK * size).max(1e-9)).clamp(0.0, 1.0))
+}
+
+/// Mean of measured minus expected, kWh of an interval.
+fn mean_error(day: &Day, range: &Range<usize>) -> Option<f32> {
+    Some((sum(&day.actual, range)? - sum(&day.expected, range)?) / range.len().max(1) as f32)
 }
 
 fn sum(values: &[f32], range: &Range<usize>) -> Option<f32> {
@@ -117,9 +146,14 @@ pub struct Quality {
 
 /// Back-test on days without an event, the latest last; each with the like days before it. `None` when no day could be tested.
 pub fn back_test(kind: Baseline, days: &[Day], window: Range<usize>) -> Option<Quality> {
+    back_test_from(kind, days, 0, window)
+}
+
+/// The same, judged from day `first` on; the days before it are only looked back on.
+pub fn back_test_from(kind: Baseline, days: &[Day], first: usize, window: Range<usize>) -> Option<Quality> {
     let (mut squares, mut error, mut size, mut energy, mut energies, mut n, mut tested) =
         (0.0, 0.0, 0.0, 0.0, 0.0, 0u32, 0);
-    for (at, day) in days.iter().enumerate() {
+    for (at, day) in days.iter().enumerate().skip(first) {
         let past: Vec<&Day> = days[..at].iter().rev().collect();
         let (Some(base), Some(actual)) = (baseline(kind, day, &past, window.clone()), sum(&day.actual, &window)) else {
             continue;
@@ -144,11 +178,38 @@ pub fn back_test(kind: Baseline, days: &[Day], window: Range<usize>) -> Option<Q
 
 /// The baseline with the least CVRMSE among those with a bias of 10 % at most (of all, when none keeps that).
 pub fn choose(days: &[Day], window: Range<usize>) -> Option<(Baseline, Quality)> {
-    let tested: Vec<(Baseline, Quality)> =
-        Baseline::ALL.into_iter().filter_map(|kind| Some((kind, back_test(kind, days, window.clone())?))).collect();
+    choose_for_group(&[days], window)
+}
+
+/// One baseline for a group of loads: the least median CVRMSE of its members among those with a median bias of 10 % at most. The quality is
+/// the members' median, figure by figure.
+pub fn choose_for_group(members: &[&[Day]], window: Range<usize>) -> Option<(Baseline, Quality)> {
+    let tested: Vec<(Baseline, Quality)> = Baseline::ALL
+        .into_iter()
+        .filter_map(|kind| {
+            let all: Vec<Quality> = members.iter().filter_map(|days| back_test(kind, days, window.clone())).collect();
+            Some((kind, median_quality(&all)?))
+        })
+        .collect();
     let fair: Vec<(Baseline, Quality)> = tested.iter().copied().filter(|t| t.1.bias.abs() <= 0.1).collect();
     let pool = if fair.is_empty() { tested } else { fair };
     pool.into_iter().min_by(|a, b| a.1.cvrmse.total_cmp(&b.1.cvrmse))
+}
+
+/// Figure by figure; `None` of nothing.
+pub fn median_quality(all: &[Quality]) -> Option<Quality> {
+    let middle = |of: &dyn Fn(&Quality) -> f64| {
+        let mut values: Vec<f64> = all.iter().map(of).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let n = values.len();
+        if n % 2 == 1 { values[n / 2] } else { 0.5 * (values[n / 2 - 1] + values[n / 2]) }
+    };
+    (!all.is_empty()).then(|| Quality {
+        cvrmse: middle(&|q| q.cvrmse),
+        bias: middle(&|q| q.bias),
+        energy_error: middle(&|q| q.energy_error),
+        days: all.iter().map(|q| q.days).min().unwrap_or(0),
+    })
 }
 
 /// One window of one day: what the baseline said and what was measured, kWh.
@@ -230,10 +291,35 @@ mod tests {
     fn the_back_test_chooses_what_fits() {
         let window = 32..40;
         let good = choose(&days(60, 0.1), window.clone()).expect("enough days");
-        assert!(matches!(good.0, Baseline::Model | Baseline::ModelHalfAdjusted), "{good:?}");
+        assert!(matches!(good.0, Baseline::Model | Baseline::ModelHalfAdjusted | Baseline::ModelAdjusted), "{good:?}");
         let poor = choose(&days(60, 6.0), window.clone()).expect("enough days");
         assert!(!matches!(poor.0, Baseline::Model), "a biased forecast is not chosen: {poor:?}");
         assert!(choose(&[], window).is_none());
+    }
+
+    #[test]
+    fn the_share_of_the_mornings_error_is_what_held_before() {
+        let mut draws = Draws::new(4);
+        // mornings are off by e, evenings by `held` of it
+        let mut world = |held: f32| -> Vec<Day> {
+            (0..60)
+                .map(|_| {
+                    let e = draws.unit() - 0.5;
+                    let off = |s: usize| if s < 31 { e } else { held * e };
+                    Day { actual: (0..48).map(|s| 5.0 + off(s)).collect(), expected: vec![5.0; 48] }
+                })
+                .collect()
+        };
+        for (held, least, most) in [(0.0, 0.0, 0.001), (0.8, 0.7, 0.76), (-0.5, 0.0, 0.001)] {
+            let days = world(held);
+            let past: Vec<&Day> = days.iter().rev().collect();
+            let share = share_that_held(&past, &(24..30), &(32..40)).expect("enough days");
+            assert!((least..=most).contains(&share), "{held}: {share}");
+        }
+        let (steady, jumpy) = (world(0.9), world(0.9));
+        let (kind, quality) = choose_for_group(&[&steady, &jumpy], 32..40).expect("enough days");
+        assert_eq!(kind, Baseline::ModelAdjusted, "{quality:?}");
+        assert!(median_quality(&[]).is_none());
     }
 
     #[test]

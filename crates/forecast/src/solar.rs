@@ -23,8 +23,8 @@ const LEAST_KWP: f64 = 0.25;
 const HIGH_SUN: f64 = 450.0;
 /// Without production for so long first, a site counts as installed later, days.
 const BARE_DAYS: i64 = 21;
-/// Intervals without which nothing is said: two weeks of half hours.
-const LEAST: usize = 48 * 14;
+/// Readings without which nothing is said: two weeks of half hours.
+pub const READINGS_LEAST: usize = 48 * 14;
 const PLANES: [(f64, f64); 28] = planes();
 
 const fn planes() -> [(f64, f64); 28] {
@@ -59,6 +59,8 @@ pub struct Evidence {
     pub night_export_share: f64,
     /// Intervals under a high sun looked at.
     pub intervals: usize,
+    /// Readings there were; with less than [`READINGS_LEAST`] nothing is judged.
+    pub readings: usize,
 }
 
 /// What was found at a site.
@@ -82,6 +84,9 @@ impl Finding {
     /// In words; never without the evidence.
     pub fn words(&self) -> String {
         let e = &self.evidence;
+        if !self.is_judged() {
+            return format!("not judged: {} readings, {READINGS_LEAST} are needed", e.readings);
+        }
         let what = if e.night_export_share > 0.02 { "solar or battery" } else { "solar" };
         let sure = if self.probability >= 0.95 {
             ""
@@ -96,6 +101,11 @@ impl Finding {
             100.0 * e.vanished_by_day,
             100.0 * e.vanished_by_night
         )
+    }
+
+    /// Whether there were readings enough to say anything.
+    pub fn is_judged(&self) -> bool {
+        self.evidence.readings >= READINGS_LEAST
     }
 
     /// Energy that the site may take less from the network in so many days because of what was found, kWh: what excuses a falling bill.
@@ -145,7 +155,9 @@ pub fn find(sites: &[Known<'_>], register: Register, place: Option<Place>) -> Ve
         let place = place.or_else(|| likely_place(&members.iter().map(|m| sites[*m]).collect::<Vec<_>>()));
         let sky = place.map(|place| Sky::new(begin, sites[first].step_s(), count + 96, place));
         for member in members {
-            out[member] = Some(sky.as_ref().map_or(NOTHING, |sky| judge(&sites[member], sky, register)));
+            let mut finding = sky.as_ref().map_or(NOTHING, |sky| judge(&sites[member], sky, register));
+            finding.evidence.readings = sites[member].values().iter().filter(|v| v.is_finite()).count();
+            out[member] = Some(finding);
         }
     }
     out.into_iter().map(|f| f.unwrap_or(NOTHING)).collect()
@@ -163,6 +175,7 @@ const NOTHING: Finding = Finding {
         vanished_by_night: 0.0,
         night_export_share: 0.0,
         intervals: 0,
+        readings: 0,
     },
 };
 
@@ -177,7 +190,7 @@ fn judge(site: &Known<'_>, sky: &Sky, register: Register) -> Finding {
         .filter(|(at, v)| v.is_finite() && *at < sky.directions.len())
         .map(|(at, v)| (at, f64::from(keep(*v))))
         .collect();
-    if seen.len() < LEAST {
+    if seen.len() < READINGS_LEAST {
         return NOTHING;
     }
     let mut dark: Vec<f64> = seen.iter().filter(|(at, _)| sky.directions[*at][2] < -0.1).map(|s| s.1).collect();
@@ -225,6 +238,7 @@ fn evidence(seen: &[Seen], sky: &Sky, dark: &[f64], vanished: impl Fn(f64) -> bo
         vanished_by_night: share(&mut dark.iter().copied(), &vanished).0,
         night_export_share: share(&mut dark.iter().copied(), &out).0,
         intervals,
+        readings: 0,
     }
 }
 
