@@ -111,7 +111,7 @@ impl<'a> Value<'a> {
 
     /// A value that holds no others.
     #[inline(always)]
-    fn leaf(tag: u8, cursor: &mut Cursor<'a>) -> Option<Self> {
+    pub(super) fn leaf(tag: u8, cursor: &mut Cursor<'a>) -> Option<Self> {
         Some(match tag {
             0 => Self::Null,
             3 => Self::Boolean(cursor.u8()? != 0),

@@ -4,15 +4,13 @@
 //! first and then their values; attribute descriptors without tags. A value without a scaler needs a [`Layout`] from a
 //! description file: what it counts is not in the telegram.
 
+mod items;
+
 use alloc::{borrow::Cow, format, string::String, sync::Arc, vec::Vec};
 use metering::Timestamp;
 
 use super::{
-    axdr::{
-        Value,
-        flat::{self, Node},
-        length, obis_text,
-    },
+    axdr::{Value, length, obis_text},
     security,
     time::DateTime,
     units,
@@ -142,8 +140,8 @@ impl<'a> Notification<'a> {
             _ => return None,
         };
         let body = cursor.rest();
-        let (items, form) = match flat::whole(body) {
-            Some(nodes) => plain_items(&nodes),
+        let (items, form) = match items::of(body) {
+            Some(plain) => plain,
             None => (untagged_descriptors(body)?, Form::Untagged),
         };
         Some(Self { time, items, body, form })
@@ -236,62 +234,6 @@ impl<'a> Notification<'a> {
     }
 }
 
-/// The items of a body, and how they stand in it.
-fn plain_items<'a>(nodes: &[Node<'a>]) -> (Vec<Item<'a>>, Form) {
-    let mut items = Vec::with_capacity(nodes.len() / NODES_PER_ITEM);
-    let elements = flat::inside(nodes).unwrap_or_default();
-    let form = match elements.first() {
-        _ if object_list(elements).is_some() => Form::ObjectList,
-        Some(Node::Leaf(first)) if first.obis().is_some_and(|obis| is_push_setup(&obis)) => Form::PushSetup,
-        _ => Form::Plain,
-    };
-    collect(nodes, &mut items);
-    (items, form)
-}
-
-/// A structure, code, value, scaler and unit.
-const NODES_PER_ITEM: usize = 5;
-
-/// Gathers leaves: an octet string of six that is an OBIS code names the value behind it.
-fn collect<'a>(siblings: &[Node<'a>], out: &mut Vec<Item<'a>>) {
-    if let Some(paired) = object_list(siblings) {
-        out.extend(paired);
-        return;
-    }
-    let mut rest = siblings;
-    while let Some((value, behind)) = flat::first(rest) {
-        rest = behind;
-        let Some(Node::Leaf(leaf)) = value.first() else {
-            collect(&value[1..], out);
-            continue;
-        };
-        match (leaf.obis().filter(is_code), behind.first()) {
-            (Some(obis), Some(Node::Leaf(named))) => {
-                rest = &behind[1..];
-                let scale = flat::first(rest).and_then(|(next, behind)| Some((scaler_and_unit(next)?, behind)));
-                if let Some((_, behind)) = scale {
-                    rest = behind;
-                }
-                out.push(Item { obis: Some(obis), value: named.clone(), scale: scale.map(|(scale, _)| scale) });
-            }
-            _ => out.push(Item { obis: None, value: leaf.clone(), scale: None }),
-        }
-    }
-}
-
-/// Six bytes that are the code of an object and not a text: media 0 to 15, no billing period or 255.
-fn is_code(obis: &[u8; 6]) -> bool {
-    !is_push_setup(obis)
-        && obis[0] <= 15
-        && (obis[5] == 255 || obis[5] <= 99)
-        && !obis.iter().all(|byte| (b'0'..=b'z').contains(byte))
-}
-
-/// The code of a push setup says who pushes and names no value behind it.
-fn is_push_setup(obis: &[u8; 6]) -> bool {
-    obis[0] == 0 && obis[2..4] == [25, 9]
-}
-
 /// `{scaler, unit}`.
 pub fn scaler_unit(value: &Value<'_>) -> Option<(i8, u8)> {
     match value {
@@ -301,49 +243,6 @@ pub fn scaler_unit(value: &Value<'_>) -> Option<(i8, u8)> {
         },
         _ => None,
     }
-}
-
-/// The same of a list of nodes.
-fn scaler_and_unit(value: &[Node<'_>]) -> Option<(i8, u8)> {
-    match value {
-        [
-            Node::Group { is_structure: true, .. },
-            Node::Leaf(Value::Signed(scaler, 1)),
-            Node::Leaf(Value::Enum(unit)),
-        ] => Some((i8::try_from(*scaler).ok()?, *unit)),
-        _ => None,
-    }
-}
-
-/// A push that begins with its own object list `{class, code, attribute, index}…`, then one value for each.
-fn object_list<'a>(siblings: &[Node<'a>]) -> Option<Vec<Item<'a>>> {
-    let (list, behind) = flat::first(siblings)?;
-    let code = |entry: &[Node<'a>]| match flat::inside(entry)? {
-        [
-            Node::Leaf(Value::Unsigned(_, 2)),
-            Node::Leaf(code),
-            Node::Leaf(Value::Signed(..)),
-            Node::Leaf(Value::Unsigned(..)),
-        ] => code.obis(),
-        _ => None,
-    };
-    let entries = flat::inside(list)?;
-    // Most groups are no list: nothing is reserved before the first entry fits.
-    code(flat::first(entries)?.0)?;
-    let codes: Vec<[u8; 6]> = flat::values(entries).map(code).collect::<Option<_>>()?;
-    // The list itself may be its own first entry.
-    let count = flat::values(siblings).count();
-    let values = match codes.len() {
-        n if n == count => siblings,
-        n if n + 1 == count => behind,
-        _ => return None,
-    };
-    let item = |(obis, value): ([u8; 6], &[Node<'a>])| match value.first() {
-        Some(Node::Leaf(leaf)) => Item { obis: Some(obis), value: leaf.clone(), scale: None },
-        // A group is no value; its place is kept.
-        _ => Item { obis: Some(obis), value: Value::DontCare, scale: None },
-    };
-    Some(codes.into_iter().zip(flat::values(values)).map(item).collect())
 }
 
 /// `02 02 type, array of {class code attribute (without tags), value}`: two Czech operators.

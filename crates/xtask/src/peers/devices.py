@@ -39,10 +39,11 @@ def compare(peer, kind, values):
     table.append({"peer": peer, "kind": kind, "files": files, "values": count, "equal": equal, "notes": notes})
 
 
-def best(run, times=400):
+def best(run):
+    """Fastest run of a second, in microseconds, as ours."""
     run()
-    out = math.inf
-    for _ in range(times):
+    out, end = math.inf, time.perf_counter() + 1
+    while time.perf_counter() < end:
         t = time.perf_counter()
         run()
         out = min(out, time.perf_counter() - t)

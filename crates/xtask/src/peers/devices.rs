@@ -2,7 +2,7 @@
 //! DLMS, Modbus and MQTT against programs of others, in one run.
 //!
 //! The peers come from PyPI into a virtual environment under `target/`; the Gurux client is GPL-2 and runs as a process of its own. Their times
-//! are wall time of the fastest of many short runs, as ours, so that another load on the machine hardly counts.
+//! are wall time of the fastest run of a second, as ours, so that another load on the machine hardly counts.
 
 mod dlms;
 mod gateways;
