@@ -16,20 +16,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("meter", &["metering", "metrology", "privacy"]),
     ("board", &["metering", "metrology"]),
     ("grid", &["metering"]),
-    ("losses", &["metering", "grid"]),
+    ("registry", &["metering"]),
+    ("losses", &["metering", "registry", "grid"]),
     ("billing", &["metering"]),
     ("telegrams", &["metering"]),
     ("forecast", &["grid"]),
-    ("store", &["metering", "losses", "grid"]),
+    ("store", &["metering", "registry", "losses", "grid"]),
     ("headend", &["metering"]),
     ("sim", &["metering", "metrology", "meter", "grid"]),
-    ("web", &["metering", "metrology", "grid", "losses", "store"]),
+    ("web", &["metering", "metrology", "registry", "grid", "losses", "store"]),
     (
         "gridtally",
         &[
             "metering",
             "metrology",
             "meter",
+            "registry",
             "grid",
             "losses",
             "forecast",
@@ -47,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates that must stay pure: no clock, no environment, no input or output but the file readers named in [`MAY_READ`].
 const PURE: &[&str] =
-    &["metering", "metrology", "meter", "board", "grid", "losses", "forecast", "billing", "privacy", "telegrams"];
+    &["metering", "metrology", "meter", "board", "registry", "grid", "losses", "forecast", "billing", "privacy", "telegrams"];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.

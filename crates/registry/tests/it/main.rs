@@ -1,0 +1,3 @@
+//! The indices against a reference that searches the lists.
+
+mod indices;
