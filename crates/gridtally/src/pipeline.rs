@@ -25,6 +25,7 @@ pub mod instants;
 pub mod investigate;
 pub mod recompute;
 pub mod round;
+pub mod series;
 pub mod snapshots;
 pub mod tamper;
 pub mod verify;
@@ -34,7 +35,8 @@ use std::{sync::Arc, time::Duration};
 use ed25519_dalek::SigningKey;
 use headend::Headend;
 use metering::{IntervalLength, Timestamp};
-use store::{Change, SlotCommit, Store, StoreError, Topology};
+use registry::Topology;
+use store::{Change, SlotCommit, Store, StoreError};
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::MissedTickBehavior,
@@ -42,7 +44,7 @@ use tokio::{
 use web::{Advance, PipelineStatus};
 
 use self::{
-    balance::Balancer,
+    balance::{Balancer, valid_in},
     command::Commander,
     dispatch::Dispatch,
     flight::{Flights, Timing},
@@ -90,8 +92,7 @@ pub struct Pipeline {
     settings: PipelineConfig,
     status: watch::Sender<PipelineStatus>,
     changes: broadcast::Receiver<Change>,
-    topology: Topology,
-    topology_is_stale: bool,
+    topology: Arc<Topology>,
     processed_through: Option<Timestamp>,
     balancer: Balancer,
     investigator: Investigator,
@@ -139,7 +140,6 @@ impl Pipeline {
             status: parts.status,
             changes,
             topology,
-            topology_is_stale: false,
             processed_through: state.processed_through,
             flights_written,
             must_reload: false,
@@ -152,7 +152,7 @@ impl Pipeline {
         self.balancer = Balancer::resume(&state.blobs, self.settings.false_alarms_per_zone_month)?;
         self.investigator = Investigator::resume(self.store.clone(), &state.blobs).await?;
         self.processed_through = state.processed_through.or(self.processed_through);
-        (self.topology_is_stale, self.must_reload) = (true, false);
+        self.must_reload = false;
         Ok(())
     }
 
@@ -221,10 +221,8 @@ impl Pipeline {
         while let Ok(change) = self.changes.try_recv() {
             self.hear(&change).await;
         }
-        if self.topology_is_stale {
-            self.topology = self.store.topology(now).await?;
-            self.topology_is_stale = false;
-        }
+        // Asked for at every tick: what begins now, and what was imported, holds at once.
+        self.topology = self.store.topology(now).await?;
         // Controls need no network: a meter that hangs nowhere yet has its own steps and its own expiry.
         let through = if self.topology.zones.is_empty() { None } else { Some(self.due_slots(now).await?) };
         if through.is_some() {
@@ -263,15 +261,17 @@ impl Pipeline {
     }
 
     async fn slot(&mut self, end: Timestamp) -> Result<(), StoreError> {
-        let results = self.balancer.slot(&self.store, &self.topology, end).await?;
-        let mut decided = self.investigator.slot(&self.topology, &results, &self.snapshots, end).await?;
+        // What holds in the slot, however late it is decided: not what holds now.
+        let topology = self.store.topology(valid_in(end)).await?;
+        let results = self.balancer.slot(&self.store, &topology, end).await?;
+        let mut decided = self.investigator.slot(&topology, &results, &self.snapshots, end).await?;
         decided.findings.extend(results.findings);
         self.snapshots.follow(&self.investigator.missing(), end);
         let mut blobs = self.balancer.documents()?;
         blobs.extend(decided.documents);
         blobs.extend(self.snapshots.changed()?);
         let alarmed = self.balancer.raised();
-        blobs.extend(canary::night(&self.store, &self.topology, &alarmed, self.balancer.alarms(), end).await?);
+        blobs.extend(canary::night(&self.store, &topology, &alarmed, self.balancer.alarms(), end).await?);
         self.store
             .commit_slot(SlotCommit {
                 processed_through: end,
@@ -322,9 +322,6 @@ impl Pipeline {
     }
 
     async fn hear(&mut self, change: &Change) {
-        match change {
-            Change::Topology => self.topology_is_stale = true,
-            _ => self.commander.hear(change, &self.topology, self.clock.now()).await,
-        }
+        self.commander.hear(change, &self.topology, self.clock.now()).await;
     }
 }

@@ -8,7 +8,9 @@
 mod estimate;
 mod monitor;
 
-use metering::{RecordFlags, Timestamp, UsagePointId, WattHours, ZoneId};
+use metering::{Timestamp, ZoneId};
+use registry::on_grid;
+pub use registry::{Flow, MemberId, MeterClass};
 use serde::{Deserialize, Serialize};
 
 pub use monitor::{ZoneConfig, ZoneMonitor, ZoneVerdict};
@@ -71,89 +73,8 @@ impl EnergyBalance {
     }
 }
 
-/// The nearest multiple of 2⁻¹⁰ Wh: sums and differences of such numbers below 2⁴² Wh are exact.
-pub(crate) fn on_grid(wh: f64) -> f64 {
-    (wh * 1024.0).round() / 1024.0
-}
-
-/// What a meter counted over the slot: differences of its registers, before the CT ratio.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flow {
-    /// Import.
-    pub import_wh: WattHours,
-    /// Export.
-    pub export_wh: WattHours,
-}
-
-/// How accurate a meter is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MeterClass {
-    /// Class 1 (IEC 62053-21), the usual consumer's meter.
-    #[default]
-    Class1,
-    /// Class 0.5S (IEC 62053-22), the usual observer meter.
-    Class05S,
-    /// Class 0.2S (IEC 62053-22).
-    Class02S,
-    /// A meter that measures with the nominal values of its parts, because it has no calibration that it may trust.
-    Uncalibrated,
-    /// A meter of class 1 in an interval that it did not measure as a whole.
-    Incomplete,
-}
-
-/// What a meter says about an interval that makes its energy less certain: not of its class then.
-pub const fn class_under(flags: RecordFlags, class: MeterClass) -> MeterClass {
-    if flags.contains(RecordFlags::UNCALIBRATED) {
-        MeterClass::Uncalibrated
-    } else if flags.contains(RecordFlags::INCOMPLETE) || flags.contains(RecordFlags::PARTIAL) {
-        MeterClass::Incomplete
-    } else {
-        class
-    }
-}
-
-/// The errors of a meter as standard deviations.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Accuracy {
-    /// Of the gain, the same in all intervals.
-    pub gain: f64,
-    /// Of the reading, independent between intervals, relative.
-    pub random: f64,
-    /// Of the clock, seconds.
-    pub clock_s: f64,
-    /// Step of the register, Wh.
-    pub quantum_wh: f64,
-}
-
-impl MeterClass {
-    /// Half the class limit as standard deviation of the gain (a meter within its class is clipped at two of them).
-    pub const fn accuracy(self) -> Accuracy {
-        let (gain, random) = match self {
-            Self::Class1 => (0.005, 0.0005),
-            Self::Class05S => (0.0025, 0.0005),
-            Self::Class02S => (0.001, 0.0005),
-            // Sensors and dividers of 1.5 % to 5 % each.
-            Self::Uncalibrated => (0.05, 0.0005),
-            // More than a thousandth was taken to be as the rest was: up to some percent of what switched meanwhile.
-            Self::Incomplete => (0.005, 0.03),
-        };
-        Accuracy { gain, random, clock_s: 4.0, quantum_wh: 1.0 }
-    }
-}
-
 /// Standard deviation added to the gain of a meter behind current transformers (class 0.5 transformers, IEC 61869-2).
 pub(crate) const CT_RATIO_SD: f64 = 0.0025;
-
-/// Who takes energy out of a zone: a usage point, or a smaller zone through its observer meter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemberId {
-    /// A usage point.
-    UsagePoint(UsagePointId),
-    /// A child zone.
-    Zone(ZoneId),
-}
 
 /// One meter of the zone in a slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,11 +90,7 @@ pub struct MeterSlot {
 impl MeterSlot {
     /// Import less export at the primary side, Wh.
     pub(crate) fn net_wh(&self) -> Option<f64> {
-        let flow = self.flow?;
-        // Slot energies are far below 2^53 Wh, where f64 is exact.
-        #[allow(clippy::cast_precision_loss)]
-        let net = flow.import_wh.0 as f64 - flow.export_wh.0 as f64;
-        Some(if self.ct_ratio == 1.0 { net } else { on_grid(net * self.ct_ratio) })
+        Some(self.flow?.net_wh(self.ct_ratio))
     }
 }
 

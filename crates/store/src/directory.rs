@@ -23,6 +23,7 @@ use crate::{
     seal::Months,
     setting,
     text_key::Seal,
+    topology::RegisterInMemory,
     writer::{BUSY_WAIT, Counts, Writer},
 };
 
@@ -37,6 +38,7 @@ const MAIN_SCHEMA: &[&str] = &[
     include_str!("schema/main_4.sql"),
     include_str!("schema/main_5.sql"),
     include_str!("schema/main_6.sql"),
+    include_str!("schema/main_7.sql"),
 ];
 const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql"), include_str!("schema/log_2.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     /// The abort switch, as it is in force.
     pub(crate) aborted: AtomicBool,
     ceilings: RwLock<SupplyCeilings>,
+    /// The register of the network as it was read last.
+    pub(crate) register: RegisterInMemory,
     /// Imports of the register, one after the other.
     pub(crate) importing: Mutex<()>,
 }
@@ -139,6 +143,7 @@ impl Store {
             counts,
             aborted: AtomicBool::new(aborted),
             ceilings: RwLock::new(SupplyCeilings::default()),
+            register: RegisterInMemory::default(),
             importing: Mutex::new(()),
         };
         let store = Self { inner: Arc::new(inner) };

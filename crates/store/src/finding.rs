@@ -2,6 +2,7 @@
 
 use losses::findings::{Correction, Finding, Subject};
 use metering::{MeterId, Timestamp, ZoneId};
+use registry::Topology;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -10,7 +11,6 @@ use crate::{
     change::Change,
     directory::{Store, id_in, id_out},
     error::StoreError,
-    topology::Topology,
 };
 
 /// An accepted finding that is still seen after so long is open again: the correction did not help, seconds.

@@ -8,6 +8,7 @@ mod register;
 use std::collections::{BTreeMap, BTreeSet};
 
 use metering::{MeterId, Timestamp, UsagePointId, ZoneId};
+use registry::{MeterClass, PhaseConnection, ZoneKind};
 use sqlx::SqliteConnection;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     error::StoreError,
     pending::{self, GuardedChange},
     supply,
-    topology::{ImportReport, PhaseConnection, RejectedRow, ZoneKind},
+    topology::{ImportReport, RejectedRow, bump_version},
 };
 
 use register::{Network, Taken, Thing};
@@ -29,7 +30,9 @@ const CSV_BYTES_MAX: usize = 64 << 20;
 const REJECTED_MAX: usize = 1_000;
 const COLUMNS: [&str; 8] =
     ["zone", "parent", "observer_meter", "usage_point", "meter", "ct_ratio", "phase", "valid_from"];
-const OPTIONAL: [&str; 3] = ["kind", "never_disconnect", "rating_w"];
+const OPTIONAL: [&str; 5] = ["kind", "never_disconnect", "rating_w", "meter_class", "unmetered_w"];
+/// Most that is taken without a meter, W: more than that is not left unmeasured.
+const UNMETERED_W_MAX: u32 = 1_000_000;
 
 /// What a row says, parsed.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ struct Said {
     kind: Option<ZoneKind>,
     never_disconnect: Option<bool>,
     rating_w: Option<u64>,
+    class: Option<MeterClass>,
+    unmetered_w: Option<u32>,
 }
 
 impl Said {
@@ -69,12 +74,15 @@ impl Said {
             || differ(self.kind, other.kind)
             || differ(self.never_disconnect, other.never_disconnect)
             || differ(self.rating_w, other.rating_w)
+            || differ(self.class, other.class)
+            || differ(self.unmetered_w, other.unmetered_w)
     }
 }
 
 impl Store {
     /// Imports zones, usage points and installations from a CSV text with the columns `zone, parent, observer_meter,
-    /// usage_point, meter, ct_ratio, phase, valid_from` and, if wanted, `kind, never_disconnect, rating_w`. A row without a usage
+    /// usage_point, meter, ct_ratio, phase, valid_from` and, if wanted, `kind, never_disconnect, rating_w, meter_class,
+    /// unmetered_w`. A row without a usage
     /// point describes a zone. Good rows are taken, bad ones listed with line and reason; rows that say what is known change
     /// nothing.
     ///
@@ -195,6 +203,8 @@ fn register_csv(rows: &[Said]) -> String {
             row.kind.map(ZoneKind::word).unwrap_or_default().to_owned(),
             row.never_disconnect.map(|never| if never { "yes" } else { "no" }).unwrap_or_default().to_owned(),
             row.rating_w.map(|rating| rating.to_string()).unwrap_or_default(),
+            row.class.and_then(MeterClass::word).unwrap_or_default().to_owned(),
+            row.unmetered_w.map(|watts| watts.to_string()).unwrap_or_default(),
         ];
         csv.push_str(&fields.join(","));
         csv.push('\n');
@@ -244,16 +254,6 @@ fn shortened(mut rejected: Vec<RejectedRow>) -> Vec<RejectedRow> {
             .push(RejectedRow { line, reason: format!("{more} further rows after this line were refused as well") });
     }
     rejected
-}
-
-async fn bump_version(tx: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO meta (key, value) VALUES ('topology_version', '1')
-         ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(meta.value AS INTEGER) + 1 AS TEXT)",
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Reads the text; good rows and refused ones.
@@ -359,6 +359,19 @@ impl Columns {
                         format!("rating_w '{}' is not a whole number of watts above zero", shown(text))
                     })?)
                 }
+            },
+            class: match field("meter_class") {
+                "" => None,
+                word => {
+                    let class = MeterClass::from_word(word);
+                    Some(class.ok_or_else(|| format!("meter_class '{}' is not 1, 0.5S or 0.2S", shown(word)))?)
+                }
+            },
+            unmetered_w: match field("unmetered_w") {
+                "" => None,
+                text => Some(text.parse::<u32>().ok().filter(|w| *w <= UNMETERED_W_MAX).ok_or_else(|| {
+                    format!("unmetered_w '{}' is not a whole number of watts up to {UNMETERED_W_MAX}", shown(text))
+                })?),
             },
         })
     }

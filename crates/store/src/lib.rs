@@ -71,10 +71,8 @@ pub use permission::MeterPeriod;
 pub use pipeline::{AuditNote, Committed, PipelineState, SlotCommit};
 pub use programs::{NewToken, Token};
 pub use reading::{
-    Accepted, Counts, Incoming, Latest, NewestRegister, Quarantined, RegisterSource, StoredQuality, StoredRecord,
+    Accepted, Counts, Incoming, Latest, NewestRegister, Quarantined, RegisterSource, StoredQuality, StoredRecord, flow,
 };
 pub use sessions::OneTime;
-pub use topology::{
-    ImportReport, Installation, PhaseConnection, RejectedRow, Topology, TopologyUsagePoint, TopologyZone, ZoneKind,
-};
+pub use topology::{ImportReport, RejectedRow};
 pub use writer::TransactionCounts;

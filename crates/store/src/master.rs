@@ -11,6 +11,7 @@ use crate::{
     directory::{Store, id_out, time},
     error::StoreError,
     sessions::random_bytes,
+    topology,
 };
 
 /// Most meters enrolled in one call.
@@ -202,7 +203,8 @@ pub(crate) async fn write_never_disconnect(
     let detail = if never { "set" } else { "lifted" }.to_owned();
     let subject = format!("usage_point:{usage_point}");
     let entry = audit::Entry { by, action: "usage_point.never_disconnect", subject, detail };
-    audit::record(tx, now, entry).await
+    audit::record(tx, now, entry).await?;
+    topology::bump_version(tx).await
 }
 
 /// The next counter of a meter, within a transaction.

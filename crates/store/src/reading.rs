@@ -6,6 +6,7 @@ use metering::{
     frame::{Hello, Now, PowerQuality, RelayState},
     validation::LastReading,
 };
+use registry::Flow;
 use serde::{Deserialize, Serialize};
 
 /// A parsed frame with the bytes it came in.
@@ -68,6 +69,17 @@ impl StoredRecord {
     pub fn registers(&self) -> LastReading {
         LastReading { end: self.record.end, import_wh: self.record.import_wh, export_wh: self.record.export_wh }
     }
+}
+
+/// Energy between two registers of ascending records, when both are there, trusted and not masked.
+pub fn flow(records: &[StoredRecord], begin: Timestamp, end: Timestamp) -> Option<Flow> {
+    let trusted = |at: Timestamp| {
+        let from = records.partition_point(|r| r.record.end < at);
+        let mut there = records[from..].iter().take_while(|r| r.record.end == at);
+        let found = there.find(|r| r.quality.is_trusted() && r.record.masked.is_none())?;
+        Some((found.record.import_wh, found.record.export_wh))
+    };
+    Flow::between(trusted(begin)?, trusted(end)?)
 }
 
 /// Ten-minute power-quality values as stored.

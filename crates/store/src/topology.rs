@@ -1,177 +1,21 @@
-//! Zones, usage points and the meters at them, as they were at a time. Reading side; [`crate::import`] writes.
+//! The register of the network, read from its tables into [`registry`]; [`crate::import`] writes it.
+//!
+//! It is read once per version of the master data and kept in memory; a question costs one look at the version's number.
 
-use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metering::{MeterId, Timestamp, UsagePointId, ZoneId};
+use registry::{
+    Installation, MeterClass, Period, PhaseConnection, Registry, Topology, TopologyUsagePoint, TopologyZone,
+    UnmeteredSupply, Versioned, ZoneKind,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{directory::Store, error::StoreError};
 
-/// What a zone is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ZoneKind {
-    /// A feeder: a zone without a parent.
-    Feeder,
-    /// What a transformer supplies.
-    Transformer,
-    /// A branch behind a transformer.
-    Branch,
-    /// A single service line: one usage point.
-    Service,
-}
-
-impl ZoneKind {
-    /// The word in files and on pages.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Feeder => "feeder",
-            Self::Transformer => "transformer",
-            Self::Branch => "branch",
-            Self::Service => "service",
-        }
-    }
-
-    /// The kind of a word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Feeder, Self::Transformer, Self::Branch, Self::Service].into_iter().find(|kind| kind.word() == word)
-    }
-}
-
-/// The phase a single-phase meter hangs on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PhaseConnection {
-    /// Not known.
-    #[default]
-    Unknown,
-    /// Phase A (L1, R).
-    A,
-    /// Phase B (L2, Y).
-    B,
-    /// Phase C (L3, B of the Indian naming is not accepted: it is ambiguous).
-    C,
-    /// All three.
-    Abc,
-}
-
-impl PhaseConnection {
-    /// The word in files and on pages; empty when unknown.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "",
-            Self::A => "A",
-            Self::B => "B",
-            Self::C => "C",
-            Self::Abc => "ABC",
-        }
-    }
-
-    /// The phase of a word: A, B, C, ABC, also L1, L2, L3, empty = unknown.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word.to_ascii_uppercase().as_str() {
-            "" => Self::Unknown,
-            "A" | "L1" | "1" => Self::A,
-            "B" | "L2" | "2" => Self::B,
-            "C" | "L3" | "3" => Self::C,
-            "ABC" | "L123" | "3P" => Self::Abc,
-            _ => return None,
-        })
-    }
-}
-
-/// A meter at a place, for a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Installation {
-    /// The meter.
-    pub meter: MeterId,
-    /// Primary current per secondary current of the current transformer; 1 without one. Energies and currents of the meter are
-    /// multiplied by it.
-    pub ct_ratio: f64,
-    /// The phase.
-    pub phase: PhaseConnection,
-    /// First instant at which this holds.
-    pub valid_from: Timestamp,
-    /// First instant at which it does not hold any more; `None` = until further notice.
-    pub valid_to: Option<Timestamp>,
-}
-
-/// A zone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TopologyZone {
-    /// Its name.
-    pub zone: ZoneId,
-    /// The zone it is part of.
-    pub parent: Option<ZoneId>,
-    /// What it is.
-    pub kind: ZoneKind,
-    /// Power the line or transformer is built for, W.
-    pub rating_w: Option<u64>,
-    /// The meter at its inflow.
-    pub observer: Option<Installation>,
-}
-
-/// A usage point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TopologyUsagePoint {
-    /// Its name.
-    pub usage_point: UsagePointId,
-    /// The innermost zone it is in.
-    pub zone: ZoneId,
-    /// Never to be disconnected (life support, hospital, …).
-    pub never_disconnect: bool,
-    /// Power the connection is built for, W; `None` = not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rating_w: Option<u64>,
-    /// The meter there.
-    pub installation: Option<Installation>,
-}
-
-/// The network at one time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Topology {
-    /// Grows with every import that changed something.
-    pub version: u64,
-    /// Parents before their children.
-    pub zones: Vec<TopologyZone>,
-    /// By name.
-    pub usage_points: Vec<TopologyUsagePoint>,
-}
-
-impl Topology {
-    /// A zone by name.
-    pub fn zone(&self, zone: ZoneId) -> Option<&TopologyZone> {
-        self.zones.iter().find(|z| z.zone == zone)
-    }
-
-    /// The zone without a parent above (or equal to) a zone: its feeder.
-    pub fn feeder_of(&self, zone: ZoneId) -> Option<ZoneId> {
-        let mut at = self.zone(zone)?;
-        for _ in 0..self.zones.len() {
-            match at.parent {
-                Some(parent) => at = self.zone(parent)?,
-                None => return Some(at.zone),
-            }
-        }
-        None
-    }
-
-    /// The usage point at which a meter is installed.
-    pub fn usage_point_of(&self, meter: MeterId) -> Option<&TopologyUsagePoint> {
-        self.usage_points.iter().find(|p| p.installation.as_ref().is_some_and(|i| i.meter == meter))
-    }
-
-    /// The zone whose inflow a meter measures.
-    pub fn observed_by(&self, meter: MeterId) -> Option<&TopologyZone> {
-        self.zones.iter().find(|z| z.observer.as_ref().is_some_and(|i| i.meter == meter))
-    }
-
-    /// A usage point by name.
-    pub fn usage_point(&self, usage_point: UsagePointId) -> Option<&TopologyUsagePoint> {
-        self.usage_points.iter().find(|p| p.usage_point == usage_point)
-    }
-}
+/// Networks of different times kept at once: of the newest slot, of pages, of a late slot and of a case that is looked at.
+const TOPOLOGIES_MAX: usize = 4;
 
 /// A row of an import that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,55 +52,155 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-impl Store {
-    /// The network as it was (or will be) at a time.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn topology(&self, at: Timestamp) -> Result<Topology, StoreError> {
-        let mut tx = self.inner.main_read.begin().await?;
-        read(&mut tx, at).await
+/// The register in memory, and the networks made of it last.
+#[derive(Default)]
+pub(crate) struct RegisterInMemory(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    registry: Option<Arc<Registry>>,
+    /// The one asked for last stands last.
+    topologies: Vec<(Period, Arc<Topology>)>,
+}
+
+impl RegisterInMemory {
+    fn registry(&self, version: u64) -> Option<Arc<Registry>> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.registry.clone().filter(|registry| registry.version() == version)
+    }
+
+    fn keep(&self, registry: &Arc<Registry>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two may have read it at once: the newer stays.
+        if held.registry.as_ref().is_none_or(|known| known.version() < registry.version()) {
+            *held = Held { registry: Some(registry.clone()), topologies: Vec::new() };
+        }
+    }
+
+    fn topology(&self, version: u64, at: Timestamp) -> Option<Arc<Topology>> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = held.topologies.iter().position(|(time, t)| t.version == version && time.contains(at))?;
+        let asked = held.topologies.remove(found);
+        held.topologies.push(asked.clone());
+        Some(asked.1)
+    }
+
+    fn keep_topology(&self, time: Period, topology: Arc<Topology>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.topologies.retain(|(_, known)| known.version == topology.version);
+        if held.topologies.len() >= TOPOLOGIES_MAX {
+            held.topologies.remove(0);
+        }
+        held.topologies.push((time, topology));
     }
 }
 
-/// Reads the topology within a transaction.
-pub(crate) async fn read(tx: &mut SqliteConnection, at: Timestamp) -> Result<Topology, StoreError> {
+impl Store {
+    /// The register with all its versions.
+    ///
+    /// # Errors
+    /// When the database fails or a row is damaged.
+    pub async fn registry(&self) -> Result<Arc<Registry>, StoreError> {
+        let mut connection = self.inner.main_read.acquire().await?;
+        let version = version(&mut connection).await?;
+        drop(connection);
+        if let Some(registry) = self.inner.register.registry(version) {
+            return Ok(registry);
+        }
+        let mut tx = self.inner.main_read.begin().await?;
+        let registry = Arc::new(read(&mut tx).await?);
+        self.inner.register.keep(&registry);
+        Ok(registry)
+    }
+
+    /// The network as it was (or will be) at a time.
+    ///
+    /// # Errors
+    /// When the database fails or a row is damaged.
+    pub async fn topology(&self, at: Timestamp) -> Result<Arc<Topology>, StoreError> {
+        let registry = self.registry().await?;
+        if let Some(topology) = self.inner.register.topology(registry.version(), at) {
+            return Ok(topology);
+        }
+        let topology = Arc::new(registry.at(at));
+        self.inner.register.keep_topology(registry.unchanged_around(at), topology.clone());
+        Ok(topology)
+    }
+}
+
+/// The number of the newest version of the master data.
+async fn version(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
     let version: Option<String> =
-        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'topology_version'").fetch_optional(&mut *tx).await?;
-    let zones = sqlx::query(
-        "SELECT meter, ct_milli, phase, valid_from, valid_to, zone, parent, kind, rating_w FROM zone_version
-         WHERE valid_from <= $1 AND valid_to > $1 ORDER BY zone",
+        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'topology_version'").fetch_optional(connection).await?;
+    version.map_or(Ok(0), |text| text.parse().map_err(|_| StoreError::damaged("the version of the register")))
+}
+
+/// Counts a change of the master data, in the transaction that makes it.
+pub(crate) async fn bump_version(tx: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO meta (key, value) VALUES ('topology_version', '1')
+         ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(meta.value AS INTEGER) + 1 AS TEXT)",
     )
-    .bind(at.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Reads the register within a transaction.
+async fn read(tx: &mut SqliteConnection) -> Result<Registry, StoreError> {
+    let version = version(tx).await?;
+    let zones = sqlx::query(
+        "SELECT meter, ct_milli, phase, meter_class, valid_from, valid_to, known_from, $1, zone, parent, kind, rating_w
+         FROM zone_version
+         UNION ALL SELECT meter, ct_milli, phase, meter_class, valid_from, valid_to, known_from, known_to, zone, parent,
+            kind, rating_w FROM zone_version_past",
+    )
+    .bind(i64::MAX)
     .fetch_all(&mut *tx)
     .await?;
     let points = sqlx::query(
-        "SELECT i.meter, i.ct_milli, i.phase, i.valid_from, i.valid_to, i.usage_point, i.zone, p.never_disconnect,
-                i.rating_w
-         FROM installation i JOIN usage_point p ON p.id = i.usage_point
-         WHERE i.valid_from <= $1 AND i.valid_to > $1 ORDER BY i.usage_point",
+        "SELECT i.meter, i.ct_milli, i.phase, i.meter_class, i.valid_from, i.valid_to, i.known_from, i.known_to,
+            i.usage_point, i.zone, p.never_disconnect, i.rating_w, i.unmetered_w
+         FROM (SELECT meter, ct_milli, phase, meter_class, valid_from, valid_to, known_from, $1 AS known_to, usage_point,
+                zone, rating_w, unmetered_w FROM installation
+            UNION ALL SELECT meter, ct_milli, phase, meter_class, valid_from, valid_to, known_from, known_to,
+                usage_point, zone, rating_w, unmetered_w FROM installation_past) i
+         JOIN usage_point p ON p.id = i.usage_point",
     )
-    .bind(at.0)
+    .bind(i64::MAX)
     .fetch_all(&mut *tx)
     .await?;
-    Ok(Topology {
-        version: version.and_then(|v| v.parse().ok()).unwrap_or(0),
-        zones: parents_first(zones.iter().map(zone_out).collect::<Result<_, _>>()?),
-        usage_points: points.iter().map(usage_point_out).collect::<Result<_, _>>()?,
-    })
+    let zones = zones.iter().map(|row| Ok(versioned(row, zone_out(row)?))).collect::<Result<_, StoreError>>()?;
+    let points = points.iter().map(|row| Ok(versioned(row, usage_point_out(row)?)));
+    Ok(Registry::new(version, zones, points.collect::<Result<_, StoreError>>()?))
+}
+
+fn period(from: i64, to: i64) -> Period {
+    Period { from: Timestamp(from), to: (to != i64::MAX).then_some(Timestamp(to)) }
+}
+
+fn versioned<T>(row: &SqliteRow, what: T) -> Versioned<T> {
+    Versioned { valid: period(row.get(4), row.get(5)), known: period(row.get(6), row.get(7)), what }
 }
 
 fn installation_out(row: &SqliteRow) -> Result<Option<Installation>, StoreError> {
     let Some(meter) = row.get::<Option<&str>, _>(0) else { return Ok(None) };
     let milli = u32::try_from(row.get::<i64, _>(1)).map_err(|_| StoreError::damaged("a current transformer ratio"))?;
-    let valid_to = row.get::<i64, _>(4);
+    let class = row.get::<Option<&str>, _>(3).map(class_out).transpose()?;
+    let valid = period(row.get(4), row.get(5));
     Ok(Some(Installation {
         meter: MeterId::new(meter).map_err(|e| StoreError::damaged(format!("a meter's name: {e}")))?,
         ct_ratio: f64::from(milli) / 1000.0,
         phase: PhaseConnection::from_word(row.get(2)).ok_or_else(|| StoreError::damaged("a phase"))?,
-        valid_from: Timestamp(row.get(3)),
-        valid_to: (valid_to != i64::MAX).then_some(Timestamp(valid_to)),
+        class,
+        valid_from: valid.from,
+        valid_to: valid.to,
     }))
+}
+
+/// A class of a table.
+pub(crate) fn class_out(word: &str) -> Result<MeterClass, StoreError> {
+    MeterClass::from_word(word).ok_or_else(|| StoreError::damaged("a meter's class"))
 }
 
 fn zone_id(text: &str) -> Result<ZoneId, StoreError> {
@@ -265,40 +209,24 @@ fn zone_id(text: &str) -> Result<ZoneId, StoreError> {
 
 fn zone_out(row: &SqliteRow) -> Result<TopologyZone, StoreError> {
     Ok(TopologyZone {
-        zone: zone_id(row.get(5))?,
-        parent: row.get::<Option<&str>, _>(6).map(zone_id).transpose()?,
-        kind: ZoneKind::from_word(row.get(7)).ok_or_else(|| StoreError::damaged("a zone's kind"))?,
-        rating_w: row.get::<Option<i64>, _>(8).map(i64::cast_unsigned),
+        zone: zone_id(row.get(8))?,
+        parent: row.get::<Option<&str>, _>(9).map(zone_id).transpose()?,
+        kind: ZoneKind::from_word(row.get(10)).ok_or_else(|| StoreError::damaged("a zone's kind"))?,
+        rating_w: row.get::<Option<i64>, _>(11).map(i64::cast_unsigned),
         observer: installation_out(row)?,
     })
 }
 
 fn usage_point_out(row: &SqliteRow) -> Result<TopologyUsagePoint, StoreError> {
+    let watts = row.get::<Option<i64>, _>(12).map(u32::try_from).transpose();
+    let unmetered = watts.map_err(|_| StoreError::damaged("a power without meter"))?;
     Ok(TopologyUsagePoint {
-        usage_point: UsagePointId::new(row.get(5))
+        usage_point: UsagePointId::new(row.get(8))
             .map_err(|e| StoreError::damaged(format!("a usage point's name: {e}")))?,
-        zone: zone_id(row.get(6))?,
-        never_disconnect: row.get::<i64, _>(7) != 0,
-        rating_w: row.get::<Option<i64>, _>(8).map(i64::cast_unsigned),
+        zone: zone_id(row.get(9))?,
+        never_disconnect: row.get::<i64, _>(10) != 0,
+        rating_w: row.get::<Option<i64>, _>(11).map(i64::cast_unsigned),
         installation: installation_out(row)?,
+        unmetered: unmetered.map(|watts| UnmeteredSupply { watts }),
     })
-}
-
-/// Orders zones so that every parent stands before its children; zones of the same depth stay by name.
-fn parents_first(zones: Vec<TopologyZone>) -> Vec<TopologyZone> {
-    let parents: BTreeMap<ZoneId, Option<ZoneId>> = zones.iter().map(|z| (z.zone, z.parent)).collect();
-    let depth = |zone: &TopologyZone| {
-        let mut above = zone.parent;
-        let mut depth = 0_usize;
-        while let Some(parent) = above
-            && depth <= parents.len()
-        {
-            depth += 1;
-            above = parents.get(&parent).copied().flatten();
-        }
-        depth
-    };
-    let mut with_depth: Vec<_> = zones.into_iter().map(|zone| (depth(&zone), zone)).collect();
-    with_depth.sort_by_key(|(depth, _)| *depth);
-    with_depth.into_iter().map(|(_, zone)| zone).collect()
 }

@@ -10,7 +10,8 @@ use losses::{
     ranking::{Listed, RecoverySettings},
 };
 use metering::{ControlKind, ControlState, Timestamp};
-use store::{CaseFilter, ControlFilter, Store, StoreError, StoredControl, StoredRecord, Topology, TopologyUsagePoint};
+use registry::{Topology, TopologyUsagePoint};
+use store::{CaseFilter, ControlFilter, Store, StoreError, StoredControl, StoredRecord};
 
 use crate::{format, ranking, totals::Totals};
 

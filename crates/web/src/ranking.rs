@@ -9,7 +9,8 @@ use losses::{
     ranking::{self, Listed, PlannedVisit, RecoverySettings, Surroundings},
 };
 use metering::{Timestamp, UsagePointId};
-use store::{CaseFilter, FindingFilter, FindingState, Store, StoreError, Topology};
+use registry::Topology;
+use store::{CaseFilter, FindingFilter, FindingState, Store, StoreError};
 
 /// Key of the settings.
 pub const SETTING: &str = "recovery";
@@ -101,9 +102,12 @@ async fn surroundings(
     Ok(around)
 }
 
+/// Usage points by the zone under which their cases are filed.
 fn members(topology: &Topology) -> BTreeMap<metering::ZoneId, usize> {
     let mut members = BTreeMap::new();
-    topology.usage_points.iter().for_each(|point| *members.entry(point.zone).or_default() += 1);
+    for zone in topology.usage_points.iter().filter_map(|point| topology.filed_under(point.usage_point)) {
+        *members.entry(zone).or_default() += 1;
+    }
     members
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use metering::{MeterId, ZoneId};
-use store::Topology;
+use registry::Topology;
 
 /// Declared phase voltage, volts, where nothing else is said: the 230 V of IEC 60038.
 pub const NOMINAL_VOLTS: u16 = 230;
@@ -46,7 +46,7 @@ impl NominalVoltage {
 #[cfg(test)]
 mod tests {
     use metering::{Timestamp, UsagePointId};
-    use store::{Installation, PhaseConnection, TopologyUsagePoint, TopologyZone, ZoneKind};
+    use registry::{Installation, PhaseConnection, TopologyParts, TopologyUsagePoint, TopologyZone, ZoneKind};
 
     use super::*;
 
@@ -55,6 +55,7 @@ mod tests {
             meter: MeterId::new(meter).expect("id"),
             ct_ratio: 1.0,
             phase: PhaseConnection::A,
+            class: None,
             valid_from: Timestamp(0),
             valid_to: None,
         })
@@ -76,8 +77,9 @@ mod tests {
             never_disconnect: false,
             rating_w: None,
             installation: installed(meter),
+            unmetered: None,
         };
-        let topology = Topology {
+        let topology = Topology::new(TopologyParts {
             version: 1,
             zones: vec![
                 zone("F", None, installed("O-F")),
@@ -85,7 +87,7 @@ mod tests {
                 zone("B-1", Some("T-1"), None),
             ],
             usage_points: vec![point("U-1", "B-1", "M-1"), point("U-2", "F", "M-2")],
-        };
+        });
         let nominal = NominalVoltage::new(240, BTreeMap::from([(id("T-1"), 120)]));
         let of = |meter| nominal.of_meter(&topology, MeterId::new(meter).expect("id"));
         assert_eq!(["M-1", "O-1", "M-2", "O-F", "M-9"].map(of), [120.0, 120.0, 240.0, 240.0, 240.0]);

@@ -48,8 +48,19 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that must stay pure: no clock, no environment, no input or output but the file readers named in [`MAY_READ`].
-const PURE: &[&str] =
-    &["metering", "metrology", "meter", "board", "registry", "grid", "losses", "forecast", "billing", "privacy", "telegrams"];
+const PURE: &[&str] = &[
+    "metering",
+    "metrology",
+    "meter",
+    "board",
+    "registry",
+    "grid",
+    "losses",
+    "forecast",
+    "billing",
+    "privacy",
+    "telegrams",
+];
 
 /// Files of pure crates that read a folder which the caller names: importers of network and benchmark tables, which are the
 /// crate's own file formats. They take a path, and read; nothing else there may touch a disk.

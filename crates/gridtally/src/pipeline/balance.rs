@@ -3,18 +3,16 @@
 //! Energies are differences of registers at the two ends of the slot. A balance that had to estimate a meter is computed again
 //! every hour for two days, as late readings come in; alarms already decided stay.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use losses::{
     alarm::{AlarmConfig, AlarmState},
-    balance::{
-        EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot,
-        ZoneVerdict, class_under,
-    },
+    balance::{EnergyBalance, MemberSlot, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot, ZoneVerdict},
     findings::{Finding, implausible_loss},
 };
-use metering::{EventKind, MeterId, RecordFlags, Timestamp, ZoneId, reading::energy_between};
-use store::{EventFilter, Installation, Store, StoreError, StoredRecord, Topology, TopologyZone, ZoneKind};
+use metering::{EventKind, MeterId, RecordFlags, Timestamp, ZoneId};
+use registry::{Flow, Installation, Member, MeterClass, Topology, TopologyZone, ZoneKind};
+use store::{EventFilter, Store, StoreError, StoredRecord, flow};
 
 use super::SLOT;
 
@@ -66,10 +64,10 @@ impl Balancer {
         topology: &Topology,
         end: Timestamp,
     ) -> Result<SlotResults, StoreError> {
-        let flows = flows(store, topology, end).await?;
+        let counted = counted(store, topology, end).await?;
         let mut results = SlotResults { balances: Vec::new(), verdicts: Vec::new(), findings: Vec::new() };
-        for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
-            let input = zone_slot(topology, zone, &flows, end);
+        for zone in topology.observed_zones() {
+            let input = zone_slot(topology, zone, &counted, end);
             let verdict = self.monitor(topology, zone).observe(&input);
             results.balances.push((zone.zone, verdict.balance));
             results.verdicts.push(verdict);
@@ -96,20 +94,22 @@ impl Balancer {
         results: &mut SlotResults,
     ) -> Result<(), StoreError> {
         let since = end.plus(-RECOMPUTE_SECONDS);
-        let proved_wrong = proved_wrong(store, topology, since, end).await?;
-        let mut wanted: BTreeMap<Timestamp, Vec<(&TopologyZone, EnergyBalance)>> = BTreeMap::new();
-        for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
+        let proved_wrong = proved_wrong(store, since, end).await?;
+        let mut wanted: BTreeMap<Timestamp, Vec<EnergyBalance>> = BTreeMap::new();
+        for zone in topology.observed_zones() {
             let stored = store.balances(zone.zone, since, end.plus(-SLOT.seconds())).await?;
             let is_wanted = |b: &EnergyBalance| b.coverage < COMPLETE || proved_wrong.contains(&(zone.zone, b.end));
             for balance in stored.into_iter().filter(is_wanted) {
-                wanted.entry(balance.end).or_default().push((zone, balance));
+                wanted.entry(balance.end).or_default().push(balance);
             }
         }
-        for (slot, zones) in wanted {
-            let flows = flows(store, topology, slot).await?;
-            for (zone, before) in zones {
-                let input = zone_slot(topology, zone, &flows, slot);
-                let again = self.monitor(topology, zone).revise(&input);
+        for (slot, balances) in wanted {
+            let topology = store.topology(valid_in(slot)).await?;
+            let counted = counted(store, &topology, slot).await?;
+            for before in balances {
+                let Some(zone) = topology.zone(before.zone).filter(|zone| zone.observer.is_some()) else { continue };
+                let input = zone_slot(&topology, zone, &counted, slot);
+                let again = self.monitor(&topology, zone).revise(&input);
                 let was_wrong = proved_wrong.contains(&(zone.zone, slot)) && again != before;
                 if again.coverage > before.coverage || was_wrong {
                     results.balances.push((zone.zone, again));
@@ -145,7 +145,6 @@ impl Balancer {
 /// Zones and slots whose balance rests on a reading that later ones proved wrong.
 async fn proved_wrong(
     store: &Store,
-    topology: &Topology,
     since: Timestamp,
     end: Timestamp,
 ) -> Result<BTreeSet<(ZoneId, Timestamp)>, StoreError> {
@@ -154,45 +153,56 @@ async fn proved_wrong(
     let mut found = BTreeSet::new();
     for stored in store.events(filter).await? {
         let slot = stored.event.at.plus(SLOT.seconds() - 1).floor_to(SLOT.seconds());
-        let observed = topology.observed_by(stored.meter);
-        let above = observed.and_then(|zone| zone.parent).and_then(|parent| innermost_observed(topology, parent));
-        let around = topology.usage_point_of(stored.meter).and_then(|p| innermost_observed(topology, p.zone));
-        found.extend(observed.map(|zone| zone.zone).into_iter().chain(above).chain(around).map(|zone| (zone, slot)));
+        let topology = store.topology(valid_in(slot)).await?;
+        found.extend(balanced_with(&topology, stored.meter).map(|zone| (zone, slot)));
     }
     Ok(found)
+}
+
+/// Zones whose balance a meter is part of: the one that it observes, and the one of which that, or the home, is a member.
+fn balanced_with(topology: &Topology, meter: MeterId) -> impl Iterator<Item = ZoneId> {
+    let observed = topology.observed_by(meter).map(|zone| zone.zone);
+    let above = observed.and_then(|zone| topology.observed_above(zone));
+    let around = topology.usage_point_of(meter).and_then(|point| topology.observed_zone_of(point.usage_point));
+    [observed, above, around].into_iter().flatten()
 }
 
 /// Zones that are said to lose more than any network does, over the day that ends at `end`.
 async fn implausible_losses(store: &Store, topology: &Topology, end: Timestamp) -> Result<Vec<Finding>, StoreError> {
     let mut found = Vec::new();
-    for zone in topology.zones.iter().filter(|zone| zone.observer.is_some()) {
+    for zone in topology.observed_zones() {
         let day = store.balances(zone.zone, end.plus(-DAY_SECONDS), end).await?;
         found.extend(implausible_loss(&day));
     }
     Ok(found)
 }
 
+/// The instant whose network a slot is balanced with: its begin. What begins or ends within it is balanced from the next slot on.
+pub fn valid_in(slot_end: Timestamp) -> Timestamp {
+    slot_end.plus(-SLOT.seconds())
+}
+
 /// What a zone's monitor starts with.
 pub fn zone_config(topology: &Topology, zone: &TopologyZone, alarms: AlarmConfig) -> ZoneConfig {
-    let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone)).count();
-    let below = |point: ZoneId| topology.feeder_of(point) == Some(zone.zone) || point == zone.zone;
-    let usage_points = topology.usage_points.iter().filter(|point| below(point.zone)).count();
+    let (zones, usage_points) = topology.member_counts(zone.zone);
     match zone.kind {
-        ZoneKind::Feeder if children > 0 => ZoneConfig::feeder(zone.zone, children, usage_points, alarms),
+        ZoneKind::Feeder if zones > 0 => ZoneConfig::feeder(zone.zone, zones, topology.points_below(zone.zone), alarms),
         _ => ZoneConfig::usage_points(zone.zone, usage_points, alarms),
     }
 }
 
-/// What every meter of the topology counted in the slot that ends at `end`, and what it says about it; absent when either
-/// register is.
-async fn flows(
-    store: &Store,
-    topology: &Topology,
-    end: Timestamp,
-) -> Result<BTreeMap<MeterId, (Flow, RecordFlags)>, StoreError> {
+/// What meters counted in one slot, and what they say about it.
+type Counted = HashMap<MeterId, (Flow, RecordFlags)>;
+
+/// What every meter of the topology counted in the slot that ends at `end`; absent when either register is.
+async fn counted(store: &Store, topology: &Topology, end: Timestamp) -> Result<Counted, StoreError> {
     let observers = topology.zones.iter().filter_map(|zone| zone.observer.as_ref());
     let homes = topology.usage_points.iter().filter_map(|point| point.installation.as_ref());
-    let meters: Vec<MeterId> = observers.chain(homes).map(|installation| installation.meter).collect();
+    counted_by(store, observers.chain(homes).map(|installation| installation.meter).collect(), end).await
+}
+
+/// The same of some meters.
+async fn counted_by(store: &Store, meters: Vec<MeterId>, end: Timestamp) -> Result<Counted, StoreError> {
     let begin = end.plus(-SLOT.seconds());
     let rows = store.profiles(&meters, begin.plus(-1), end).await?;
     let said = |records: &[StoredRecord]| {
@@ -204,68 +214,32 @@ async fn flows(
     Ok(meters.into_iter().zip(rows).filter_map(one).collect())
 }
 
-/// Energy between two registers, when both are there and trusted.
-pub fn flow(records: &[StoredRecord], begin: Timestamp, end: Timestamp) -> Option<Flow> {
-    let trusted = |at: Timestamp| {
-        records
-            .iter()
-            .find(|r| r.record.end == at && r.quality.is_trusted() && r.record.masked.is_none())
-            .map(|r| &r.record)
-    };
-    let (first, last) = (trusted(begin)?, trusted(end)?);
-    Some(Flow {
-        import_wh: energy_between(first.import_wh, last.import_wh)?,
-        export_wh: energy_between(first.export_wh, last.export_wh)?,
-    })
-}
-
-fn zone_slot(
-    topology: &Topology,
-    zone: &TopologyZone,
-    flows: &BTreeMap<MeterId, (Flow, RecordFlags)>,
-    end: Timestamp,
-) -> ZoneSlot {
-    let meter = |installation: Option<&Installation>, class| {
-        let counted = installation.and_then(|i| flows.get(&i.meter));
+fn zone_slot(topology: &Topology, zone: &TopologyZone, counted: &Counted, end: Timestamp) -> ZoneSlot {
+    let begin = end.plus(-SLOT.seconds());
+    let meter = |installation: Option<&Installation>, class: MeterClass| {
+        let counted = installation.filter(|i| i.covers(begin, end)).and_then(|i| counted.get(&i.meter));
         MeterSlot {
             flow: counted.map(|(flow, _)| *flow),
             ct_ratio: installation.map_or(1.0, |i| i.ct_ratio),
-            class: counted.map_or(class, |(_, flags)| class_under(*flags, class)),
+            class: counted.map_or(class, |(_, flags)| class.under(*flags)),
         }
     };
-    let children = topology.zones.iter().filter(|child| child.parent == Some(zone.zone) && child.observer.is_some());
-    let points =
-        topology.usage_points.iter().filter(|point| innermost_observed(topology, point.zone) == Some(zone.zone));
-    let members = children
-        .map(|child| MemberSlot {
-            id: MemberId::Zone(child.zone),
-            meter: meter(child.observer.as_ref(), MeterClass::Class05S),
-        })
-        .chain(points.filter(|point| point.installation.is_some()).map(|point| MemberSlot {
-            id: MemberId::UsagePoint(point.usage_point),
-            meter: meter(point.installation.as_ref(), MeterClass::Class1),
-        }))
-        .collect();
+    let member = |member: Member<'_>| MemberSlot {
+        id: member.id,
+        meter: match member.declared(begin, end) {
+            // A declared power is as sure as a meter without calibration.
+            Some(flow) => MeterSlot { flow: Some(flow), ct_ratio: 1.0, class: MeterClass::Uncalibrated },
+            None => meter(member.installation, member.class()),
+        },
+    };
+    let observer = zone.observer.as_ref();
     ZoneSlot {
         zone: zone.zone,
         end,
         minutes: SLOT.minutes(),
-        observer: meter(zone.observer.as_ref(), MeterClass::Class05S),
-        members,
+        observer: meter(observer, observer.and_then(|o| o.class).unwrap_or(MeterClass::OBSERVER)),
+        members: topology.members(zone.zone).map(member).collect(),
     }
-}
-
-/// The nearest zone at or above `zone` that has an observer: usage points of an unobserved branch belong to it.
-pub fn innermost_observed(topology: &Topology, zone: ZoneId) -> Option<ZoneId> {
-    let mut at = topology.zone(zone);
-    for _ in 0..topology.zones.len() {
-        let here = at?;
-        if here.observer.is_some() {
-            return Some(here.zone);
-        }
-        at = topology.zone(here.parent?);
-    }
-    None
 }
 
 #[cfg(test)]

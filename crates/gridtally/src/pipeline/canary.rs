@@ -6,19 +6,16 @@
 
 use losses::{
     alarm::{AlarmChange, AlarmConfig, AlarmKind},
-    balance::{EnergyBalance, Flow, MemberId, MemberSlot, MeterClass, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot},
+    balance::{EnergyBalance, MemberSlot, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot},
     canary_log::{self, CanaryLog},
     explain::{MemberHistory, ZoneHistory},
     pattern::canary_watch::{self, Alarm, Feeder, Member, Options, Target},
 };
 use metering::{MeterId, Timestamp, UsagePointId, WattHours, ZoneId};
-use store::{Store, StoreError, Topology, TopologyZone};
+use registry::{Flow, Installation, MemberId, MeterClass, Topology, TopologyZone};
+use store::{Store, StoreError};
 
-use super::{
-    SLOT,
-    balance::{flow, innermost_observed, zone_config},
-    investigate::explained,
-};
+use super::{SLOT, balance::zone_config, investigate::explained, series::series};
 
 /// When, seconds of the day UTC.
 const AT_SECONDS: i64 = 2 * 3_600;
@@ -55,12 +52,8 @@ pub async fn night(
     if end.0.rem_euclid(86_400) != AT_SECONDS {
         return Ok(None);
     }
-    let holds_homes = |zone: &&TopologyZone| {
-        zone.observer.is_some()
-            && !alarmed.contains(&zone.zone)
-            && topology.usage_points.iter().any(|point| innermost_observed(topology, point.zone) == Some(zone.zone))
-    };
-    let zones: Vec<&TopologyZone> = topology.zones.iter().filter(holds_homes).collect();
+    let holds_homes = |zone: &&TopologyZone| !alarmed.contains(&zone.zone) && topology.member_counts(zone.zone).1 > 0;
+    let zones: Vec<&TopologyZone> = topology.observed_zones().filter(holds_homes).collect();
     if zones.is_empty() {
         return Ok(None);
     }
@@ -107,21 +100,29 @@ async fn copy(
     // Whole days, so that the hours of a night are where the canary looks for them.
     let last = end.floor_to(86_400);
     let first = last.plus(-DAYS * 86_400);
-    let points: Vec<_> = topology
-        .usage_points
-        .iter()
-        .filter(|point| innermost_observed(topology, point.zone) == Some(zone.zone))
-        .filter_map(|point| Some((point.usage_point, point.installation.as_ref()?)))
-        .collect();
-    let supplied = energies(store, observer.meter, observer.ct_ratio, first, last).await?;
+    let days = Days { first, last };
+    let mut supplied = days.net_kwh(store, std::slice::from_ref(observer)).await?;
     if supplied.first().is_none_or(|first| first.is_nan()) {
         return Ok(None);
     }
     let (mut members, mut ids) = (Vec::new(), Vec::new());
-    for (usage_point, installation) in points {
-        let kwh = energies(store, installation.meter, installation.ct_ratio, first, last).await?;
-        members.push(Member { usage_point: usage_point.to_string(), kwh });
-        ids.push((usage_point, installation.meter));
+    for member in topology.members(zone.zone) {
+        match (member.id, member.installation) {
+            (MemberId::UsagePoint(usage_point), Some(installation)) => {
+                let kwh = days.net_kwh(store, std::slice::from_ref(installation)).await?;
+                members.push(Member { usage_point: usage_point.to_string(), kwh });
+                ids.push((usage_point, installation.meter));
+            }
+            // What goes on to a smaller zone, or is declared without meter, is no home's to be stolen from.
+            (MemberId::Zone(_), Some(installation)) => {
+                take_off(&mut supplied, &days.net_kwh(store, std::slice::from_ref(installation)).await?);
+            }
+            (_, None) => {
+                let declared = |end: Timestamp| member.declared(end.plus(-SLOT.seconds()), end);
+                let kwh = days.ends().map(|end| declared(end).map_or(0.0, |flow| flow.net_wh(1.0) / 1_000.0));
+                take_off(&mut supplied, &kwh.collect::<Vec<_>>());
+            }
+        }
     }
     let feeder = Feeder {
         name: zone.zone.to_string(),
@@ -134,32 +135,30 @@ async fn copy(
     Ok(Some(Copied { feeder, config, observer: observer.meter, members: ids, first_end }))
 }
 
-/// Net energy of every slot of the days, kWh at the primary side; NaN where a reading is missing.
-async fn energies(
-    store: &Store,
-    meter: MeterId,
-    ct_ratio: f64,
+/// Whole days.
+struct Days {
     first: Timestamp,
     last: Timestamp,
-) -> Result<Vec<f64>, StoreError> {
-    let records = store.profile(meter, first.plus(-1), last).await?;
-    let slots = last.seconds_since(first) / SLOT.seconds();
-    Ok((1..=slots)
-        .map(|slot| {
-            let end = first.plus(slot * SLOT.seconds());
-            let begin = end.plus(-SLOT.seconds());
-            let from = records.partition_point(|r| r.record.end < begin);
-            let to = records.partition_point(|r| r.record.end <= end);
-            flow(&records[from..to], begin, end).map_or(f64::NAN, |flow| net(flow) * ct_ratio / 1_000.0)
-        })
-        .collect())
 }
 
-fn net(flow: Flow) -> f64 {
-    // Energies of a slot are far below 2^53 Wh.
-    #[allow(clippy::cast_precision_loss)]
-    let net = flow.import_wh.0 as f64 - flow.export_wh.0 as f64;
-    net
+impl Days {
+    /// Ends of the slots in them.
+    fn ends(&self) -> impl Iterator<Item = Timestamp> {
+        let slots = self.last.seconds_since(self.first) / SLOT.seconds();
+        (1..=slots).map(|slot| self.first.plus(slot * SLOT.seconds()))
+    }
+
+    /// Net energy of every slot at the primary side, kWh; NaN where a reading is missing.
+    async fn net_kwh(&self, store: &Store, installations: &[Installation]) -> Result<Vec<f64>, StoreError> {
+        let ratio = installations.last().map_or(1.0, |installation| installation.ct_ratio);
+        let ends: Vec<Timestamp> = self.ends().collect();
+        let slots = series(store, installations, &ends).await?;
+        Ok(slots.into_iter().map(|flow| flow.map_or(f64::NAN, |flow| flow.net_wh(ratio) / 1_000.0)).collect())
+    }
+}
+
+fn take_off(supplied: &mut [f64], part: &[f64]) {
+    supplied.iter_mut().zip(part).for_each(|(supplied, part)| *supplied -= part);
 }
 
 /// The energy as a meter would have counted it; `None` where it is missing.
@@ -219,13 +218,13 @@ fn zone_slot(copy: &Copied, feeder: &Feeder, slot: usize) -> ZoneSlot {
     let meter = |kwh: f64, class| MeterSlot { flow: counted(kwh), ct_ratio: 1.0, class };
     let members = copy.members.iter().zip(&feeder.members).map(|((point, _), member)| MemberSlot {
         id: MemberId::UsagePoint(*point),
-        meter: meter(member.kwh[slot], MeterClass::Class1),
+        meter: meter(member.kwh[slot], MeterClass::USAGE_POINT),
     });
     ZoneSlot {
         zone: copy.config.zone,
         end: end_of(copy, slot),
         minutes: SLOT.minutes(),
-        observer: meter(feeder.supplied_kwh[slot], MeterClass::Class05S),
+        observer: meter(feeder.supplied_kwh[slot], MeterClass::OBSERVER),
         members: members.collect(),
     }
 }
@@ -235,7 +234,7 @@ fn members(copy: &Copied, feeder: &Feeder, slot: usize) -> Vec<MemberHistory> {
         id: MemberId::UsagePoint(*point),
         meter: *meter,
         ct_ratio: 1.0,
-        class: MeterClass::Class1,
+        class: MeterClass::USAGE_POINT,
         installed: None,
         slots: member.kwh[..=slot].iter().map(|kwh| counted(*kwh)).collect(),
         events: Vec::new(),

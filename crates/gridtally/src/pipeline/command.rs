@@ -11,9 +11,8 @@ use losses::{
     evidence::{Direction, Evidence, EvidenceKind, ReadingRange},
 };
 use metering::{Approval, Approver, ControlKind, ControlState, EventKind, MeterId, Timestamp, ZoneId, topic::UpKind};
-use store::{
-    CaseChange, CaseStep, Change, ControlChange, Sending, SlotCommit, Store, StoreError, StoredControl, Topology,
-};
+use registry::Topology;
+use store::{CaseChange, CaseStep, Change, ControlChange, Sending, SlotCommit, Store, StoreError, StoredControl};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
@@ -208,7 +207,8 @@ impl Commander {
         topology: &Topology,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let zone = topology.usage_point_of(control.meter).map(|point| point.zone);
+        let point = topology.usage_point_of(control.meter);
+        let zone = point.and_then(|point| topology.filed_under(point.usage_point));
         let cases = match (control.case, zone, &to) {
             _ if control.kind != ControlKind::Disconnect => Vec::new(),
             (Some(id), Some(zone), ControlState::Failed(_)) => {
@@ -318,11 +318,11 @@ fn is_control(id: u64) -> bool {
 }
 
 fn ct_ratio(meter: MeterId, topology: &Topology) -> f64 {
-    topology.observed_by(meter).and_then(|zone| zone.observer.as_ref()).map_or(1.0, |o| o.ct_ratio)
+    topology.observed_by(meter).and_then(|zone| topology.observer_of(zone.zone)).map_or(1.0, |o| o.ct_ratio)
 }
 
-/// The observer of the zone in which a meter is.
+/// The observer of the zone in whose balance a meter is.
 fn observer(meter: MeterId, topology: &Topology) -> Option<MeterId> {
     let point = topology.usage_point_of(meter)?;
-    Some(topology.zone(point.zone)?.observer.as_ref()?.meter)
+    Some(topology.observer_of(topology.observed_zone_of(point.usage_point)?)?.meter)
 }

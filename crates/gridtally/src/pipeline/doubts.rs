@@ -8,7 +8,8 @@ use losses::{
     technical::TechnicalPrior,
 };
 use metering::{MeterId, Timestamp};
-use store::{FindingFilter, FindingState, Store, StoreError, Topology};
+use registry::{Topology, TopologyZone};
+use store::{FindingFilter, FindingState, Store, StoreError};
 
 use super::investigate::Decided;
 
@@ -59,8 +60,9 @@ async fn search(store: &Store, topology: &Topology, history: &ZoneHistory) -> Re
     let Some(mut series) = ZoneSeries::of_history(history, TechnicalPrior::low_voltage(points)) else {
         return Ok(Vec::new());
     };
-    let parent = topology.zone(history.zone).and_then(|zone| zone.parent);
-    let beside = topology.zones.iter().filter(|z| z.zone != history.zone && z.parent == parent && z.observer.is_some());
+    let above = topology.observed_above(history.zone);
+    let is_beside = |z: &&TopologyZone| z.zone != history.zone && topology.observed_above(z.zone) == above;
+    let beside = topology.observed_zones().filter(is_beside);
     let (Some(first), Some(last)) = (history.balances.first(), history.balances.last()) else { return Ok(Vec::new()) };
     let step = i64::from(history.minutes) * 60;
     let slots = usize::try_from(last.end.seconds_since(first.end) / step.max(1)).unwrap_or(0) + 1;

@@ -5,17 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use losses::{
     alarm::{AlarmKind, Chart},
-    balance::{MemberId, MeterClass},
     explain::{MemberHistory, ZoneHistory},
 };
 use metering::{MeterId, Timestamp, ZoneId};
-use store::{CaseBasis, EventFilter, Installation, Store, StoreError, Topology};
+use registry::{Flow, Installation, MemberId, MeterClass, Registry, Topology};
+use store::{CaseBasis, EventFilter, Store, StoreError};
 
-use super::{
-    SLOT,
-    balance::{flow, innermost_observed},
-    instants::members,
-};
+use super::{SLOT, balance::valid_in, series::series};
 
 /// Days before the onset that are looked at.
 const BEFORE_SECONDS: i64 = 14 * 86_400;
@@ -50,10 +46,12 @@ pub async fn read(
     cause: Cause,
     end: Timestamp,
 ) -> Result<Option<(ZoneHistory, CaseBasis)>, StoreError> {
-    let Some(place) = topology.zone(zone) else { return Ok(None) };
+    if topology.zone(zone).is_none() {
+        return Ok(None);
+    }
     let begin = begin(cause, end);
     let balances = store.balances(zone, begin, end).await?;
-    let parent = match place.parent.and_then(|parent| innermost_observed(topology, parent)) {
+    let parent = match topology.observed_above(zone) {
         Some(parent) => store.balances(parent, begin, end).await?,
         None => Vec::new(),
     };
@@ -96,7 +94,7 @@ fn begin(cause: Cause, end: Timestamp) -> Timestamp {
 }
 
 fn missing(history: &ZoneHistory) -> BTreeMap<MeterId, Vec<u32>> {
-    let gaps = |slots: &[Option<losses::balance::Flow>]| -> Vec<u32> {
+    let gaps = |slots: &[Option<Flow>]| -> Vec<u32> {
         slots.iter().zip(0u32..).filter_map(|(slot, index)| slot.is_none().then_some(index)).collect()
     };
     history.members.iter().map(|m| (m.meter, gaps(&m.slots))).filter(|(_, gaps)| !gaps.is_empty()).collect()
@@ -104,11 +102,15 @@ fn missing(history: &ZoneHistory) -> BTreeMap<MeterId, Vec<u32>> {
 
 async fn assemble(store: &Store, topology: &Topology, basis: &CaseBasis) -> Result<Option<ZoneHistory>, StoreError> {
     let zone = basis.zone;
-    let Some(observer) = topology.zone(zone).and_then(|z| z.observer.as_ref()) else { return Ok(None) };
+    let Some(observer) = topology.observer_of(zone) else { return Ok(None) };
     let ends: Vec<Timestamp> = basis.balances.iter().map(|balance| balance.end).collect();
+    let registry = store.registry().await?;
     let mut histories = Vec::new();
-    for (id, installation, class) in members(topology, zone) {
-        histories.push(member(store, id, installation, class, &ends, basis).await?);
+    for member in topology.members(zone) {
+        // What has no meter has no readings that could be wrong: its declared power is in the balances.
+        let Some(installation) = member.installation else { continue };
+        histories
+            .push(member_history(store, &registry, (member.id, installation, member.class()), &ends, basis).await?);
     }
     Ok(Some(ZoneHistory {
         zone,
@@ -123,17 +125,15 @@ async fn assemble(store: &Store, topology: &Topology, basis: &CaseBasis) -> Resu
     }))
 }
 
-async fn member(
+async fn member_history(
     store: &Store,
-    id: MemberId,
-    installation: &Installation,
-    class: MeterClass,
+    registry: &Registry,
+    (id, installation, class): (MemberId, &Installation, MeterClass),
     ends: &[Timestamp],
     basis: &CaseBasis,
 ) -> Result<MemberHistory, StoreError> {
     let end = basis.at;
     let begin = begin(Cause { kind: basis.kind, onset: basis.onset, by: basis.by }, end);
-    let records = store.profile(installation.meter, begin.plus(-SLOT.seconds() - 1), end).await?;
     let filter = EventFilter {
         meter: Some(installation.meter),
         after: Some(begin),
@@ -143,22 +143,23 @@ async fn member(
     };
     let mut events = store.events(filter).await?;
     events.retain(|event| event.id <= basis.events_through);
-    let slots = ends
-        .iter()
-        .map(|&slot| {
-            let before = slot.plus(-SLOT.seconds());
-            let from = records.partition_point(|r| r.record.end < before);
-            let to = records.partition_point(|r| r.record.end <= slot);
-            flow(&records[from..to], before, slot)
-        })
-        .collect();
     Ok(MemberHistory {
         id,
         meter: installation.meter,
         ct_ratio: installation.ct_ratio,
         class,
         installed: Some(installation.valid_from),
-        slots,
+        slots: series(store, &hung_there(registry, id, ends), ends).await?,
         events: events.into_iter().map(|stored| stored.event).collect(),
     })
+}
+
+/// The meters that hung at a member in these slots, oldest first: the last is the one of the last slot.
+pub fn hung_there(registry: &Registry, id: MemberId, ends: &[Timestamp]) -> Vec<Installation> {
+    let (Some(first), Some(last)) = (ends.first(), ends.last()) else { return Vec::new() };
+    let (after, to) = (valid_in(*first), valid_in(*last));
+    match id {
+        MemberId::UsagePoint(point) => registry.installations(point, after, to).cloned().collect(),
+        MemberId::Zone(zone) => registry.observers(zone, after, to).cloned().collect(),
+    }
 }

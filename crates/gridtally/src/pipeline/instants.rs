@@ -4,20 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use grid::network::{BusKind, Network};
 use losses::{
-    balance::{MemberId, MeterClass},
     explain::{InstantMember, MemberHistory, ZoneHistory, ZoneInstants},
     localise::{
         snapshot::{Snapshot, SnapshotReading, SnapshotSetting},
         trial,
     },
 };
-use metering::{MeterId, Timestamp, ZoneId, frame::Now};
-use store::{BasisInstant, Installation, PhaseConnection, Store, StoreError, StoredReply, Topology};
+use metering::{MeterId, Timestamp, frame::Now};
+use registry::{MemberId, PhaseConnection, Topology};
+use store::{BasisInstant, Store, StoreError, StoredReply};
 
-use super::{
-    balance::innermost_observed,
-    round::{CLOCK_SECONDS_MAX, answer, earlier_instant_id, instant_id, is_enough},
-};
+use super::round::{CLOCK_SECONDS_MAX, answer, earlier_instant_id, instant_id, is_enough};
 
 /// Class 1 meters, with steps of 1 W; voltages to 0.1 % …
 const METERS: trial::MeterClass =
@@ -29,20 +26,6 @@ const OBSERVER: trial::MeterClass =
 const NOMINAL_VOLTS: f64 = 230.0;
 /// Expected power of a meter without an answer and without history, and its standard deviation, W.
 const UNKNOWN_W: (f64, f64) = (300.0, 500.0);
-
-/// Members of a zone's balance: smaller zones by their observers, and the usage points that no smaller observed zone holds.
-pub fn members(topology: &Topology, zone: ZoneId) -> Vec<(MemberId, &Installation, MeterClass)> {
-    let children = topology
-        .zones
-        .iter()
-        .filter(|child| child.parent == Some(zone))
-        .filter_map(|child| Some((MemberId::Zone(child.zone), child.observer.as_ref()?, MeterClass::Class05S)));
-    let points =
-        topology.usage_points.iter().filter(|point| innermost_observed(topology, point.zone) == Some(zone)).filter_map(
-            |point| Some((MemberId::UsagePoint(point.usage_point), point.installation.as_ref()?, MeterClass::Class1)),
-        );
-    children.chain(points).collect()
-}
 
 /// The usable answers of these meters to the asking for a second.
 pub async fn heard(store: &Store, meters: &[MeterId], at: Timestamp) -> Result<BTreeMap<MeterId, Now>, StoreError> {
@@ -129,6 +112,8 @@ async fn gather(
 struct Place {
     /// Ratio of the observer's transformers.
     observer_ratio: f64,
+    /// What members without meter take, W.
+    unmetered_w: f64,
     /// Number of each member in the snapshots.
     numbers: Vec<u32>,
     /// Whether each member is three-phase.
@@ -141,7 +126,7 @@ impl Place {
     /// A network bears the name of its zone, its slack bus is where the observer measures, and it says where every member hangs;
     /// otherwise it is not used.
     fn of(topology: &Topology, history: &ZoneHistory, network: Option<Network>) -> Self {
-        let observer = topology.zone(history.zone).and_then(|zone| zone.observer.as_ref());
+        let observer = topology.observer_of(history.zone);
         let placed = network.and_then(|network| {
             let numbers = load_numbers(&network, history)?;
             let slack = network.buses.iter().find(|bus| matches!(bus.kind, BusKind::Slack { .. }))?;
@@ -157,6 +142,12 @@ impl Place {
         };
         Self {
             observer_ratio: observer.map_or(1.0, |o| o.ct_ratio),
+            unmetered_w: topology
+                .members(history.zone)
+                .filter(|member| member.installation.is_none())
+                .filter_map(|member| member.unmetered)
+                .map(|supply| f64::from(supply.watts))
+                .sum(),
             three_phase: history
                 .members
                 .iter()
@@ -188,7 +179,7 @@ impl Place {
             }
         }
         Some(Snapshot {
-            delivered_w: f64::from(observer.power_w?.0) * self.observer_ratio - unheard_w,
+            delivered_w: f64::from(observer.power_w?.0) * self.observer_ratio - unheard_w - self.unmetered_w,
             unheard_sd_w: unheard_variance.sqrt(),
             observer_pu: self.pu(observer),
             readings,
@@ -236,11 +227,7 @@ fn load_numbers(network: &Network, history: &ZoneHistory) -> Option<Vec<u32>> {
 /// Mean power of a member in its history, and the standard deviation of its intervals, W.
 fn usual(history: &ZoneHistory, member: &MemberHistory) -> (f64, f64) {
     let hours = f64::from(history.minutes) / 60.0;
-    // Energies of an interval are far below 2^53 Wh.
-    #[allow(clippy::cast_precision_loss)]
-    let watts =
-        |flow: &losses::balance::Flow| (flow.import_wh.0 as f64 - flow.export_wh.0 as f64) * member.ct_ratio / hours;
-    let powers: Vec<f64> = member.slots.iter().flatten().map(watts).collect();
+    let powers: Vec<f64> = member.slots.iter().flatten().map(|flow| flow.net_wh(member.ct_ratio) / hours).collect();
     if powers.is_empty() {
         return UNKNOWN_W;
     }

@@ -15,10 +15,11 @@ use losses::{
     fusion, observer_fault,
 };
 use metering::{Approver, ControlKind, EventKind, MeterId, Timestamp, UsagePointId, ZoneId, supply::SupplyPolicy};
+use registry::Topology;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use store::{
     CaseChange, CaseFilter, CaseStep, ControlFilter, ControlRequest, ControlTarget, FoldedEvent, NewBasis, NewControl,
-    Store, StoreError, Topology,
+    Store, StoreError,
 };
 
 use super::{
@@ -255,7 +256,7 @@ impl Investigator {
         let (read, instants) = instants::read(&self.store, topology, &history, &times).await?;
         basis.instants = instants;
         let (explanation, suspects) = explained(&history, read.as_ref(), &basis.withheld);
-        let ratio = topology.zone(zone).and_then(|zone| zone.observer.as_ref()).map_or(1.0, |o| o.ct_ratio);
+        let ratio = topology.observer_of(zone).map_or(1.0, |o| o.ct_ratio);
         decided.findings.extend(observer_fault::finding(&history, &explanation, ratio));
         let kind = explanation.kind;
         let usage_point = explanation.named_usage_point();
@@ -325,7 +326,7 @@ impl Investigator {
     ) -> Result<(), StoreError> {
         let event = &folded.event;
         let Some(point) = topology.usage_point_of(event.meter) else { return Ok(()) };
-        let zone = point.zone;
+        let zone = topology.filed_under(point.usage_point).unwrap_or(point.zone);
         let meaning = self.memory.signs.take(point.usage_point, &event.event, automatic, raised.contains(&zone));
         let found = vec![tamper::evidence(event.meter, zone, &event.event)];
         let case = self.tamper_case(zone, point.usage_point, meaning.opens_case, found, now, decided)?;

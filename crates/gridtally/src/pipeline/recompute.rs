@@ -6,16 +6,19 @@
 //! uncertainty, which the zone's monitor learnt slot by slot, are taken as kept.
 
 use losses::{
-    balance::{EnergyBalance, Flow, MemberId},
+    balance::EnergyBalance,
     case::{Case, RankedSuspect},
     evidence::{Evidence, EvidenceKind},
     explain::ZoneHistory,
 };
-use metering::{ControlKind, ControlState, MeterId, Timestamp};
+use metering::{ControlKind, ControlState, Timestamp};
+use registry::{MemberId, Topology};
 use serde::Serialize;
 use store::{CaseBasis, ControlFilter, EventFilter, Store, StoreError};
 
-use super::{SLOT, balance::flow, command::still_present, history, instants, investigate::explained, tamper};
+use super::{
+    SLOT, balance::valid_in, command::still_present, history, instants, investigate::explained, series::series, tamper,
+};
 
 /// Relative difference below which two numbers are equal: sums in another order differ in the last digits.
 const SAME: f64 = 1e-9;
@@ -66,7 +69,7 @@ pub async fn recompute(store: &Store, id: u64) -> Result<Option<Report>, StoreEr
     let mut found = Found::default();
     let mut rows = Vec::new();
     for (index, basis) in bases.iter().enumerate() {
-        let topology = store.topology(basis.at).await?;
+        let topology = store.topology(valid_in(basis.at)).await?;
         let Some(history) = history::again(store, &topology, basis).await? else { continue };
         let read = instants::again(store, &topology, &history, &basis.instants).await?;
         let (explanation, suspects) = explained(&history, read.as_ref(), &basis.withheld);
@@ -164,23 +167,29 @@ fn suspect_rows(rows: &mut Vec<Row>, stored: &[RankedSuspect], found: &[RankedSu
 /// Supplied and metered energy since the onset, from registers, over the intervals that hold no estimate.
 async fn balance_rows(
     store: &Store,
-    topology: &store::Topology,
+    topology: &Topology,
     basis: &CaseBasis,
     history: &ZoneHistory,
 ) -> Result<Vec<Row>, StoreError> {
-    let observer_ratio = topology.zone(basis.zone).and_then(|z| z.observer.as_ref()).map_or(1.0, |o| o.ct_ratio);
-    let supplied = registers(store, history.observer, basis).await?;
+    let observer_ratio = topology.observer_of(basis.zone).map_or(1.0, |o| o.ct_ratio);
+    let ends: Vec<Timestamp> = basis.balances.iter().map(|balance| balance.end).collect();
+    let observers = history::hung_there(&*store.registry().await?, MemberId::Zone(basis.zone), &ends);
+    let supplied = series(store, &observers, &ends).await?;
+    let declared = |end: Timestamp| -> f64 {
+        let members = topology.members(basis.zone);
+        members.filter_map(|m| m.declared(end.plus(-SLOT.seconds()), end)).map(|flow| flow.net_wh(1.0)).sum()
+    };
     let (mut kept, mut again) = ([0.0; 2], [0.0; 2]);
     let mut complete = true;
     for (index, balance) in basis.balances.iter().enumerate().filter(|(_, b)| is_compared(b, basis)) {
         kept[0] += balance.supplied_wh;
         kept[1] += balance.metered_wh;
         let members: Option<f64> =
-            history.members.iter().map(|m| Some(net(m.slots.get(index).copied().flatten()?, m.ct_ratio))).sum();
+            history.members.iter().map(|m| Some(m.slots.get(index).copied().flatten()?.net_wh(m.ct_ratio))).sum();
         match (supplied.get(index).copied().flatten(), members) {
             (Some(flow), Some(metered)) => {
-                again[0] += net(flow, observer_ratio);
-                again[1] += metered;
+                again[0] += flow.net_wh(observer_ratio);
+                again[1] += metered + declared(balance.end);
             }
             _ => complete = false,
         }
@@ -202,26 +211,6 @@ async fn balance_rows(
 /// After the onset, and without estimates.
 fn is_compared(balance: &EnergyBalance, basis: &CaseBasis) -> bool {
     balance.end > basis.onset && balance.coverage >= COMPLETE
-}
-
-async fn registers(store: &Store, meter: MeterId, basis: &CaseBasis) -> Result<Vec<Option<Flow>>, StoreError> {
-    let Some(first) = basis.balances.first() else { return Ok(Vec::new()) };
-    let records = store.profile(meter, first.end.plus(-SLOT.seconds() - 1), basis.at).await?;
-    let at = |end: Timestamp| {
-        let begin = end.plus(-SLOT.seconds());
-        let from = records.partition_point(|r| r.record.end < begin);
-        let to = records.partition_point(|r| r.record.end <= end);
-        flow(&records[from..to], begin, end)
-    };
-    Ok(basis.balances.iter().map(|balance| at(balance.end)).collect())
-}
-
-/// Import less export at the primary side, Wh.
-fn net(flow: Flow, ct_ratio: f64) -> f64 {
-    // Energies of an interval are far below 2^53 Wh.
-    #[allow(clippy::cast_precision_loss)]
-    let net = flow.import_wh.0 as f64 - flow.export_wh.0 as f64;
-    net * ct_ratio
 }
 
 fn near(a: f64, b: f64) -> bool {
@@ -248,7 +237,7 @@ fn numbers(words: &str) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use losses::evidence::{Direction, ReadingRange};
-    use metering::ZoneId;
+    use metering::{MeterId, ZoneId};
 
     use super::*;
 

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metering::{Approval, Approver, ControlKind, MeterId, Timestamp, ZoneId};
-use store::{AuditNote, SlotCommit, Store, StoreError, Topology};
+use registry::Topology;
+use store::{AuditNote, SlotCommit, Store, StoreError};
 use tokio::task::JoinSet;
 
 use super::{
@@ -189,7 +190,7 @@ impl Snapshots {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let heard = instants::heard(&self.store, &meters(topology, zone), at).await?;
-        let observer = topology.zone(zone).and_then(|zone| zone.observer.as_ref()).map(|o| o.meter);
+        let observer = topology.observer_of(zone).map(|o| o.meter);
         let observed = observer.is_some_and(|observer| heard.contains_key(&observer));
         let (answered, asked, timing) = (heard.len(), meters(topology, zone).len(), self.timing);
         self.change(zone, |round| round.looked(observed, answered, asked, now, timing));
@@ -250,8 +251,9 @@ impl Snapshots {
 
 /// The observer and every member of a zone's balance.
 fn meters(topology: &Topology, zone: ZoneId) -> Vec<MeterId> {
-    let observer = topology.zone(zone).and_then(|zone| zone.observer.as_ref()).map(|o| o.meter);
-    let members = instants::members(topology, zone).into_iter().map(|(_, installation, _)| installation.meter);
+    let observer = topology.observer_of(zone).map(|o| o.meter);
+    let members =
+        topology.members(zone).filter_map(|member| member.installation).map(|installation| installation.meter);
     let meters: BTreeSet<MeterId> = observer.into_iter().chain(members).collect();
     meters.into_iter().collect()
 }

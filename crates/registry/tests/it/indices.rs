@@ -141,7 +141,8 @@ fn expected_members(zones: &[TopologyZone], points: &[TopologyUsagePoint], zone:
     let above = |z: &&TopologyZone| z.parent.and_then(|parent| nearest_observed(zones, parent)) == Some(zone);
     let children = zones.iter().filter(|z| z.observer.is_some()).filter(above).map(|z| MemberId::Zone(z.zone));
     let known = |p: &&TopologyUsagePoint| p.installation.is_some() || p.unmetered.is_some();
-    let inside = points.iter().filter(|p| find(zones, p.zone).is_some() && nearest_observed(zones, p.zone) == Some(zone));
+    let inside =
+        points.iter().filter(|p| find(zones, p.zone).is_some() && nearest_observed(zones, p.zone) == Some(zone));
     let mut members: Vec<MemberId> =
         children.chain(inside.filter(known).map(|p| MemberId::UsagePoint(p.usage_point))).collect();
     members.sort();
@@ -271,7 +272,8 @@ fn an_unobserved_branch_belongs_to_the_observed_zone_above_it() {
         },
     };
     // Z1 transformer (observed) > Z2 branch (not observed) > Z3 cabinet (observed).
-    let zones = vec![zone(0, None, Some(1)), zone(1, Some(0), Some(2)), zone(2, Some(1), None), zone(3, Some(2), Some(3))];
+    let zones =
+        vec![zone(0, None, Some(1)), zone(1, Some(0), Some(2)), zone(2, Some(1), None), zone(3, Some(2), Some(3))];
     let points = vec![point(0, 1, Some(10)), point(1, 2, Some(11)), point(2, 3, Some(12)), point(3, 2, None)];
     let topology = Registry::new(1, zones, points).at(Timestamp(0));
     let ids = |zone: usize| topology.members(zone_id(zone)).map(|member| member.id).collect::<Vec<_>>();
@@ -284,6 +286,7 @@ fn an_unobserved_branch_belongs_to_the_observed_zone_above_it() {
     assert_eq!(topology.filed_under(branch), Some(zone_id(1)));
     let members: Vec<Member<'_>> = topology.members(zone_id(1)).collect();
     assert_eq!((members[0].class(), members[1].class()), (MeterClass::OBSERVER, MeterClass::USAGE_POINT));
-    let slots = (0..8i64).map(|slot| members[3].declared(Timestamp(slot * 900), Timestamp(slot * 900 + 900)).expect("declared"));
+    let slots = (0..8i64)
+        .map(|slot| members[3].declared(Timestamp(slot * 900), Timestamp(slot * 900 + 900)).expect("declared"));
     assert_eq!(slots.map(|flow| flow.import_wh.0).sum::<u64>(), 180, "90 W for two hours");
 }

@@ -4,14 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metering::{MeterId, Timestamp, UsagePointId, ZoneId};
+use registry::{MeterClass, PhaseConnection, ZoneKind};
 use sqlx::{QueryBuilder, Row, SqliteConnection};
 
 use super::Said;
-use crate::{
-    audit,
-    error::StoreError,
-    topology::{PhaseConnection, ZoneKind},
-};
+use crate::{audit, error::StoreError, topology::class_out};
 
 /// Rows in one statement.
 const ROWS: usize = 100;
@@ -27,6 +24,9 @@ pub(super) struct Version {
     phase: PhaseConnection,
     kind: Option<ZoneKind>,
     rating_w: Option<u64>,
+    class: Option<MeterClass>,
+    /// Power taken without a meter, W.
+    unmetered_w: Option<u32>,
 }
 
 /// What has versions.
@@ -73,6 +73,8 @@ pub(super) struct Network {
     /// What changed: thing, first instant, what it was then.
     changed: Vec<(Thing, Timestamp, Option<Version>)>,
     flagged: BTreeSet<UsagePointId>,
+    /// Things of which nothing was known before.
+    new: BTreeSet<Thing>,
 }
 
 impl Network {
@@ -80,8 +82,9 @@ impl Network {
         let damaged = |what: &str| StoreError::damaged(format!("the topology: {what}"));
         let mut network = Self::default();
         let rows = sqlx::query(
-            "SELECT 1, zone, valid_from, parent, meter, ct_milli, phase, kind, rating_w FROM zone_version
-             UNION ALL SELECT 0, usage_point, valid_from, zone, meter, ct_milli, phase, NULL, rating_w FROM installation",
+            "SELECT 1, zone, valid_from, parent, meter, ct_milli, phase, kind, rating_w, meter_class, NULL FROM zone_version
+             UNION ALL SELECT 0, usage_point, valid_from, zone, meter, ct_milli, phase, NULL, rating_w, meter_class,
+                unmetered_w FROM installation",
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -100,6 +103,12 @@ impl Network {
                 phase: text(6).and_then(PhaseConnection::from_word).ok_or_else(|| damaged("a phase"))?,
                 kind: text(7).map(|word| ZoneKind::from_word(word).ok_or_else(|| damaged("a kind"))).transpose()?,
                 rating_w: row.get::<Option<i64>, _>(8).map(i64::cast_unsigned),
+                class: text(9).map(class_out).transpose()?,
+                unmetered_w: row
+                    .get::<Option<i64>, _>(10)
+                    .map(u32::try_from)
+                    .transpose()
+                    .map_err(|_| damaged("a power"))?,
             };
             if let Some(meter) = version.meter {
                 network.places.entry(meter).or_default().insert(thing);
@@ -121,11 +130,17 @@ impl Network {
         if ratio.is_some_and(|ratio| ratio != said.ct_milli) {
             return true;
         }
-        let Some(point) = said.usage_point.filter(|point| self.never_disconnect.get(point) == Some(&true)) else {
+        let Some(point) = said.usage_point else { return false };
+        let held = self.at(Thing::UsagePoint(point), said.valid_from);
+        // What is declared without a meter is not missed in the balance.
+        let declared = held.and_then(|held| held.unmetered_w).unwrap_or(0);
+        if said.unmetered_w.is_some_and(|watts| watts > declared) {
+            return true;
+        }
+        if self.never_disconnect.get(&point) != Some(&true) {
             return false;
-        };
-        let held = self.things.get(&Thing::UsagePoint(point));
-        let there = held.and_then(|held| held.range(..=said.valid_from).next_back()).and_then(|(_, held)| held.meter);
+        }
+        let there = held.and_then(|held| held.meter);
         said.never_disconnect == Some(false) || (there.is_some() && there != said.meter)
     }
 
@@ -165,9 +180,15 @@ impl Network {
                 if said.parent.is_none() { "needs a parent zone" } else { "has no parent zone" }
             ));
         }
+        if said.unmetered_w.is_some() {
+            return Err("unmetered_w belongs to a usage point, not to a zone".to_owned());
+        }
+        let class = self.class_of(Thing::Zone(said.zone), said.observer, said);
         let version = Version {
             place: said.parent,
             meter: said.observer,
+            class,
+            unmetered_w: None,
             ct_milli: said.ct_milli,
             phase: said.phase,
             kind: Some(kind),
@@ -193,16 +214,24 @@ impl Network {
                 said.zone
             ));
         }
+        if said.meter.is_some() && said.unmetered_w.is_some_and(|watts| watts > 0) {
+            return Err("unmetered_w is for a usage point without a meter: leave one of the two empty".to_owned());
+        }
+        let thing = Thing::UsagePoint(point);
+        let held = self.at(thing, said.valid_from);
+        let unmetered_w = said.unmetered_w.or_else(|| held?.unmetered_w).filter(|w| *w > 0 && said.meter.is_none());
         let version = Version {
             place: Some(said.zone),
             meter: said.meter,
+            class: self.class_of(thing, said.meter, said),
+            unmetered_w,
             ct_milli: said.ct_milli,
             phase: said.phase,
             kind: None,
             // As with the protection: what a row leaves out stays.
-            rating_w: said.rating_w.or_else(|| self.at(Thing::UsagePoint(point), said.valid_from)?.rating_w),
+            rating_w: said.rating_w.or_else(|| held?.rating_w),
         };
-        let taken = self.put(Thing::UsagePoint(point), said.valid_from, version)?;
+        let taken = self.put(thing, said.valid_from, version)?;
         let before = self.never_disconnect.get(&point).copied();
         let never = said.never_disconnect.or(before).unwrap_or(false);
         self.never_disconnect.insert(point, never);
@@ -211,6 +240,12 @@ impl Network {
         }
         self.flagged.insert(point);
         Ok(Taken::Changed)
+    }
+
+    /// The class that a row gives a meter; one that it does not name stays with the meter that is there.
+    fn class_of(&self, thing: Thing, meter: Option<MeterId>, said: &Said) -> Option<MeterClass> {
+        let held = self.at(thing, said.valid_from).filter(|held| held.meter == meter);
+        said.class.or_else(|| held?.class).filter(|_| meter.is_some())
     }
 
     /// What holds of a thing at a time.
@@ -271,6 +306,9 @@ impl Network {
             self.check_meter_free(meter, thing, from, until)?;
             self.places.entry(meter).or_default().insert(thing);
         }
+        if !self.things.contains_key(&thing) {
+            self.new.insert(thing);
+        }
         let held = self.things.entry(thing).or_default();
         let before = held.range(..=from).next_back().map(|(_, before)| before.clone());
         held.insert(from, version);
@@ -313,8 +351,10 @@ impl Network {
             let entry = audit::Entry { by, action: "usage_point.never_disconnect", subject, detail };
             audit::record(tx, now, entry).await?;
         }
-        write_zones(tx, &self.rows(&changed, true)).await?;
-        write_installations(tx, &self.rows(&changed, false)).await?;
+        keep_past(tx, changed.difference(&self.new), now).await?;
+        write_zones(tx, &self.rows(&changed, true), now).await?;
+        write_installations(tx, &self.rows(&changed, false), now).await?;
+        forget_unchanged(tx, now).await?;
         let entries = self.changed.iter().map(|(thing, from, before)| {
             let after = &self.things[thing][from];
             let (subject, action) = match thing {
@@ -368,13 +408,61 @@ fn words(version: &Version) -> String {
     let meter = version.meter.map_or_else(|| "-".to_owned(), |meter| meter.to_string());
     let ratio = format!("{}.{:03}", version.ct_milli / 1_000, version.ct_milli % 1_000);
     let rating = version.rating_w.map_or_else(String::new, |watts| format!(", rating {watts} W"));
-    format!("in {place}, meter {meter}, CT ratio {ratio}, phase '{}'{rating}", version.phase.word())
+    let class = version.class.and_then(MeterClass::word).map_or_else(String::new, |class| format!(", class {class}"));
+    let lamp = version.unmetered_w.map_or_else(String::new, |watts| format!(", {watts} W without meter"));
+    format!("in {place}, meter {meter}, CT ratio {ratio}, phase '{}'{rating}{class}{lamp}", version.phase.word())
 }
 
-async fn write_zones(tx: &mut SqliteConnection, rows: &[(Thing, Timestamp, i64, &Version)]) -> Result<(), StoreError> {
+/// Keeps what is known of these until now, before it is changed.
+async fn keep_past(
+    tx: &mut SqliteConnection,
+    changed: impl Iterator<Item = &Thing>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for thing in changed {
+        let sql = match thing {
+            Thing::Zone(_) => {
+                "INSERT INTO zone_version_past (zone, valid_from, valid_to, parent, kind, rating_w, meter, ct_milli, phase,
+                    meter_class, known_from, known_to)
+                 SELECT zone, valid_from, valid_to, parent, kind, rating_w, meter, ct_milli, phase, meter_class, known_from,
+                    $2 FROM zone_version WHERE zone = $1"
+            }
+            Thing::UsagePoint(_) => {
+                "INSERT INTO installation_past (usage_point, valid_from, valid_to, zone, rating_w, meter, ct_milli, phase,
+                    meter_class, unmetered_w, known_from, known_to)
+                 SELECT usage_point, valid_from, valid_to, zone, rating_w, meter, ct_milli, phase, meter_class, unmetered_w,
+                    known_from, $2 FROM installation WHERE usage_point = $1"
+            }
+        };
+        sqlx::query(sql).bind(thing.name()).bind(now.0).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// Drops what was kept as past and is still there as it was.
+async fn forget_unchanged(tx: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM zone_version_past WHERE known_to = $1 AND EXISTS (SELECT 1 FROM zone_version z
+            WHERE z.zone = zone_version_past.zone AND z.valid_from = zone_version_past.valid_from
+                AND z.known_from = zone_version_past.known_from)",
+        "DELETE FROM installation_past WHERE known_to = $1 AND EXISTS (SELECT 1 FROM installation i
+            WHERE i.usage_point = installation_past.usage_point AND i.valid_from = installation_past.valid_from
+                AND i.known_from = installation_past.known_from)",
+    ] {
+        sqlx::query(sql).bind(now.0).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+async fn write_zones(
+    tx: &mut SqliteConnection,
+    rows: &[(Thing, Timestamp, i64, &Version)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     for rows in rows.chunks(ROWS) {
         let mut insert = QueryBuilder::new(
-            "INSERT INTO zone_version (zone, valid_from, valid_to, parent, meter, ct_milli, phase, kind, rating_w) ",
+            "INSERT INTO zone_version (zone, valid_from, valid_to, parent, meter, ct_milli, phase, kind, rating_w,
+                meter_class, known_from) ",
         );
         insert.push_values(rows, |mut row, (thing, from, to, version)| {
             row.push_bind(thing.name())
@@ -385,12 +473,18 @@ async fn write_zones(tx: &mut SqliteConnection, rows: &[(Thing, Timestamp, i64, 
                 .push_bind(i64::from(version.ct_milli))
                 .push_bind(version.phase.word())
                 .push_bind(version.kind.unwrap_or(ZoneKind::Branch).word())
-                .push_bind(version.rating_w.map(u64::cast_signed));
+                .push_bind(version.rating_w.map(u64::cast_signed))
+                .push_bind(version.class.and_then(MeterClass::word))
+                .push_bind(now.0);
         });
         insert.push(
             " ON CONFLICT (zone, valid_from) DO UPDATE SET valid_to = excluded.valid_to, parent = excluded.parent,
                 meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase, kind = excluded.kind,
-                rating_w = excluded.rating_w",
+                rating_w = excluded.rating_w, meter_class = excluded.meter_class, known_from = excluded.known_from
+             WHERE (zone_version.valid_to, zone_version.parent, zone_version.meter, zone_version.ct_milli,
+                    zone_version.phase, zone_version.kind, zone_version.rating_w, zone_version.meter_class)
+                IS NOT (excluded.valid_to, excluded.parent, excluded.meter, excluded.ct_milli, excluded.phase,
+                    excluded.kind, excluded.rating_w, excluded.meter_class)",
         );
         insert.build().execute(&mut *tx).await?;
     }
@@ -400,10 +494,12 @@ async fn write_zones(tx: &mut SqliteConnection, rows: &[(Thing, Timestamp, i64, 
 async fn write_installations(
     tx: &mut SqliteConnection,
     rows: &[(Thing, Timestamp, i64, &Version)],
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     for rows in rows.chunks(ROWS) {
         let mut insert = QueryBuilder::new(
-            "INSERT INTO installation (usage_point, valid_from, valid_to, zone, meter, ct_milli, phase, rating_w) ",
+            "INSERT INTO installation (usage_point, valid_from, valid_to, zone, meter, ct_milli, phase, rating_w,
+                meter_class, unmetered_w, known_from) ",
         );
         insert.push_values(rows, |mut row, (thing, from, to, version)| {
             row.push_bind(thing.name())
@@ -413,12 +509,20 @@ async fn write_installations(
                 .push_bind(version.meter.map(|meter| meter.to_string()))
                 .push_bind(i64::from(version.ct_milli))
                 .push_bind(version.phase.word())
-                .push_bind(version.rating_w.map(u64::cast_signed));
+                .push_bind(version.rating_w.map(u64::cast_signed))
+                .push_bind(version.class.and_then(MeterClass::word))
+                .push_bind(version.unmetered_w.map(i64::from))
+                .push_bind(now.0);
         });
         insert.push(
             " ON CONFLICT (usage_point, valid_from) DO UPDATE SET valid_to = excluded.valid_to, zone = excluded.zone,
                 meter = excluded.meter, ct_milli = excluded.ct_milli, phase = excluded.phase,
-                rating_w = excluded.rating_w",
+                rating_w = excluded.rating_w, meter_class = excluded.meter_class, unmetered_w = excluded.unmetered_w,
+                known_from = excluded.known_from
+             WHERE (installation.valid_to, installation.zone, installation.meter, installation.ct_milli,
+                    installation.phase, installation.rating_w, installation.meter_class, installation.unmetered_w)
+                IS NOT (excluded.valid_to, excluded.zone, excluded.meter, excluded.ct_milli, excluded.phase,
+                    excluded.rating_w, excluded.meter_class, excluded.unmetered_w)",
         );
         insert.build().execute(&mut *tx).await?;
     }

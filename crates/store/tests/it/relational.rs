@@ -7,9 +7,10 @@ use losses::{
 };
 use metering::{Approver, ControlKind, ControlState, Timestamp, UsagePointId, ZoneId};
 use proptest::prelude::*;
+use registry::ZoneKind;
 use store::{
     CaseChange, CaseFilter, CaseStep, ControlChange, ControlFilter, ControlRequest, ControlTarget, NewControl,
-    NewToken, NewUser, OneTime, Role, Sending, SlotCommit, Store, StoreError, SupplyPolicy, ZoneKind,
+    NewToken, NewUser, OneTime, Role, Sending, SlotCommit, Store, StoreError, SupplyPolicy,
 };
 
 const NETWORK: &str = "\
@@ -49,10 +50,10 @@ fn a_network_is_imported_changed_and_kept_by_version() {
         assert_eq!((report.accepted, report.rejected.len()), (2, 0), "{:?}", report.rejected);
         let before = store.topology(T0.plus(DAY)).await.expect("read");
         let after = store.topology(T0.plus(5 * DAY)).await.expect("read");
-        let place = |t: &store::Topology| t.usage_point(point("UP-1")).and_then(|p| p.installation.clone());
+        let place = |t: &registry::Topology| t.usage_point(point("UP-1")).and_then(|p| p.installation.clone());
         assert_eq!(place(&before).map(|i| (i.meter, i.valid_to)), Some((meter(1), Some(T0.plus(4 * DAY + 43_200)))));
         assert_eq!(place(&after).map(|i| (i.meter, i.valid_to)), Some((meter(20), None)));
-        let ratio = |t: &store::Topology| t.zone(zone("T-1")).and_then(|z| z.observer.as_ref()).map(|o| o.ct_ratio);
+        let ratio = |t: &registry::Topology| t.zone(zone("T-1")).and_then(|z| z.observer.as_ref()).map(|o| o.ct_ratio);
         assert_eq!((ratio(&before), ratio(&after)), (Some(20.0), Some(30.0)));
         assert_eq!(
             before.zones.iter().map(|z| (z.zone, z.kind)).collect::<Vec<_>>(),

@@ -13,7 +13,7 @@ use crate::{
 #[utoipa::path(get, path = "/api/v1/topology", tag = "topology", responses((status = 200, description = "version, zones, usage_points", body = Object)))]
 pub async fn read(State(state): State<AppState>, Staff(caller): Staff) -> Result<Json<Value>, WebError> {
     state.note_read(&caller, "topology.read", "topology").await;
-    Ok(Json(json!(state.store.topology(state.now()).await?)))
+    Ok(Json(json!(*state.store.topology(state.now()).await?)))
 }
 
 /// Imports a topology; rows not taken are listed with their reason.

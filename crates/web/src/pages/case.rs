@@ -13,8 +13,9 @@ use losses::{
 };
 use maud::{Markup, html};
 use metering::{ControlKind, MeterId, Timestamp, frame::RelayState};
+use registry::Topology;
 use serde::Deserialize;
-use store::{ControlFilter, StoredControl, Topology};
+use store::{ControlFilter, StoredControl};
 
 use super::{case_chart::CaseCurve, case_files, cases, controls, meter};
 use crate::{

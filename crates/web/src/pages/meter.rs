@@ -9,10 +9,10 @@ use axum::{
 use losses::case::Case;
 use maud::{Markup, html};
 use metering::{EventKind, MeterId, Quality, Timestamp, frame::RelayState};
+use registry::Topology;
 use serde::Deserialize;
 use store::{
     CaseFilter, ControlFilter, EventFilter, Latest, NewestRegister, StoredEvent, StoredRecord, SuspectReadings,
-    Topology,
 };
 
 use super::{controls, zone::PeriodQuery};

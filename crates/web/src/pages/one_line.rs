@@ -114,10 +114,10 @@ fn zone(view: &ZoneView, row: usize, values: &Values, alarmed: bool) -> Markup {
 /// Two circles for a transformer, a bar for a feeder, a dot for the rest.
 fn symbol(view: &ZoneView, x: usize, y: usize) -> Markup {
     match view.zone.kind {
-        store::ZoneKind::Feeder => html! { line.bus x1=(x) y1=(y - 13) x2=(x) y2=(y + 13) {} },
-        store::ZoneKind::Transformer => html! {
+        registry::ZoneKind::Feeder => html! { line.bus x1=(x) y1=(y - 13) x2=(x) y2=(y + 13) {} },
+        registry::ZoneKind::Transformer => html! {
             circle.wire cx=(x) cy=(y - 5) r="8" {} circle.wire cx=(x) cy=(y + 5) r="8" {}
         },
-        store::ZoneKind::Branch | store::ZoneKind::Service => html! { circle.wire cx=(x) cy=(y) r="5" {} },
+        registry::ZoneKind::Branch | registry::ZoneKind::Service => html! { circle.wire cx=(x) cy=(y) r="5" {} },
     }
 }

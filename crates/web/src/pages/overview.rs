@@ -10,7 +10,8 @@ use axum::{
 use losses::{balance::EnergyBalance, case::Case};
 use maud::{Markup, html};
 use metering::{MeterId, Timestamp, ZoneId};
-use store::{CaseFilter, EventFilter, MeterRow, Topology, TopologyZone};
+use registry::{Topology, TopologyZone};
+use store::{CaseFilter, EventFilter, MeterRow};
 
 use super::{one_line, story};
 use crate::{

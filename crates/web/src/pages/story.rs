@@ -4,7 +4,8 @@
 use losses::case::Case;
 use maud::{Markup, html};
 use metering::{ControlState, Timestamp};
-use store::{CaseFilter, Topology};
+use registry::Topology;
+use store::CaseFilter;
 
 use super::cases;
 use crate::{

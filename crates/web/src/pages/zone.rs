@@ -8,8 +8,9 @@ use axum::{
 use losses::{balance::EnergyBalance, case::Case};
 use maud::{Markup, html};
 use metering::{ControlKind, Timestamp, ZoneId};
+use registry::{Topology, TopologyUsagePoint, TopologyZone};
 use serde::Deserialize;
-use store::{CaseFilter, StoredControl, Topology, TopologyUsagePoint, TopologyZone};
+use store::{CaseFilter, StoredControl};
 
 use super::{cases, overview};
 use crate::{
