@@ -25,7 +25,7 @@ use crate::{
     encodings,
     file_budget::FileBudget,
     local_door,
-    pipeline::{self, Pipeline, ingest::IngestCounters},
+    pipeline::{self, Pipeline, detection::StageCounters, ingest::IngestCounters},
     public_address::PublicAddress,
     text_inbox,
 };
@@ -110,6 +110,7 @@ impl Server {
 
         store.set_ceilings(options.config.ceilings);
         let counters = Arc::new(IngestCounters::default());
+        let stages = Arc::new(StageCounters::default());
         let (stop, stopped) = watch::channel(false);
         let (advance, advances) = mpsc::channel::<Advance>(16);
         let (status_sender, status) = watch::channel(PipelineStatus::default());
@@ -121,6 +122,7 @@ impl Server {
             settings: options.config.pipeline.clone(),
             status: status_sender,
             counters: counters.clone(),
+            stages: stages.clone(),
         })
         .await?;
 
@@ -134,7 +136,7 @@ impl Server {
                 status: status.clone(),
                 advance: options.simulated_clock.then_some(advance),
                 nominal_voltage: options.config.supply.nominal(),
-                metrics: metrics(headend.clone(), counters.clone(), store.clone()),
+                metrics: metrics(headend.clone(), counters.clone(), stages, store.clone()),
                 verifying_key,
                 mqtt: Some(mqtt),
                 enrolled: replace_secret(credentials.clone(), headend.clone()),
@@ -315,7 +317,12 @@ pub(crate) async fn free_port(wanted: SocketAddr) -> SocketAddr {
     }
 }
 
-fn metrics(headend: Arc<Headend>, ingest: Arc<IngestCounters>, store: Store) -> Arc<dyn Fn() -> String + Send + Sync> {
+fn metrics(
+    headend: Arc<Headend>,
+    ingest: Arc<IngestCounters>,
+    stages: Arc<StageCounters>,
+    store: Store,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
     use std::sync::atomic::Ordering::Relaxed;
     Arc::new(move || {
         let mut text = headend.counters().prometheus();
@@ -332,6 +339,21 @@ fn metrics(headend: Arc<Headend>, ingest: Arc<IngestCounters>, store: Store) -> 
                 "gridtally_foreign_answers_total",
                 "Answers to what a meter was not asked",
                 ingest.foreign_answers.load(Relaxed),
+            ),
+            (
+                "gridtally_detection_failures_total",
+                "Passes of detection that failed and were tried again",
+                stages.detection_failures.load(Relaxed),
+            ),
+            (
+                "gridtally_control_failures_total",
+                "Passes of the control loop that failed and were tried again",
+                stages.control_failures.load(Relaxed),
+            ),
+            (
+                "gridtally_self_measurement_failures_total",
+                "Nights without self-measurement",
+                stages.night_failures.load(Relaxed),
             ),
         ] {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"));

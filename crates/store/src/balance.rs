@@ -64,6 +64,26 @@ impl Store {
     }
 }
 
+/// Removes what ends after a time, within a transaction.
+pub(crate) async fn forget_after(tx: &mut SqliteConnection, after: Timestamp) -> Result<(), StoreError> {
+    let last = day_of(after);
+    let rows = sqlx::query("SELECT zone, body FROM balance_day WHERE day = $1").bind(last).fetch_all(&mut *tx).await?;
+    for row in &rows {
+        let name: &str = row.get(0);
+        let zone = ZoneId::new(name).map_err(|e| StoreError::damaged(format!("a zone's name: {e}")))?;
+        let mut kept = unpack(zone, last, row.get(1))?;
+        kept.retain(|balance| balance.end <= after);
+        sqlx::query("UPDATE balance_day SET body = $3 WHERE zone = $1 AND day = $2")
+            .bind(name)
+            .bind(last)
+            .bind(pack(last, kept.iter()))
+            .execute(&mut *tx)
+            .await?;
+    }
+    sqlx::query("DELETE FROM balance_day WHERE day > $1").bind(last).execute(&mut *tx).await?;
+    Ok(())
+}
+
 /// Writes balances within a slot's transaction.
 pub(crate) async fn write(tx: &mut SqliteConnection, balances: &[(ZoneId, EnergyBalance)]) -> Result<(), StoreError> {
     let mut days: BTreeMap<(ZoneId, i64), Vec<&EnergyBalance>> = BTreeMap::new();

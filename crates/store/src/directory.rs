@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, broadcast};
 use crate::{
     change::Change,
     error::StoreError,
+    faults::Faults,
     hot::Memory,
     intake::Intake,
     limits::ConnectionLimits,
@@ -40,7 +41,8 @@ const MAIN_SCHEMA: &[&str] = &[
     include_str!("schema/main_6.sql"),
     include_str!("schema/main_7.sql"),
 ];
-const LOG_SCHEMA: &[&str] = &[include_str!("schema/log_1.sql"), include_str!("schema/log_2.sql")];
+const LOG_SCHEMA: &[&str] =
+    &[include_str!("schema/log_1.sql"), include_str!("schema/log_2.sql"), include_str!("schema/log_3.sql")];
 pub(crate) const BLOCKS_SCHEMA: &[&str] = &[include_str!("schema/blocks_1.sql")];
 
 /// How to open a directory.
@@ -81,6 +83,7 @@ pub(crate) struct Inner {
     pub(crate) text_seal: RwLock<Option<Seal>>,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: Counts,
+    pub(crate) faults: Faults,
     /// The abort switch, as it is in force.
     pub(crate) aborted: AtomicBool,
     ceilings: RwLock<SupplyCeilings>,
@@ -107,7 +110,7 @@ impl Store {
             std::fs::create_dir_all(dir).map_err(at)?;
         }
         let lock = lock(dir)?;
-        let counts = Counts::default();
+        let (counts, faults) = (Counts::default(), Faults::default());
         let main = open_file(&main_path, Access::Write).await?;
         migrate(&main, MAIN_SCHEMA).await?;
         let simulation = simulation_flag(&main, options.simulation).await?;
@@ -129,9 +132,9 @@ impl Store {
             simulation,
             _lock: lock,
             main_read: open_file(&main_path, Access::Read).await?,
-            main: Writer::new(main, counts.clone()),
+            main: Writer::new(main, counts.clone(), faults.clone()),
             log_read: open_file(&log_path, Access::Read).await?,
-            log: Writer::new(log, counts.clone()),
+            log: Writer::new(log, counts.clone(), faults.clone()),
             months,
             memory: RwLock::new(memory),
             intake: Mutex::new(intake),
@@ -141,6 +144,7 @@ impl Store {
             text_seal: RwLock::new(None),
             changes: broadcast::Sender::new(CHANGES_HELD),
             counts,
+            faults,
             aborted: AtomicBool::new(aborted),
             ceilings: RwLock::new(SupplyCeilings::default()),
             register: RegisterInMemory::default(),

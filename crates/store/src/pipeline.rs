@@ -32,14 +32,14 @@ pub struct PipelineState {
 /// Everything that was decided about one slot.
 #[derive(Clone, Debug, Default)]
 pub struct SlotCommit {
-    /// The slot's end.
-    pub processed_through: Timestamp,
-    /// Leaves the pipeline's position where it is: `processed_through` is then only the time of the decision.
-    pub keeps_position: bool,
-    /// When it was decided, if later than the slot's end: between two slots an event or an answer may call for a decision.
-    pub decided_at: Option<Timestamp>,
+    /// When it was decided: the slot's end, or between two slots the time of the event or answer that called for a decision.
+    pub at: Timestamp,
+    /// The position of detection from now on; only the stage that owns it gives one.
+    pub position: Option<Timestamp>,
     /// Balances of its zones; one of the same zone and end replaces the earlier.
     pub balances: Vec<(ZoneId, EnergyBalance)>,
+    /// Balances that end after this are removed: they were made up while the clock was wrong.
+    pub balances_end: Option<Timestamp>,
     /// Documents to replace; an empty one is removed.
     pub blobs: Vec<(String, Vec<u8>)>,
     /// Cases to open and to change.
@@ -114,7 +114,15 @@ impl Store {
     /// # Errors
     /// When the database fails, a case or control is not there, or a step of a control is illegal: nothing is written then.
     pub async fn commit_slot(&self, commit: SlotCommit) -> Result<Committed, StoreError> {
-        let (committed, announced) = self.transaction("slot", async |tx| self.write_slot(tx, commit).await).await?;
+        self.commit("slot", commit).await
+    }
+
+    /// The same for what is decided between slots, in a transaction that is counted under its own name.
+    ///
+    /// # Errors
+    /// As [`Store::commit_slot`].
+    pub async fn commit(&self, name: &'static str, commit: SlotCommit) -> Result<Committed, StoreError> {
+        let (committed, announced) = self.transaction(name, async |tx| self.write_slot(tx, commit).await).await?;
         announced.into_iter().for_each(|change| self.announce(change));
         Ok(committed)
     }
@@ -125,7 +133,7 @@ impl Store {
         tx: &mut SqliteConnection,
         commit: SlotCommit,
     ) -> Result<(Committed, Vec<Change>), StoreError> {
-        let (at, decided_at) = (commit.processed_through, commit.decided_at.unwrap_or(commit.processed_through));
+        let at = commit.at;
         let mut committed = Committed::default();
         let mut announced = Vec::new();
         for change in commit.cases {
@@ -139,7 +147,7 @@ impl Store {
                 let id = committed.case_ids.get(index).copied();
                 request.case = Some(id.ok_or_else(|| StoreError::unknown("opened case with index", index))?);
             }
-            let control = self.create_control(tx, &request, decided_at).await?;
+            let control = self.create_control(tx, &request, at).await?;
             announced.extend(control.map(|id| Change::Control { id }));
             committed.control_ids.push(control);
         }
@@ -158,15 +166,18 @@ impl Store {
         }
         for AuditNote { action, subject, detail } in commit.notes {
             let entry = audit::Entry { by: "pipeline", action, subject, detail };
-            audit::record(tx, decided_at, entry).await?;
+            audit::record(tx, at, entry).await?;
+        }
+        if let Some(after) = commit.balances_end {
+            balance::forget_after(tx, after).await?;
         }
         balance::write(tx, &commit.balances).await?;
         for (key, value) in &commit.blobs {
             write_blob(tx, key, value).await?;
         }
-        if !commit.keeps_position {
-            write_blob(tx, PROCESSED_THROUGH, &at.0.to_le_bytes()).await?;
-            announced.push(Change::Slot { processed_through: at });
+        if let Some(position) = commit.position {
+            write_blob(tx, PROCESSED_THROUGH, &position.0.to_le_bytes()).await?;
+            announced.push(Change::Slot { processed_through: position });
         }
         if found {
             announced.push(Change::Topology);

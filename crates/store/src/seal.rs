@@ -19,6 +19,7 @@ use crate::{
     block::Day,
     directory::{Access, BLOCKS_SCHEMA, Store, id_in, migrate, open_file},
     error::StoreError,
+    faults::Faults,
     hot::{DayKey, Days, Generation, MeterIndex},
     intake::{Intake, StoredState},
     write::key_of,
@@ -133,7 +134,7 @@ impl Months {
     async fn for_writing(&self, key: FileKey) -> Result<Writer, StoreError> {
         let mut files = self.files.lock().await;
         let slot = files.entry(key).or_default();
-        Ok(Writer::new(self.opened(key, slot).await?, self.counts.clone()))
+        Ok(Writer::new(self.opened(key, slot).await?, self.counts.clone(), Faults::default()))
     }
 
     /// The log position that each file contains.

@@ -12,7 +12,7 @@ use crate::{
     hot::MeterIndex,
     ingest::{Batch, NewFrame},
     intake::Intake,
-    log,
+    late, log,
     reading::Quarantined,
 };
 
@@ -51,6 +51,7 @@ impl Store {
             intake.next_position += 1;
             write_events(&mut tx, batch).await?;
             write_others(&mut tx, &batch.frames).await?;
+            late::note(&mut tx, batch).await?;
         }
         let counts = &intake.counts;
         sqlx::query(

@@ -13,7 +13,7 @@ use std::{
 
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use crate::{directory::Store, error::StoreError};
+use crate::{directory::Store, error::StoreError, faults::Faults};
 
 /// How long SQLite itself waits for the writer's place, each time.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -56,6 +56,7 @@ impl Counts {
 pub(crate) struct Writer {
     pool: SqlitePool,
     counts: Counts,
+    faults: Faults,
 }
 
 /// A transaction that has the writer's place. Dropped without a commit, it is rolled back.
@@ -64,11 +65,14 @@ pub(crate) struct WriteTx {
     name: &'static str,
     begun: Instant,
     counts: Counts,
+    faults: Faults,
+    /// It was made to fail on purpose, and has not failed yet.
+    shall_fail: bool,
 }
 
 impl Writer {
-    pub(crate) fn new(pool: SqlitePool, counts: Counts) -> Self {
-        Self { pool, counts }
+    pub(crate) fn new(pool: SqlitePool, counts: Counts, faults: Faults) -> Self {
+        Self { pool, counts, faults }
     }
 
     /// The connections, for what is no transaction: reading at the start, checkpoints, closing.
@@ -81,8 +85,16 @@ impl Writer {
         let mut pause = PAUSE;
         for attempt in 1.. {
             let why = match self.pool.begin_with("BEGIN IMMEDIATE").await {
-                Ok(tx) => {
-                    return Ok(WriteTx { tx: Some(tx), name, begun: Instant::now(), counts: self.counts.clone() });
+                Ok(mut tx) => {
+                    let armed = self.faults.arm(name, &mut tx).await;
+                    return Ok(WriteTx {
+                        shall_fail: armed.map_err(|why| StoreError::Transaction { name, why })?,
+                        tx: Some(tx),
+                        name,
+                        begun: Instant::now(),
+                        counts: self.counts.clone(),
+                        faults: self.faults.clone(),
+                    });
                 }
                 Err(why) => why,
             };
@@ -114,6 +126,11 @@ impl WriteTx {
     /// Makes it durable.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         let name = self.name;
+        if std::mem::take(&mut self.shall_fail) && self.faults.fails_at_end(name) {
+            self.faults.failed(name, true);
+            let why = sqlx::Error::Io(std::io::Error::other("an end that fails on purpose"));
+            return Err(StoreError::Transaction { name, why });
+        }
         if let Some(tx) = self.tx.take() {
             if let Err(why) = tx.commit().await {
                 self.counts.change(name, |counts| counts.rolled_back += 1);
@@ -132,6 +149,9 @@ impl WriteTx {
 
 impl Drop for WriteTx {
     fn drop(&mut self) {
+        if self.shall_fail {
+            self.faults.failed(self.name, false);
+        }
         if self.tx.is_some() {
             self.counts.change(self.name, |counts| counts.rolled_back += 1);
         }

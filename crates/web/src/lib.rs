@@ -36,7 +36,7 @@ mod totals;
 pub use auth::CommandLine;
 pub use error::{Problem, WebError};
 pub use security::CONTENT_SECURITY_POLICY;
-pub use state::{Advance, AppState, LetIn, Now, PipelineStatus, WebConfig};
+pub use state::{Advance, AppState, ClockState, LetIn, Now, PipelineStatus, WebConfig};
 
 /// The router; must be called within a tokio runtime, because the task that makes live values is started here. It ends when the
 /// sender of [`WebConfig::status`] is gone and the last stream has ended. `beside` are routes of others (the readings of meters):

@@ -35,6 +35,24 @@ pub struct PipelineStatus {
     pub wake_at: Option<Timestamp>,
     /// Connected meters.
     pub meters_connected: usize,
+    /// Whether the server's time agrees with that of the readings.
+    pub clock: ClockState,
+    /// How far readings reach; `null` before the first.
+    #[schema(value_type = Option<i64>)]
+    pub readings_reach: Option<Timestamp>,
+}
+
+/// Whether the server's time agrees with that of the readings. Slots are not balanced beyond either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockState {
+    /// They agree, or nothing was read yet.
+    #[default]
+    Agrees,
+    /// The clock is hours ahead of all readings: it is wrong, or no meter reports.
+    AheadOfReadings,
+    /// The clock is behind the readings: it is wrong.
+    BehindReadings,
 }
 
 /// A step of a simulated clock.

@@ -78,6 +78,11 @@ const BANNED: &[(&str, &str, &[&str])] = &[
         &["gridtally/src/clock.rs"],
     ),
     ("thread_rng", "randomness is an argument, from a seed", &[]),
+    (
+        "fail_each_write_once(",
+        "failures on purpose are for tests",
+        &["store/src/faults.rs", "gridtally/tests/it/writes_fail.rs"],
+    ),
     ("todo!(", "no stub", &[]),
     ("unimplemented!(", "no stub", &[]),
     ("#[ignore", "a test that does not run is a defect", &[]),

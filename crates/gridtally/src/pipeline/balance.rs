@@ -1,9 +1,13 @@
 //! Zone × slot ▶ energy balance, and the zone's monitor that learns its technical loss and raises its alarm.
 //!
 //! Energies are differences of registers at the two ends of the slot. A balance that had to estimate a meter is computed again
-//! every hour for two days, as late readings come in; alarms already decided stay.
+//! every hour for two days, as late readings come in, and later when readings come for its day ([`super::late`]); alarms already decided
+//! stay.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use losses::{
     alarm::{AlarmConfig, AlarmState},
@@ -36,9 +40,10 @@ pub struct SlotResults {
     pub findings: Vec<Finding>,
 }
 
-/// The monitors of all zones.
+/// The monitors of all zones. A copy shares those that it does not change.
+#[derive(Clone)]
 pub struct Balancer {
-    monitors: BTreeMap<ZoneId, ZoneMonitor>,
+    monitors: BTreeMap<ZoneId, Arc<ZoneMonitor>>,
     alarms: AlarmConfig,
 }
 
@@ -50,10 +55,12 @@ impl Balancer {
             let name = key.trim_start_matches(MONITOR);
             let zone =
                 ZoneId::new(name).map_err(|e| StoreError::Damaged(format!("the monitor of zone {name:?}: {e}")))?;
-            monitors.insert(zone, serde_json::from_slice(bytes)?);
+            let mut monitor: ZoneMonitor = serde_json::from_slice(bytes)
+                .map_err(|e| StoreError::Damaged(format!("the monitor of zone {zone} does not parse ({e})")))?;
+            monitor.set_alarm(AlarmConfig { false_alarms_per_zone_month });
+            monitors.insert(zone, Arc::new(monitor));
         }
         let alarms = AlarmConfig { false_alarms_per_zone_month };
-        monitors.values_mut().for_each(|monitor: &mut ZoneMonitor| monitor.set_alarm(alarms));
         Ok(Self { monitors, alarms })
     }
 
@@ -83,11 +90,17 @@ impl Balancer {
 
     fn monitor(&mut self, topology: &Topology, zone: &TopologyZone) -> &mut ZoneMonitor {
         let alarms = self.alarms;
-        self.monitors.entry(zone.zone).or_insert_with(|| ZoneMonitor::new(zone_config(topology, zone, alarms)))
+        let new = || Arc::new(ZoneMonitor::new(zone_config(topology, zone, alarms)));
+        Arc::make_mut(self.monitors.entry(zone.zone).or_insert_with(new))
+    }
+
+    /// Forgets that time went beyond `to`: the clock was wrong.
+    pub fn take_back(&mut self, to: Timestamp) {
+        self.monitors.values_mut().for_each(|monitor| Arc::make_mut(monitor).take_back(to));
     }
 
     async fn recompute(
-        &mut self,
+        &self,
         store: &Store,
         topology: &Topology,
         end: Timestamp,
@@ -98,25 +111,46 @@ impl Balancer {
         let mut wanted: BTreeMap<Timestamp, Vec<EnergyBalance>> = BTreeMap::new();
         for zone in topology.observed_zones() {
             let stored = store.balances(zone.zone, since, end.plus(-SLOT.seconds())).await?;
-            let is_wanted = |b: &EnergyBalance| b.coverage < COMPLETE || proved_wrong.contains(&(zone.zone, b.end));
+            let is_wanted = |b: &EnergyBalance| !is_complete(b) || proved_wrong.contains(&(zone.zone, b.end));
             for balance in stored.into_iter().filter(is_wanted) {
                 wanted.entry(balance.end).or_default().push(balance);
             }
         }
         for (slot, balances) in wanted {
-            let topology = store.topology(valid_in(slot)).await?;
-            let counted = counted(store, &topology, slot).await?;
-            for before in balances {
-                let Some(zone) = topology.zone(before.zone).filter(|zone| zone.observer.is_some()) else { continue };
-                let input = zone_slot(&topology, zone, &counted, slot);
-                let again = self.monitor(&topology, zone).revise(&input);
-                let was_wrong = proved_wrong.contains(&(zone.zone, slot)) && again != before;
+            for (before, again) in self.computed_again(store, slot, balances).await? {
+                let was_wrong = proved_wrong.contains(&(again.zone, slot)) && again != before;
                 if again.coverage > before.coverage || was_wrong {
-                    results.balances.push((zone.zone, again));
+                    results.balances.push((again.zone, again));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Balances of one slot as they are stored, each with what its readings make of it now.
+    pub async fn computed_again(
+        &self,
+        store: &Store,
+        slot: Timestamp,
+        balances: Vec<EnergyBalance>,
+    ) -> Result<Vec<(EnergyBalance, EnergyBalance)>, StoreError> {
+        let topology = store.topology(valid_in(slot)).await?;
+        let zones = balances.iter().filter_map(|before| topology.zone(before.zone));
+        let observers = zones.clone().filter_map(|zone| zone.observer.as_ref());
+        let members = zones.flat_map(|zone| topology.members(zone.zone)).filter_map(|member| member.installation);
+        let meters = observers.chain(members).map(|installation| installation.meter).collect();
+        let counted = counted_by(store, meters, slot).await?;
+        let mut again = Vec::with_capacity(balances.len());
+        for before in balances {
+            let Some(zone) = topology.zone(before.zone).filter(|zone| zone.observer.is_some()) else { continue };
+            let input = zone_slot(&topology, zone, &counted, slot);
+            let now = match self.monitors.get(&zone.zone) {
+                Some(monitor) => monitor.revise(&input),
+                None => ZoneMonitor::new(zone_config(&topology, zone, self.alarms)).revise(&input),
+            };
+            again.push((before, now));
+        }
+        Ok(again)
     }
 
     /// The budget of the alarms.
@@ -128,7 +162,7 @@ impl Balancer {
     pub fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.monitors
             .iter()
-            .map(|(zone, monitor)| Ok((format!("{MONITOR}{zone}"), serde_json::to_vec(monitor)?)))
+            .map(|(zone, monitor)| Ok((format!("{MONITOR}{zone}"), serde_json::to_vec(&**monitor)?)))
             .collect()
     }
 
@@ -159,8 +193,13 @@ async fn proved_wrong(
     Ok(found)
 }
 
+/// Whether nothing of a balance was estimated.
+pub fn is_complete(balance: &EnergyBalance) -> bool {
+    balance.coverage >= COMPLETE
+}
+
 /// Zones whose balance a meter is part of: the one that it observes, and the one of which that, or the home, is a member.
-fn balanced_with(topology: &Topology, meter: MeterId) -> impl Iterator<Item = ZoneId> {
+pub fn balanced_with(topology: &Topology, meter: MeterId) -> impl Iterator<Item = ZoneId> + use<> {
     let observed = topology.observed_by(meter).map(|zone| zone.zone);
     let above = observed.and_then(|zone| topology.observed_above(zone));
     let around = topology.usage_point_of(meter).and_then(|point| topology.observed_zone_of(point.usage_point));
@@ -292,7 +331,8 @@ mod tests {
             }
             let end = T0.plus(slot * SLOT.seconds());
             let results = balancer.slot(&store, &topology, end).await.expect("balanced");
-            let commit = SlotCommit { processed_through: end, balances: results.balances, ..SlotCommit::default() };
+            let commit =
+                SlotCommit { at: end, position: Some(end), balances: results.balances, ..SlotCommit::default() };
             store.commit_slot(commit).await.expect("stored");
         }
         let zone = ZoneId::new("T").expect("id");

@@ -4,6 +4,8 @@
 //! The copy's monitor starts afresh with the copied days, while the zone's own has learnt for longer: what is measured here is the lower end
 //! of what the live detection does.
 
+use std::sync::Arc;
+
 use losses::{
     alarm::{AlarmChange, AlarmConfig, AlarmKind},
     balance::{EnergyBalance, MemberSlot, MeterSlot, ZoneConfig, ZoneMonitor, ZoneSlot},
@@ -13,7 +15,7 @@ use losses::{
 };
 use metering::{MeterId, Timestamp, UsagePointId, WattHours, ZoneId};
 use registry::{Flow, Installation, MemberId, MeterClass, Topology, TopologyZone};
-use store::{Store, StoreError};
+use store::{SlotCommit, Store, StoreError};
 
 use super::{SLOT, balance::zone_config, investigate::explained, series::series};
 
@@ -41,27 +43,32 @@ struct Copied {
 #[error("no readings were copied for the canary's feeder {0}")]
 struct NoCopy(String);
 
-/// The night's canaries, when it is time: the document to keep. Zones in `alarmed` are left out: something happens there already.
+/// Whether the night's canaries are due at the end of a slot.
+pub fn is_due(end: Timestamp) -> bool {
+    end.0.rem_euclid(86_400) == AT_SECONDS
+}
+
+/// The night's canaries, in a transaction of their own. Zones in `alarmed` are left out: something happens there already.
+///
+/// # Errors
+/// When the store fails, what is kept of earlier nights is not readable, or a canary found no copy: that night is not measured then.
 pub async fn night(
-    store: &Store,
-    topology: &Topology,
-    alarmed: &[ZoneId],
+    store: Store,
+    topology: Arc<Topology>,
+    alarmed: Vec<ZoneId>,
     alarms: AlarmConfig,
     end: Timestamp,
-) -> Result<Option<(String, Vec<u8>)>, StoreError> {
-    if end.0.rem_euclid(86_400) != AT_SECONDS {
-        return Ok(None);
-    }
+) -> Result<(), StoreError> {
     let holds_homes = |zone: &&TopologyZone| !alarmed.contains(&zone.zone) && topology.member_counts(zone.zone).1 > 0;
     let zones: Vec<&TopologyZone> = topology.observed_zones().filter(holds_homes).collect();
     if zones.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     let day = end.day();
     let turn = usize::try_from(day.unsigned_abs()).unwrap_or(0) * ZONES_PER_NIGHT;
     let mut copies = Vec::new();
     for index in 0..ZONES_PER_NIGHT.min(zones.len()) {
-        copies.extend(copy(store, topology, zones[(turn + index) % zones.len()], alarms, end).await?);
+        copies.extend(copy(&store, &topology, zones[(turn + index) % zones.len()], alarms, end).await?);
     }
     let watched = tokio::task::spawn_blocking(move || {
         let feeders: Vec<Feeder> = copies.iter().map(|copy| copy.feeder.clone()).collect();
@@ -71,21 +78,17 @@ pub async fn night(
             copy.map(|copy| detect(copy, feeder)).ok_or_else(|| NoCopy(feeder.name.clone()))
         })
     });
-    let report = match watched.await {
-        Ok(Ok(report)) => report,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the canaries of this night were not watched");
-            return Ok(None);
-        }
-        Err(error) => {
-            tracing::error!(%error, "the canaries of this night were not watched");
-            return Ok(None);
-        }
-    };
+    let watched = watched.await.map_err(|e| StoreError::Task(e.to_string()))?;
+    let report = watched.map_err(|e| StoreError::Task(e.to_string()))?;
     let kept = store.pipeline_document(canary_log::KEY).await?;
-    let mut log: CanaryLog = kept.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default();
+    let kept = kept.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    let mut log: CanaryLog = kept
+        .map_err(|e| StoreError::Damaged(format!("what is kept of earlier nights' canaries does not parse ({e})")))?
+        .unwrap_or_default();
     log.add(day, report);
-    Ok(Some((canary_log::KEY.to_owned(), serde_json::to_vec(&log)?)))
+    let blobs = vec![(canary_log::KEY.to_owned(), serde_json::to_vec(&log)?)];
+    store.commit("self_measurement", SlotCommit { at: end, blobs, ..SlotCommit::default() }).await?;
+    Ok(())
 }
 
 /// The last days of a zone; `None` when they are not all there.

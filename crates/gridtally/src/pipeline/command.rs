@@ -16,7 +16,7 @@ use store::{CaseChange, CaseStep, Change, ControlChange, Sending, SlotCommit, St
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, Waiting},
     flight::{Asked, Flight, Flights, Heard, Step, Timing},
     ingest::IngestCounters,
     round::instant_id,
@@ -82,6 +82,15 @@ impl Commander {
         flight
     }
 
+    /// Whether an announcement may answer something that was asked.
+    pub fn concerns(change: &Change) -> bool {
+        match change {
+            Change::Reply { .. } => true,
+            Change::Frame { now: Some(values), kind: UpKind::Now | UpKind::Snapshot, .. } => values.control.is_some(),
+            _ => false,
+        }
+    }
+
     /// Takes an answer or a snapshot from the store's announcements.
     pub async fn hear(&mut self, change: &Change, topology: &Topology, now: Timestamp) {
         let (meter, id, heard) = match change {
@@ -108,6 +117,31 @@ impl Commander {
             }
             Heard::Nothing => {}
         }
+    }
+
+    /// Reads what meters answered from the store: announcements were missed.
+    pub async fn catch_up(&mut self, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
+        for (control, flight) in self.flights.0.clone() {
+            let Some(meter) = flight.meter else { continue };
+            let asked: Vec<_> = [flight.asked_before, flight.asked_after].into_iter().flatten().collect();
+            let own = asked.iter().filter_map(|asked| Some((meter, asked.id?, asked.at)));
+            let observers = asked.iter().filter_map(|asked| asked.observer.map(|(meter, id)| (meter, id, asked.at)));
+            let questions: Vec<_> = own.chain(observers).collect();
+            for id in [control].into_iter().chain(questions.iter().map(|(_, id, _)| *id)) {
+                for stored in self.store.replies(id).await? {
+                    let change = Change::Reply { meter: stored.meter, reply: stored.reply };
+                    self.hear(&change, topology, now).await;
+                }
+            }
+            for (meter, id, at) in questions {
+                let values = self.store.snapshots(meter, at.plus(-1), now.plus(SNAPSHOT_EXPIRES_SECONDS)).await?;
+                for values in values.into_iter().filter(|values| values.control == Some(id)) {
+                    let change = Change::Frame { meter, kind: UpKind::Snapshot, now: Some(values) };
+                    self.hear(&change, topology, now).await;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A meter spoke about what it was not asked: that changes nothing, is counted, and reported once an hour.
@@ -194,6 +228,11 @@ impl Commander {
         Ok(None)
     }
 
+    /// Simulated time stands still until meters have answered; real time does not wait for any.
+    fn waiting(&self) -> Waiting {
+        if self.patience.is_zero() { Waiting::ForNobody } else { Waiting::ForTheMeter }
+    }
+
     fn is_answered(&self, control: u64) -> bool {
         self.flights.0.get(&control).is_some_and(|flight| flight.answer.is_some())
     }
@@ -226,14 +265,8 @@ impl Commander {
             _ => Vec::new(),
         };
         let control_changes = vec![ControlChange { id: control.id, to, at: now, note }];
-        let commit = SlotCommit {
-            processed_through: now,
-            keeps_position: true,
-            cases,
-            control_changes,
-            ..SlotCommit::default()
-        };
-        self.store.commit_slot(commit).await?;
+        let commit = SlotCommit { at: now, cases, control_changes, ..SlotCommit::default() };
+        self.store.commit("control.step", commit).await?;
         Ok(())
     }
 
@@ -247,12 +280,8 @@ impl Commander {
         let observer = observer(control.meter, topology);
         let question = self.store.unguessable_id()?;
         let observer = observer.map(|meter| Ok::<_, StoreError>((meter, self.store.unguessable_id()?))).transpose()?;
-        let asked = Asked { at: now, round, id: Some(question), observer };
-        let flight = self.flight(control);
-        match control.state {
-            ControlState::Acknowledged => flight.asked_after = Some(asked),
-            _ => flight.asked_before = Some(asked),
-        }
+        // The counters are written before anything is remembered: what fails there was not asked, and is asked at once when it is tried again.
+        let mut questions = Vec::new();
         for (meter, id) in [(control.meter, question)].into_iter().chain(observer) {
             if !self.dispatch.is_listening(meter) {
                 continue;
@@ -265,7 +294,16 @@ impl Commander {
                 at: now,
                 reason: format!("control {}", control.id),
             };
-            if self.dispatch.deliver(meter, id, kind, expires, approval).await? {
+            questions.push((id, self.dispatch.prepare(meter, id, kind, expires, approval).await?));
+        }
+        let asked = Asked { at: now, round, id: Some(question), observer };
+        let flight = self.flight(control);
+        match control.state {
+            ControlState::Acknowledged => flight.asked_after = Some(asked),
+            _ => flight.asked_before = Some(asked),
+        }
+        for (id, approved) in questions {
+            if self.dispatch.deliver_approved(approved, self.waiting()).await {
                 self.awaited.insert(id);
             }
         }
@@ -283,7 +321,7 @@ impl Commander {
             }
             Sending::Send(approved) => {
                 self.flight(control).sent_at = Some(now);
-                if self.dispatch.deliver_approved(*approved).await {
+                if self.dispatch.deliver_approved(*approved, self.waiting()).await {
                     self.awaited.insert(control.id);
                 }
             }
@@ -297,7 +335,12 @@ impl Commander {
         while !self.awaited.is_empty() {
             match tokio::time::timeout_at(deadline, changes.recv()).await {
                 Ok(Ok(change)) => self.hear(&change, topology, now).await,
-                Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
+                Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
+                    // What is not found again is asked for once more.
+                    if let Err(error) = self.catch_up(topology, now).await {
+                        tracing::error!(%error, "answers that were missed are not read yet");
+                    }
+                }
                 Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => break,
             }
         }

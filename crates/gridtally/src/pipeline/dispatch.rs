@@ -1,6 +1,6 @@
 //! The last step to a meter: takes the counter, signs, and hands a control to the meter's connection.
 
-use std::sync::Arc;
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use ed25519_dalek::SigningKey;
 use headend::{Headend, PresenceState};
@@ -13,6 +13,15 @@ pub struct Dispatch {
     store: Store,
     headend: Arc<Headend>,
     key: SigningKey,
+}
+
+/// Whether the deciding task waits until a meter has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// In simulated time, which stands still meanwhile.
+    ForTheMeter,
+    /// A meter that never acknowledges must not hold up what others need: its acknowledgement is awaited beside.
+    ForNobody,
 }
 
 impl Dispatch {
@@ -31,30 +40,45 @@ impl Dispatch {
         self.headend.gateway_of(meter)
     }
 
-    /// Signs and sends; the counter is taken at the sending, so that it grows in the order in which the meter sees controls. Whether the
-    /// meter's connection took it.
-    pub async fn deliver(
+    /// Takes the counter, just before the sending, so that it grows in the order in which the meter sees controls.
+    pub async fn prepare(
         &self,
         meter: MeterId,
         id: u64,
         kind: ControlKind,
         expires: Timestamp,
         approval: Approval,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<ApprovedControl, StoreError> {
         let counter = self.store.next_counter(meter).await?;
         let control = Control { id, kind, expires, counter, signatures: Vec::new() };
-        Ok(self.deliver_approved(ApprovedControl::new(meter, control, approval)).await)
+        Ok(ApprovedControl::new(meter, control, approval))
     }
 
-    /// Signs and sends what has its counter. Whether the meter's connection took it.
-    pub async fn deliver_approved(&self, approved: ApprovedControl) -> bool {
+    /// Signs and sends what has its counter. Whether the meter's connection took it, as far as that is known by then.
+    pub async fn deliver_approved(&self, approved: ApprovedControl, waiting: Waiting) -> bool {
         let approved = approved.signed(&self.key);
-        let (meter, id) = (approved.meter(), approved.control().id);
-        match self.headend.send(meter, &Down::Control(approved.control().clone())).await {
-            Ok(()) => true,
-            Err(error) => {
+        let (meter, id, down) = (approved.meter(), approved.control().id, Down::Control(approved.control().clone()));
+        let headend = self.headend.clone();
+        let sending = async move {
+            let sent = headend.send(meter, &down).await;
+            if let Err(error) = &sent {
                 tracing::warn!(%meter, control = id, %error, "control not delivered");
-                false
+            }
+            sent.is_ok()
+        };
+        match waiting {
+            Waiting::ForTheMeter => sending.await,
+            Waiting::ForNobody => {
+                let mut sending: Pin<Box<dyn Future<Output = bool> + Send>> = Box::pin(sending);
+                // The first poll puts it into the connection's queue, in the order of the counters; the rest is waiting, which the head-end
+                // bounds for each frame and the queue for each meter.
+                match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
+                    Poll::Ready(sent) => sent,
+                    Poll::Pending => {
+                        tokio::spawn(sending);
+                        true
+                    }
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Decisions rest on stored readings, stored state and the time only, so that a restart decides the same (ADR 1). What is decided
 //! here is written by the caller in one transaction.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use losses::{
     alarm::{AlarmChange, AlarmKind, Chart},
@@ -106,18 +106,20 @@ struct Memory {
     standing: BTreeMap<ZoneId, Standing>,
 }
 
-/// The investigating stage.
+/// The investigating stage. What it decides changes this value, so it is asked on a copy, which takes its place after the commit.
+#[derive(Clone)]
 pub struct Investigator {
     store: Store,
     memory: Memory,
-    alarms: Vec<AlarmEntry>,
+    alarms: Arc<Vec<AlarmEntry>>,
     /// Open cases, by number.
-    open: BTreeMap<u64, Case>,
+    open: Arc<BTreeMap<u64, Case>>,
 }
 
 fn document<T: DeserializeOwned + Default>(blobs: &BTreeMap<String, Vec<u8>>, key: &str) -> Result<T, StoreError> {
     Ok(match blobs.get(key) {
-        Some(bytes) => serde_json::from_slice(bytes)?,
+        Some(bytes) => serde_json::from_slice(bytes)
+            .map_err(|e| StoreError::Damaged(format!("the document {key} of detection does not parse ({e})")))?,
         None => T::default(),
     })
 }
@@ -125,8 +127,8 @@ fn document<T: DeserializeOwned + Default>(blobs: &BTreeMap<String, Vec<u8>>, ke
 impl Investigator {
     /// Goes on from stored documents.
     pub async fn resume(store: Store, blobs: &BTreeMap<String, Vec<u8>>) -> Result<Self, StoreError> {
-        let (memory, alarms) = (document(blobs, MEMORY)?, document(blobs, alarm_log::KEY)?);
-        let mut investigator = Self { store, memory, alarms, open: BTreeMap::new() };
+        let (memory, alarms) = (document(blobs, MEMORY)?, Arc::new(document(blobs, alarm_log::KEY)?));
+        let mut investigator = Self { store, memory, alarms, open: Arc::default() };
         investigator.committed().await?;
         Ok(investigator)
     }
@@ -134,7 +136,7 @@ impl Investigator {
     /// Reads the open cases again: what was decided has been written, and people work on cases too.
     pub async fn committed(&mut self) -> Result<(), StoreError> {
         let open = self.store.cases(CaseFilter { open_only: true, limit: 100_000, ..CaseFilter::default() }).await?;
-        self.open = open.into_iter().map(|case| (case.id, case)).collect();
+        self.open = Arc::new(open.into_iter().map(|case| (case.id, case)).collect());
         Ok(())
     }
 
@@ -151,7 +153,7 @@ impl Investigator {
             let zone = verdict.balance.zone;
             match verdict.change {
                 Some(AlarmChange::Raised { kind, onset, by, .. }) => {
-                    alarm_log::raise(&mut self.alarms, zone, kind, end);
+                    alarm_log::raise(Arc::make_mut(&mut self.alarms), zone, kind, end);
                     let standing = Standing {
                         kind,
                         raised: end,
@@ -186,15 +188,29 @@ impl Investigator {
         standing.filter(|(_, s)| s.kind == AlarmKind::Missing).map(|(zone, s)| (*zone, s.raised)).collect()
     }
 
-    fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    /// Forgets that time went beyond `to`: the clock was wrong, and what stood then was made up.
+    pub fn take_back(&mut self, to: Timestamp) {
+        self.memory.standing.retain(|_, standing| standing.raised <= to);
+        for standing in self.memory.standing.values_mut() {
+            standing.explained_at = standing.explained_at.min(to);
+            standing.refreshed = standing.refreshed.map(|at| at.min(to));
+        }
+        let alarms = Arc::make_mut(&mut self.alarms);
+        alarms.retain(|entry| entry.raised <= to);
+        alarms.iter_mut().for_each(|entry| entry.resolved = entry.resolved.filter(|at| *at <= to));
+    }
+
+    /// The stage as documents.
+    pub fn documents(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         Ok(vec![
             (MEMORY.to_owned(), serde_json::to_vec(&self.memory)?),
-            (alarm_log::KEY.to_owned(), serde_json::to_vec(&self.alarms)?),
+            (alarm_log::KEY.to_owned(), serde_json::to_vec(&*self.alarms)?),
         ])
     }
 
     fn resolved(&mut self, zone: ZoneId, end: Timestamp, decided: &mut Decided) {
-        alarm_log::resolve(&mut self.alarms, zone, end);
+        let alarms: &mut Vec<AlarmEntry> = Arc::make_mut(&mut self.alarms);
+        alarm_log::resolve(alarms, zone, end);
         self.memory.standing.remove(&zone);
         for case in self.open.values().filter(|case| case.zone == zone && case.imbalance_ended.is_none()) {
             decided.cases.push(edit(case.id, end, vec![CaseStep::ImbalanceEnded]));
@@ -255,7 +271,7 @@ impl Investigator {
         basis.withheld = doubts::first(&self.store, topology, &history, decided).await?;
         let (read, instants) = instants::read(&self.store, topology, &history, &times).await?;
         basis.instants = instants;
-        let (explanation, suspects) = explained(&history, read.as_ref(), &basis.withheld);
+        let (history, explanation, suspects) = explained_aside(history, read, basis.withheld.clone()).await?;
         let ratio = topology.observer_of(zone).map_or(1.0, |o| o.ct_ratio);
         decided.findings.extend(observer_fault::finding(&history, &explanation, ratio));
         let kind = explanation.kind;
@@ -377,7 +393,7 @@ impl Investigator {
         if !opens {
             return Ok(None);
         }
-        alarm_log::raise(&mut self.alarms, zone, AlarmReason::Tamper, now);
+        alarm_log::raise(Arc::make_mut(&mut self.alarms), zone, AlarmReason::Tamper, now);
         decided.cases.push(CaseChange::Open(Box::new(open_case(
             CaseKind::TamperSuspected,
             zone,
@@ -444,6 +460,19 @@ pub fn explained(
     let members = history.members.iter().filter(|m| matches!(m.id, MemberId::UsagePoint(_))).count();
     let suspects = fusion::ranked(&explanation, members, sigma_wh, hours);
     (explanation, suspects)
+}
+
+/// [`explained`] beside the tasks that must answer at once: it takes a processor for a while.
+async fn explained_aside(
+    history: ZoneHistory,
+    read: Option<ZoneInstants>,
+    withheld: Vec<MeterId>,
+) -> Result<(ZoneHistory, Explanation, Vec<RankedSuspect>), StoreError> {
+    let work = tokio::task::spawn_blocking(move || {
+        let (explanation, suspects) = explained(&history, read.as_ref(), &withheld);
+        (history, explanation, suspects)
+    });
+    work.await.map_err(|e| StoreError::Task(e.to_string()))
 }
 
 /// Rules ourselves out first: a meter whose readings or mapping are in doubt is not named until that is settled.

@@ -12,7 +12,7 @@ use store::{AuditNote, SlotCommit, Store, StoreError};
 use tokio::task::JoinSet;
 
 use super::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, Waiting},
     instants,
     round::{CLOCK_SECONDS_MAX, Round, Step, Timing, WANTED, instant_id},
 };
@@ -27,11 +27,13 @@ const SETTLE_SECONDS: i64 = 15;
 /// Steps of one round at one time; a bound, not a target.
 const STEPS_MAX: usize = 8;
 
-/// The snapshot stage.
+/// The snapshot stage. A round changes in memory after the change was written.
+#[derive(Clone)]
 pub struct Snapshots {
     store: Store,
     dispatch: Dispatch,
     timing: Timing,
+    waiting: Waiting,
     settings: SnapshotConfig,
     rounds: BTreeMap<ZoneId, Round>,
     written: Vec<u8>,
@@ -49,14 +51,20 @@ impl Snapshots {
         blobs: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Self, StoreError> {
         let written = blobs.get(KEY).cloned().unwrap_or_default();
-        let rounds = if written.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&written)? };
+        let rounds = if written.is_empty() {
+            BTreeMap::new()
+        } else {
+            serde_json::from_slice(&written)
+                .map_err(|e| StoreError::Damaged(format!("the rounds of snapshots do not parse ({e})")))?
+        };
         let timing = Timing {
             lead_seconds: i64::from(settings.lead_seconds.get()),
             apart_seconds: i64::from(settings.apart_seconds.get()),
             settle_seconds: if simulated { 0 } else { SETTLE_SECONDS },
             answers_seconds: i64::from(settings.answers_seconds),
         };
-        Ok(Self { store, dispatch, timing, settings, rounds, written, asked: BTreeSet::new() })
+        let waiting = if simulated { Waiting::ForTheMeter } else { Waiting::ForNobody };
+        Ok(Self { store, dispatch, timing, waiting, settings, rounds, written, asked: BTreeSet::new() })
     }
 
     /// Follows the alarms that stand at `end`, each with when it was raised: a new one gets a round, and one that is over loses it.
@@ -92,12 +100,7 @@ impl Snapshots {
     }
 
     /// Takes every round as far as it goes now. Returns when it wants to look again.
-    pub async fn round(
-        &mut self,
-        topology: &Topology,
-        processed_through: Timestamp,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn round(&mut self, topology: &Topology, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         if !self.settings.enabled {
             return Ok(None);
         }
@@ -107,7 +110,7 @@ impl Snapshots {
             self.rounds.iter().filter(|(_, round)| round.is_under_way()).map(|(zone, _)| *zone).collect();
         for zone in zones {
             for _ in 0..STEPS_MAX {
-                match self.step(zone, topology, processed_through, now).await? {
+                match self.step(zone, topology, now).await? {
                     Some(at) => {
                         wake = Some(wake.map_or(at, |wake| wake.min(at)));
                         break;
@@ -117,7 +120,7 @@ impl Snapshots {
                 }
             }
         }
-        self.keep(processed_through, now, Vec::new()).await?;
+        self.keep(self.rounds.clone(), now, Vec::new()).await?;
         Ok(wake)
     }
 
@@ -138,7 +141,6 @@ impl Snapshots {
         &mut self,
         zone: ZoneId,
         topology: &Topology,
-        processed_through: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         let Some(round) = self.rounds.get(&zone) else { return Ok(None) };
@@ -147,7 +149,8 @@ impl Snapshots {
             Step::WaitUntil(at) => return Ok(Some(at)),
             Step::Ask(at) => {
                 let meters = meters(topology, zone);
-                let note = self.change(zone, |round| round.ask(at)).map(|round| {
+                let (rounds, round) = self.changed_round(zone, |round| round.ask(at));
+                let note = round.map(|round| {
                     let number = round.instants.len();
                     let detail = format!(
                         "{} meters asked to read themselves at {at} (instant {number} of a round, {WANTED} are wanted), because of the \
@@ -158,28 +161,33 @@ impl Snapshots {
                     AuditNote { action: "snapshot.ask", subject: format!("zone:{zone}"), detail }
                 });
                 // Written before it is sent: after a crash the same second is asked for again, and a meter takes it once.
-                self.keep(processed_through, now, note.into_iter().collect()).await?;
+                self.keep(rounds, now, note.into_iter().collect()).await?;
                 self.send(zone, meters, at, now).await?;
             }
             Step::AskAgain(at) => self.send(zone, meters(topology, zone), at, now).await?,
             Step::Look(at) => self.look(zone, topology, at, now).await?,
             Step::End => {
-                let note = self.change(zone, |round| round.ended = Some(now)).map(|round| {
+                let (rounds, round) = self.changed_round(zone, |round| round.ended = Some(now));
+                let note = round.map(|round| {
                     let each =
                         round.instants.iter().map(|i| format!("{} of {} at {}", i.answered.0, i.answered.1, i.at));
                     let detail = format!("meters that answered: {}", each.collect::<Vec<_>>().join(", "));
                     AuditNote { action: "snapshot.end", subject: format!("zone:{zone}"), detail }
                 });
-                self.keep(processed_through, now, note.into_iter().collect()).await?;
+                self.keep(rounds, now, note.into_iter().collect()).await?;
             }
         }
         Ok(None)
     }
 
-    fn change(&mut self, zone: ZoneId, change: impl FnOnce(&mut Round)) -> Option<&Round> {
-        let round = self.rounds.get_mut(&zone)?;
-        change(round);
-        Some(round)
+    /// All rounds with a change of one, and that one.
+    fn changed_round(&self, zone: ZoneId, change: impl FnOnce(&mut Round)) -> (BTreeMap<ZoneId, Round>, Option<Round>) {
+        let mut rounds = self.rounds.clone();
+        let round = rounds.get_mut(&zone).map(|round| {
+            change(round);
+            round.clone()
+        });
+        (rounds, round)
     }
 
     async fn look(
@@ -193,7 +201,8 @@ impl Snapshots {
         let observer = topology.observer_of(zone).map(|o| o.meter);
         let observed = observer.is_some_and(|observer| heard.contains_key(&observer));
         let (answered, asked, timing) = (heard.len(), meters(topology, zone).len(), self.timing);
-        self.change(zone, |round| round.looked(observed, answered, asked, now, timing));
+        // What was heard is stored with the meters' answers: after a failure the same is seen again.
+        self.rounds = self.changed_round(zone, |round| round.looked(observed, answered, asked, now, timing)).0;
         Ok(())
     }
 
@@ -204,47 +213,55 @@ impl Snapshots {
         at: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.asked.retain(|(other, _)| *other != zone);
-        self.asked.insert((zone, at));
         let listening: Vec<MeterId> = meters.into_iter().filter(|meter| self.dispatch.is_listening(*meter)).collect();
         for some in listening.chunks(SENT_AT_ONCE) {
             let mut sending = JoinSet::new();
             for meter in some.iter().copied() {
-                let (dispatch, approval) = (self.dispatch.clone(), approval(zone, now));
+                let (dispatch, approval, waiting) = (self.dispatch.clone(), approval(zone, now), self.waiting);
                 let (id, kind) = (instant_id(at), ControlKind::SnapshotAt { at });
                 // A meter that hears of it too late for the same second shall not answer.
                 let expires = at.plus(CLOCK_SECONDS_MAX);
-                sending.spawn(async move { dispatch.deliver(meter, id, kind, expires, approval).await });
+                sending.spawn(async move {
+                    let approved = dispatch.prepare(meter, id, kind, expires, approval).await?;
+                    dispatch.deliver_approved(approved, waiting).await;
+                    Ok::<_, StoreError>(())
+                });
             }
             // Who was not reached is missing among the answers.
             while let Some(sent) = sending.join_next().await {
                 sent.map_err(|e| StoreError::Task(e.to_string()))??;
             }
         }
+        // What failed half-way is asked for once more; a meter answers a second once.
+        self.asked.retain(|(other, _)| *other != zone);
+        self.asked.insert((zone, at));
         Ok(())
     }
 
+    /// Writes the rounds as they shall be, where they are not written so; then they are.
     async fn keep(
         &mut self,
-        processed_through: Timestamp,
+        rounds: BTreeMap<ZoneId, Round>,
         now: Timestamp,
         notes: Vec<AuditNote>,
     ) -> Result<(), StoreError> {
-        let document = self.document()?;
-        if document.1 == self.written && notes.is_empty() {
-            return Ok(());
+        let written = serde_json::to_vec(&rounds)?;
+        if written != self.written || !notes.is_empty() {
+            let blobs = vec![(KEY.to_owned(), written.clone())];
+            self.store.commit("snapshots", SlotCommit { at: now, blobs, notes, ..SlotCommit::default() }).await?;
         }
-        let written = document.1.clone();
-        let commit = SlotCommit {
-            processed_through,
-            keeps_position: true,
-            decided_at: Some(now),
-            blobs: vec![document],
-            notes,
-            ..SlotCommit::default()
-        };
-        self.store.commit_slot(commit).await?;
-        self.written = written;
+        (self.rounds, self.written) = (rounds, written);
+        Ok(())
+    }
+
+    /// Forgets that time went beyond `to`: the clock was wrong.
+    pub fn take_back(&mut self, to: Timestamp) {
+        self.rounds.retain(|_, round| round.alarm <= to);
+    }
+
+    /// Notes that the rounds were written as they are, with a slot.
+    pub fn was_written(&mut self) -> Result<(), StoreError> {
+        self.written = self.document()?.1;
         Ok(())
     }
 }

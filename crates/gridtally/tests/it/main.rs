@@ -8,3 +8,5 @@ mod findings_first;
 mod snapshots;
 mod texts;
 mod tick_fails;
+mod time_lies;
+mod writes_fail;

@@ -135,6 +135,12 @@ impl ZoneMonitor {
         self.config.alarm = alarm;
     }
 
+    /// Forgets that time went beyond `to`: slots after it are observed again. What was learnt from them stays; of a slot without an observer
+    /// that is nothing.
+    pub fn take_back(&mut self, to: Timestamp) {
+        self.last_end = self.last_end.map(|last| last.min(to));
+    }
+
     /// Takes the present level of unaccounted energy as known and ends the alarm: for an operator who knows the reason.
     pub fn accept_level(&mut self) {
         self.detector.accept_level();

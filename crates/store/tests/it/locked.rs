@@ -50,7 +50,7 @@ fn writers_wait_for_the_place_and_all_of_them_get_it() {
                 store.set_setting(&format!("key-{n}"), &n, "asha", T0).await?;
                 store.request_control(read_request(meter(n)), T0).await?;
                 let blobs = vec![(format!("blob-{n}"), vec![1])];
-                store.commit_slot(SlotCommit { processed_through: T0, blobs, ..SlotCommit::default() }).await?;
+                store.commit_slot(SlotCommit { at: T0, position: Some(T0), blobs, ..SlotCommit::default() }).await?;
                 store.audit_note("asha", "note", "subject", "detail", T0).await?;
                 store.ingest(vec![incoming(&profile(meter(n), 1, 1, vec![record(1, 1_000)]), 1_000)]).await
             });

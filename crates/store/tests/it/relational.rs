@@ -69,6 +69,46 @@ fn a_network_is_imported_changed_and_kept_by_version() {
 }
 
 #[test]
+fn a_correction_is_kept_beside_what_was_believed_before() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open(dir.path()).await;
+        network(&store).await;
+        let asked = T0.plus(10 * DAY);
+        let head = "zone,parent,observer_meter,usage_point,meter,ct_ratio,phase,valid_from,meter_class,unmetered_w\n";
+        let rows = "T-1,F-1,M-10,,,150/5,ABC,2026-01-03,0.2S,\nT-1,,,LAMP,,,A,2026-01-02,,800\n";
+        let report = store.import_topology(&format!("{head}{rows}"), "asha", T0.plus(8 * DAY)).await.expect("imported");
+        assert_eq!((report.accepted, report.rejected.len()), (2, 0), "{:?}", report.rejected);
+        let registry = store.registry().await.expect("read");
+        let ratio = |t: &registry::Topology| t.observer_of(zone("T-1")).map(|o| (o.ct_ratio, o.class));
+        let corrected = (30.0, Some(registry::MeterClass::Class02S));
+        assert_eq!(ratio(&registry.at(asked)), Some(corrected));
+        assert_eq!(ratio(&registry.at_as_known(asked, T0.plus(8 * DAY))), Some(corrected));
+        assert_eq!(ratio(&registry.at_as_known(asked, T0.plus(8 * DAY - 1))), Some((20.0, None)), "as it was believed");
+        let lamp = |t: &registry::Topology| t.usage_point(point("LAMP")).and_then(|p| p.unmetered).map(|u| u.watts);
+        assert_eq!(lamp(&registry.at(asked)), Some(800));
+        assert_eq!(lamp(&registry.at_as_known(asked, T0)), None);
+        let unchanged = registry.at_as_known(asked, T0.plus(DAY));
+        assert_eq!(
+            unchanged.usage_points,
+            registry.at(asked).usage_points[1..],
+            "what was not touched is known since then"
+        );
+        // A protection is no version of an installation, and yet the network is another from then on.
+        store.set_never_disconnect(point("UP-1"), true, "asha", T0).await.expect("set");
+        let protected = store.topology(asked).await.expect("read");
+        assert!(protected.usage_point(point("UP-1")).is_some_and(|p| p.never_disconnect));
+        let both = format!("{head}T-1,,,LAMP,M-77,,A,2026-02-01,,800\nT-1,,M-10,,,,ABC,2026-02-01,3,\n");
+        let refused = store.import_topology(&both, "asha", T0).await.expect("read");
+        let reasons: Vec<&str> = refused.rejected.iter().map(|row| row.reason.as_str()).collect();
+        assert!(
+            reasons.len() == 2 && reasons[0].contains("without a meter") && reasons[1].contains("0.2S"),
+            "{reasons:?}"
+        );
+    });
+}
+
+#[test]
 fn bad_rows_are_refused_with_line_and_reason_and_the_rest_is_taken() {
     runtime().block_on(async {
         let dir = tempfile::tempdir().expect("directory");
@@ -212,7 +252,8 @@ fn a_slot_is_written_whole_or_not_at_all() {
         let forbidden = request(ControlTarget::UsagePoint(point("UP-2")), ControlKind::Disconnect);
         let forbidden = ControlRequest { expires: T0.plus(2_000), ..forbidden };
         let commit = SlotCommit {
-            processed_through: T0.plus(900),
+            at: T0.plus(900),
+            position: Some(T0.plus(900)),
             balances: vec![(zone("T-1"), balance(900, 1.0)), (zone("T-1"), balance(DAY + 900, 2.0))],
             blobs: vec![("monitor".to_owned(), vec![1, 2, 3])],
             cases: vec![CaseChange::Open(Box::new(case.expect("opens")))],
@@ -226,7 +267,8 @@ fn a_slot_is_written_whole_or_not_at_all() {
         assert_eq!(control.case, Some(case));
         let illegal = ControlChange { id: control.id, to: ControlState::Sent, at: T0, note: String::new() };
         let bad = SlotCommit {
-            processed_through: T0.plus(1_800),
+            at: T0.plus(1_800),
+            position: Some(T0.plus(1_800)),
             balances: vec![(zone("T-1"), balance(1_800, 9.0))],
             control_changes: vec![illegal],
             ..SlotCommit::default()
@@ -238,7 +280,8 @@ fn a_slot_is_written_whole_or_not_at_all() {
         let held = store.balances(zone("T-1"), T0, T0.plus(3 * DAY)).await.expect("read");
         assert_eq!(held, [balance(900, 1.0), balance(DAY + 900, 2.0)]);
         let replaced = SlotCommit {
-            processed_through: T0.plus(1_800),
+            at: T0.plus(1_800),
+            position: Some(T0.plus(1_800)),
             balances: vec![(zone("T-1"), balance(900, 3.0))],
             blobs: vec![("monitor".to_owned(), vec![])],
             cases: vec![CaseChange::Edit {
@@ -398,7 +441,8 @@ fn files_of_a_case_come_back_as_they_went_in() {
         network(&store).await;
         let case = Case::open(CaseKind::MissingEnergy, zone("T-1"), None, T0, "balance", vec![]).expect("opens");
         let commit = SlotCommit {
-            processed_through: T0.plus(900),
+            at: T0.plus(900),
+            position: Some(T0.plus(900)),
             cases: vec![CaseChange::Open(Box::new(case))],
             ..SlotCommit::default()
         };

@@ -17,7 +17,7 @@ use super::{Body, part::Part};
 use crate::{
     auth::{Operator, Staff},
     error::WebError,
-    state::{Advance, AppState, PipelineStatus},
+    state::{Advance, AppState, ClockState, PipelineStatus},
 };
 
 /// How long a step of the simulated clock may take.
@@ -28,7 +28,7 @@ const AUDIT_MAX: u32 = 5_000;
 /// Whether the server serves.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Health {
-    /// `ok`.
+    /// `ok`, or `clock_doubted` when the server's time and that of the readings contradict each other.
     status: &'static str,
     /// Where the pipeline stands.
     #[serde(flatten)]
@@ -40,7 +40,9 @@ pub struct Health {
 /// Whether the server serves, and where the pipeline stands. Public.
 #[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = Health)))]
 pub async fn health(State(state): State<AppState>) -> Json<Health> {
-    Json(Health { status: "ok", pipeline: state.status(), server_key: crate::assets::hex(&state.config.verifying_key) })
+    let pipeline = state.status();
+    let status = if pipeline.clock == ClockState::Agrees { "ok" } else { "clock_doubted" };
+    Json(Health { status, pipeline, server_key: crate::assets::hex(&state.config.verifying_key) })
 }
 
 /// Counters in Prometheus' text format.
@@ -71,6 +73,20 @@ pub async fn metrics(State(state): State<AppState>, Staff(_): Staff) -> Result<R
     put("controls_open", "gauge", "Commands that have not ended.", open_controls.to_string());
     put("live_streams", "gauge", "Open streams of live values.", state.hub.streams().to_string());
     put("clock_seconds", "gauge", "The server's time, seconds since 1970 UTC.", status.now.0.to_string());
+    put(
+        "clock_doubted",
+        "gauge",
+        "1 when the server's time and that of the readings contradict each other.",
+        u8::from(status.clock != ClockState::Agrees).to_string(),
+    );
+    if let Some(reached) = status.readings_reach {
+        put(
+            "readings_reach_seconds",
+            "gauge",
+            "How far readings reach, seconds since 1970 UTC.",
+            reached.0.to_string(),
+        );
+    }
     if let Some(through) = status.processed_through {
         put(
             "processed_through_seconds",

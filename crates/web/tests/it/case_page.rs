@@ -16,7 +16,7 @@ use crate::{
 
 async fn open(app: &App, cases: Vec<Case>) -> Vec<u64> {
     let cases = cases.into_iter().map(|case| CaseChange::Open(Box::new(case))).collect();
-    let commit = SlotCommit { processed_through: NOW.plus(900), cases, ..SlotCommit::default() };
+    let commit = SlotCommit { at: NOW.plus(900), position: Some(NOW.plus(900)), cases, ..SlotCommit::default() };
     app.store.commit_slot(commit).await.expect("committed").case_ids
 }
 

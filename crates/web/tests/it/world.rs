@@ -368,7 +368,7 @@ async fn commit_cases(store: &Store, balances: Vec<(ZoneId, EnergyBalance)>) {
         ],
     );
     let cases = [missing, theft, tamper].map(|case| CaseChange::Open(Box::new(case.expect("consistent"))));
-    let commit = SlotCommit { processed_through: NOW, balances, cases: cases.into(), ..SlotCommit::default() };
+    let commit = SlotCommit { at: NOW, position: Some(NOW), balances, cases: cases.into(), ..SlotCommit::default() };
     let done = store.commit_slot(commit).await.expect("committed");
     assert_eq!(done.case_ids, [1, 2, 3]);
 }
@@ -426,8 +426,14 @@ async fn work_on_cases(store: &Store) {
 
 /// The state over a store, with a fixed clock; dropping the sender ends the streams.
 pub fn state_over(store: Store, base_url: &str) -> (AppState, watch::Sender<PipelineStatus>) {
-    let status =
-        PipelineStatus { now: NOW, processed_through: Some(NOW), idle: true, wake_at: None, meters_connected: 41 };
+    let status = PipelineStatus {
+        now: NOW,
+        processed_through: Some(NOW),
+        idle: true,
+        wake_at: None,
+        meters_connected: 41,
+        ..PipelineStatus::default()
+    };
     let (sender, receiver) = watch::channel(status);
     let config = WebConfig {
         nominal_voltage: Default::default(),
