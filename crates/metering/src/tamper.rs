@@ -30,30 +30,25 @@ pub struct Tamper {
     pub opens_case: bool,
     /// Whether a meter that gives it cannot be explained by an honest fault of the meter.
     pub excludes_fault: bool,
-    /// What it weighs by itself as evidence against the home, nats (log likelihood ratio). Judged, not measured: no public record says how
+    /// What it weighs by itself as evidence against the home, tenths of a nat (log likelihood ratio). Judged, not measured: no public record says how
     /// often honest meters give each sign.
-    pub nats: f64,
+    pub decinats: u8,
 }
 
 /// Every kind, in the order of their codes.
 pub const TAMPERS: [Tamper; 7] = [
-    row(EventKind::ReverseCurrent, Sensor::Currents, 2.5),
-    Tamper { excludes_fault: true, ..row(EventKind::Bypass, Sensor::Currents, 5.0) },
-    Tamper { excludes_fault: true, ..row(EventKind::EarthLoad, Sensor::Currents, 5.0) },
-    Tamper { opens_case: true, excludes_fault: true, ..row(EventKind::Magnet, Sensor::Magnet, 4.5) },
-    row(EventKind::NeutralDisturbance, Sensor::Neutral, 3.5),
-    row(EventKind::NeutralMissing, Sensor::Neutral, 3.5),
-    Tamper {
-        is_latched: true,
-        opens_case: true,
-        excludes_fault: true,
-        ..row(EventKind::CoverOpen, Sensor::Cover, 4.5)
-    },
+    row(EventKind::ReverseCurrent, Sensor::Currents, 25),
+    Tamper { excludes_fault: true, ..row(EventKind::Bypass, Sensor::Currents, 50) },
+    Tamper { excludes_fault: true, ..row(EventKind::EarthLoad, Sensor::Currents, 50) },
+    Tamper { opens_case: true, excludes_fault: true, ..row(EventKind::Magnet, Sensor::Magnet, 45) },
+    row(EventKind::NeutralDisturbance, Sensor::Neutral, 35),
+    row(EventKind::NeutralMissing, Sensor::Neutral, 35),
+    Tamper { is_latched: true, opens_case: true, excludes_fault: true, ..row(EventKind::CoverOpen, Sensor::Cover, 45) },
 ];
 
 /// A soft sign that ends by itself.
-const fn row(kind: EventKind, sensor: Sensor, nats: f64) -> Tamper {
-    Tamper { kind, sensor, is_latched: false, opens_case: false, excludes_fault: false, nats }
+const fn row(kind: EventKind, sensor: Sensor, decinats: u8) -> Tamper {
+    Tamper { kind, sensor, is_latched: false, opens_case: false, excludes_fault: false, decinats }
 }
 
 impl EventKind {
@@ -79,7 +74,7 @@ mod tests {
             let end = EventKind::from_code(tamper.kind.code() + 1);
             assert_eq!(matches!(end, EventKind::Other(_)), tamper.is_latched, "{:?}", tamper.kind);
             assert!(!end.is_tamper(), "an end is no sign");
-            assert!(tamper.nats > 0.0 && (!tamper.opens_case || tamper.nats >= 4.0), "{:?}", tamper.kind);
+            assert!(tamper.decinats > 0 && (!tamper.opens_case || tamper.decinats >= 40), "{:?}", tamper.kind);
         }
     }
 }

@@ -74,7 +74,7 @@ impl Signs {
 
 /// The event as evidence, with the hour of readings before it.
 pub fn evidence(meter: MeterId, zone: ZoneId, event: &MeterEvent) -> Evidence {
-    let weight = event.kind.tamper().map_or(0.0, |tamper| tamper.nats);
+    let weight = event.kind.tamper().map_or(0.0, |tamper| f64::from(tamper.decinats) / 10.0);
     let words = format!("{meter} reported '{}' at {}", event.kind.word(), event.at);
     let readings = vec![ReadingRange { meter, from: event.at.plus(-3_600), to: event.at.plus(3_600) }];
     Evidence::new(EvidenceKind::Tamper(event.kind), Direction::For, weight, words, zone, readings)

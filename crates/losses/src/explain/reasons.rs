@@ -397,7 +397,7 @@ pub(super) fn tamper_evidence(
 ) -> Vec<Evidence> {
     let mut found: Vec<(MeterEvent, f64)> = Vec::new();
     for (event, tamper) in events.iter().filter_map(|event| Some((event, event.kind.tamper()?))) {
-        let mut weight = tamper.nats;
+        let mut weight = f64::from(tamper.decinats) / 10.0;
         if let Some(onset) = onset {
             let distance = event.at.seconds_since(onset);
             if distance < -TAMPER_BEFORE_SECONDS {
