@@ -2,7 +2,8 @@
 //!
 //! A silent meter says little: links fail. Each meter has its own silence rate; at an element the silent children are weighed against it
 //! by a binomial tail (Poisson-binomial, computed exactly). A last gasp is a witness of its own. The concentrator's silence is
-//! explained away first: when everything behind it is silent and nothing gasped, the link is at fault.
+//! explained away first: where nothing gasped, silence of meters that all report through one concentrator is the link's, and an
+//! outage there without a single last gasp is not told from it.
 
 use core::ops::Range;
 
@@ -144,6 +145,13 @@ fn explain(at: usize, meters: &[usize], elements: &[Element], signs: &[Sign], lo
         .filter_map(|m| if let Sign::LastGasp(t) = signs[*m] { Some(t) } else { None })
         .filter(|t| within.contains(t))
         .collect();
+    // silence alone behind one concentrator may be the link's, also while its meters come back one by one
+    let mut links =
+        meters.iter().filter(|m| lost[**m].is_some_and(|t| within.contains(&t))).map(|m| elements[*m].concentrator);
+    let one_link = links.next().flatten().is_some_and(|first| links.all(|other| other == Some(first)));
+    if gasps.is_empty() && one_link {
+        return None;
+    }
     let rates: Vec<f64> = meters.iter().filter_map(|m| elements[*m].silence_rate).collect();
     // each last gasp is a thousand times rarer by mistake than a silence
     let chance = tail(&rates, count) * 1e-3f64.powi(gasps.len().min(5) as i32);
