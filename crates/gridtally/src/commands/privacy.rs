@@ -2,6 +2,7 @@
 
 mod bytes;
 mod demo;
+mod frames;
 mod plot;
 mod town;
 mod trade_off;

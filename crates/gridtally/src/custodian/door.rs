@@ -1,5 +1,6 @@
 //! The custodian's door: REST over mutual TLS. Only certificates of the given authority are let in; what they may ask is the policy's
-//! matter, because every request is signed by the operator's key besides.
+//! matter, because requests, changes of groups and erasures are signed by the operator's key besides, and enrolments by a manufacturer
+//! and an installer.
 
 use std::{
     io,
@@ -16,9 +17,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use metering::MeterId;
-use privacy::{custodian::Enrolment, query::Request};
-use serde::Deserialize;
+use privacy::{
+    custodian::Enrolment,
+    orders::{ErasureOrder, GroupOrder},
+    query::Request,
+};
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -207,28 +210,13 @@ async fn enrol(State(service): State<Shared>, Json(enrolment): Json<Enrolment>) 
     Ok(Json(json!({"public_key": public_key})).into_response())
 }
 
-/// New members of a group.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Regroup {
-    group: String,
-    members: Vec<MeterId>,
-}
-
-async fn regroup(State(service): State<Shared>, Json(body): Json<Regroup>) -> Result<Response, ServiceError> {
-    within(service, move |service, now| service.regroup(&body.group, body.members, now)).await?;
+async fn regroup(State(service): State<Shared>, Json(order): Json<GroupOrder>) -> Result<Response, ServiceError> {
+    within(service, move |service, now| service.regroup(&order, now)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A meter whose keys go.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Erase {
-    meter: MeterId,
-}
-
-async fn erase(State(service): State<Shared>, Json(body): Json<Erase>) -> Result<Response, ServiceError> {
-    within(service, move |service, now| service.erase(body.meter, now)).await?;
+async fn erase(State(service): State<Shared>, Json(order): Json<ErasureOrder>) -> Result<Response, ServiceError> {
+    within(service, move |service, now| service.erase(&order, now)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

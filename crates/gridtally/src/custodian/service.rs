@@ -18,8 +18,9 @@ use privacy::{
     journal,
     log::{Checkpoint, Signed, tiles},
     merkle,
+    orders::{ErasureOrder, GroupOrder},
     policy::Policy,
-    query::{Answer, Request},
+    query::{Answer, Named, Request},
 };
 
 use super::files::{key_file, random, read_key, write_whole};
@@ -137,6 +138,13 @@ impl Service {
 
     /// Writes an event down and takes it in; what follows from it may be done only afterwards.
     fn commit(&mut self, event: &Event) -> Result<(), ServiceError> {
+        self.write(event)?;
+        self.custodian.apply(event);
+        Ok(())
+    }
+
+    /// Writes an event down, to be taken in at once.
+    fn write(&mut self, event: &Event) -> Result<(), ServiceError> {
         let failed = |e: std::io::Error| ServiceError::Failed(format!("the journal cannot be written: {e}"));
         if self.is_broken {
             return Err(ServiceError::Failed("the journal could not be written; start the custodian again".into()));
@@ -147,7 +155,6 @@ impl Service {
         self.journal.write_all(&line).and_then(|()| self.journal.sync_data()).map_err(failed)?;
         self.is_broken = false;
         self.written += line.len() as u64;
-        self.custodian.apply(event);
         self.entries.push(journal::public(event));
         Ok(())
     }
@@ -181,13 +188,15 @@ impl Service {
     /// # Errors
     /// See [`ServiceError`].
     pub fn ask(&mut self, request: &Request, now: i64) -> Result<Answer, ServiceError> {
-        if let Decision::Commit(event) = self.custodian.decide(request, now) {
-            self.commit(&event)?;
+        let named = Named::new(request);
+        if let Decision::Commit(event) = self.custodian.decide_named(&named, now) {
+            self.write(&event)?;
+            self.custodian.apply_named(&event, &named);
             if let Event::Refused { reason, .. } = event {
                 return Err(ServiceError::Refused(reason));
             }
         }
-        self.custodian.answer(&request.query).map_err(|why| ServiceError::Refused(why.to_string()))
+        self.custodian.answer_named(&named).map_err(|why| ServiceError::Refused(why.to_string()))
     }
 
     /// Enrols a meter and gives the public half that the meter needs. The same enrolment again gives the same half.
@@ -218,8 +227,8 @@ impl Service {
     ///
     /// # Errors
     /// See [`ServiceError`].
-    pub fn regroup(&mut self, group: &str, members: Vec<MeterId>, now: i64) -> Result<(), ServiceError> {
-        let event = self.custodian.regroup(group, members, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
+    pub fn regroup(&mut self, order: &GroupOrder, now: i64) -> Result<(), ServiceError> {
+        let event = self.custodian.regroup_by(order, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
         self.commit(&event)
     }
 
@@ -227,10 +236,12 @@ impl Service {
     ///
     /// # Errors
     /// See [`ServiceError`].
-    pub fn erase(&mut self, meter: MeterId, now: i64) -> Result<(), ServiceError> {
-        let event = self.custodian.erase(meter, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
-        self.commit(&event)?;
-        remove_key(&self.key_path(meter)).map_err(|e| ServiceError::Failed(e.to_string()))
+    pub fn erase(&mut self, order: &ErasureOrder, now: i64) -> Result<(), ServiceError> {
+        let event = self.custodian.erase_by(order, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
+        if let Some(event) = event {
+            self.commit(&event)?;
+        }
+        remove_key(&self.key_path(order.meter)).map_err(|e| ServiceError::Failed(e.to_string()))
     }
 
     /// The custodian, to look at.

@@ -1,6 +1,10 @@
 //! `gridtally privacy demo`: a month of masked meters. Every number that comes out is compared with the truth, which no party holds.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::Args;
 use metering::{MeterId, Timestamp};
@@ -19,8 +23,10 @@ use sim::household::Household;
 
 use super::{
     super::CommandError,
+    frames::{CommittedDays, HomeDay},
     town::{Town, runs_in_clear},
 };
+use crate::custodian::files::write_whole;
 
 const DAY: usize = 96;
 /// 2026-03-02.
@@ -46,6 +52,9 @@ pub struct DemoArguments {
     /// Seed of loads, losses and keys
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write the first custodian's log to this folder, as `gridtally log` and `gridtally witness` read it
+    #[arg(long)]
+    log: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -62,6 +71,9 @@ struct Figures {
     t_cases: u64,
     thief_ranks: Vec<usize>,
     refused: u64,
+    slots_checked: u64,
+    /// Bytes of a meter's day of one field on the link, on average.
+    day_bytes: u64,
     wrong: u64,
     notes: Vec<String>,
 }
@@ -176,8 +188,14 @@ fn played(arguments: &DemoArguments) -> Result<(Value, Figures), CommandError> {
             town.enrol(meter(SWAPPED, month.slots)?, now_after(day) - 80_000)?;
             town.group(&members(month.slots)?, now_after(day) - 80_000)?;
         }
-        send_day(&mut town, &month, day, &mut late)?;
-        spatial_day(&mut town, &month, day, &mut metered, &mut figures)?;
+        let committed = send_day(&mut town, &month, day, &mut late)?;
+        let (query, sums) = spatial_day(&mut town, &month, day, &mut metered, &mut figures)?;
+        if let Some(committed) = committed {
+            let (checked, held) = committed.check(&mut town, &query, &sums, now_after(day))?;
+            figures.expect(checked == held, || format!("{} checks of slots failed", checked - held));
+            figures.slots_checked += checked;
+            figures.day_bytes = committed.bytes / month.used.len() as u64;
+        }
     }
     for arriving in late {
         for (home, t) in arriving {
@@ -202,17 +220,35 @@ fn send(town: &mut Town, month: &Month, home: usize, t: usize) -> Result<(), Com
     town.send(meter, Field::Clipped, counter, 0, month.clipped(home, t))
 }
 
-fn send_day(town: &mut Town, month: &Month, day: usize, late: &mut [Vec<(usize, usize)>]) -> Result<(), CommandError> {
+/// A day of all homes. The first goes out in frames with commitments, which cost a meter's processor seconds; then readings go singly.
+fn send_day(
+    town: &mut Town,
+    month: &Month,
+    day: usize,
+    late: &mut [Vec<(usize, usize)>],
+) -> Result<Option<CommittedDays>, CommandError> {
+    let mut committed = (day == 0).then(CommittedDays::default);
     for home in 0..month.used.len() {
+        let mut in_time = Vec::new();
         for t in day * DAY..(day + 1) * DAY {
             match arrives(town, home, t) {
-                Some(when) if when == day => send(town, month, home, t)?,
+                Some(when) if when == day => in_time.push(t),
                 Some(when) => late[when].push((home, t)),
                 None => {}
             }
         }
+        let Some(committed) = &mut committed else {
+            in_time.into_iter().try_for_each(|t| send(town, month, home, t))?;
+            continue;
+        };
+        let readings = month.registered[home][..DAY].to_vec();
+        let meter = meter(home, 0)?;
+        for t in &in_time {
+            town.send(meter, Field::Clipped, month.first + *t as u64, 0, month.clipped(home, *t))?;
+        }
+        committed.send(town, &HomeDay { meter, readings, in_time }, month.first)?;
     }
-    Ok(())
+    Ok(committed)
 }
 
 /// Rows of all members' cells in a range.
@@ -235,7 +271,7 @@ fn spatial_day(
     day: usize,
     metered: &mut [i64],
     figures: &mut Figures,
-) -> Result<(), CommandError> {
+) -> Result<(Query, Vec<i64>), CommandError> {
     let query = Query::Spatial(SpatialQuery {
         group: "T1".into(),
         field: Field::Import,
@@ -247,7 +283,7 @@ fn spatial_day(
     let sums = town.operator.decode(&query, &answers)?;
     metered[day * DAY..(day + 1) * DAY].copy_from_slice(&sums);
     compare(town, &query, &sums, figures);
-    Ok(())
+    Ok((query, sums))
 }
 
 /// Compares released sums, slot by slot, with the truth over the cells that were meant.
@@ -480,16 +516,7 @@ fn finish(town: &Town, month: &Month, arguments: &DemoArguments, figures: &mut F
     figures.expect(found > 0, || "the search does not find planted readings".into());
     let (custodian, events) = &town.custodians[0];
     let entries: Vec<Vec<u8>> = events.iter().map(privacy::journal::public).collect();
-    let hashes: Vec<merkle::Hash> = entries.iter().map(|entry| merkle::leaf(entry)).collect();
-    let key = &town.people.operator; // any key will do for a log that is made and checked here
-    let head =
-        Checkpoint { origin: "gridtally.demo/log".into(), size: entries.len() as u64, root: merkle::root(&hashes) };
-    let head = head.sign(key).to_text();
-    let mut files: std::collections::BTreeMap<_, _> = tiles::files(&entries, 0).into_iter().collect();
-    files.insert("checkpoint".to_owned(), head.clone().into_bytes());
-    let public = privacy::hex::Hex(key.verifying_key().to_bytes());
-    let report = verify(&|path: &str| files.get(path).cloned(), &[head], &public, None)?;
-    figures.expect(report.is_good(), || format!("the log does not verify: {report:?}"));
+    let log_key = publish(town, &entries, arguments.log.as_deref(), figures)?;
     let state = custodian.state();
     Ok(json!({
         "custodians": arguments.custodians, "homes": arguments.homes, "days": arguments.days,
@@ -498,8 +525,31 @@ fn finish(town: &Town, month: &Month, arguments: &DemoArguments, figures: &mut F
         "t_cases": figures.t_cases, "thief_ranks": figures.thief_ranks,
         "refused": figures.refused, "epsilon_spent": state.epsilon_micro() as f64 / 1e6, "wrong": figures.wrong,
         "operator_bytes": bytes, "runs_in_clear": in_clear.len(), "planted_found": found,
-        "log_entries": entries.len(), "notes": figures.notes,
+        "log_entries": entries.len(), "log_key": log_key, "slots_checked": figures.slots_checked,
+        "day_bytes": figures.day_bytes, "notes": figures.notes,
     }))
+}
+
+/// Makes the log's files from its entries and verifies them; the public key that its head is signed with.
+fn publish(
+    town: &Town,
+    entries: &[Vec<u8>],
+    folder: Option<&std::path::Path>,
+    figures: &mut Figures,
+) -> Result<privacy::hex::Hex<32>, CommandError> {
+    let hashes: Vec<merkle::Hash> = entries.iter().map(|entry| merkle::leaf(entry)).collect();
+    let (size, root) = (entries.len() as u64, merkle::root(&hashes));
+    let head = Checkpoint { origin: "gridtally.demo/log".into(), size, root }.sign(&town.log_key).to_text();
+    let mut files: BTreeMap<_, _> = tiles::files(entries, 0).into_iter().collect();
+    files.insert("checkpoint".to_owned(), head.clone().into_bytes());
+    files.insert(format!("heads/{size}"), head.clone().into_bytes());
+    let public = privacy::hex::Hex(town.log_key.verifying_key().to_bytes());
+    let report = verify(&|path: &str| files.get(path).cloned(), &[head], &public, None)?;
+    figures.expect(report.is_good(), || format!("the log does not verify: {report:?}"));
+    for (path, content) in folder.iter().flat_map(|folder| files.iter().map(move |(p, c)| (folder.join(p), c))) {
+        write_whole(&path, content).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    }
+    Ok(public)
 }
 
 fn print(arguments: &DemoArguments, told: &Value, figures: &Figures) {
@@ -528,6 +578,10 @@ fn print(arguments: &DemoArguments, told: &Value, figures: &Figures) {
         figures.sums_exact, figures.sums, figures.bills_exact, figures.bills
     );
     println!("The thief's place: {:?} (first with noise on clipped readings, then exact).", figures.thief_ranks);
+    println!(
+        "Slots opened and checked: {}. A meter's day on the link: {} bytes.",
+        figures.slots_checked, figures.day_bytes
+    );
     println!("Privacy spent on any home: epsilon {}. Refused: {}.", told["epsilon_spent"], figures.refused);
     figures.notes.iter().for_each(|note| println!("  {note}"));
     println!("Wrong: {}", figures.wrong);
@@ -539,10 +593,11 @@ mod tests {
 
     #[test]
     fn a_month_with_two_custodians_is_exact_and_refuses_every_abuse() {
-        let arguments = DemoArguments { custodians: 2, homes: 60, days: 30, seed: 3, json: true };
+        let arguments = DemoArguments { custodians: 2, homes: 60, days: 30, seed: 3, log: None, json: true };
         let (told, figures) = played(&arguments).expect("plays");
         assert_eq!((figures.wrong, figures.refused), (0, 7), "{told}");
         assert_eq!((figures.sums, figures.bills), (figures.sums_exact, figures.bills_exact));
         assert!(figures.sums >= 30 * 96 && figures.t_cases == 2, "{told}");
+        assert!(figures.slots_checked == 3 && (400..1_000).contains(&figures.day_bytes), "{told}");
     }
 }

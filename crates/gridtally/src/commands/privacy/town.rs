@@ -86,6 +86,8 @@ pub struct Town {
     /// Keys in each meter, one per custodian.
     pub keys: BTreeMap<MeterId, Vec<MaskKey>>,
     pub truth: BTreeMap<(MeterId, Field, u64), i64>,
+    /// Signs the head of the first custodian's log.
+    pub log_key: SigningKey,
     pub draws: Draws,
     pub conflicts: u64,
 }
@@ -101,7 +103,8 @@ impl Town {
         };
         let custodians = (0..custodians).map(|_| custodian(&mut draws)).collect::<Result<_, _>>()?;
         let (operator, keys, truth) = (MaskedStore::default(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { people, custodians, operator, keys, truth, draws, conflicts: 0 })
+        let log_key = SigningKey::from_bytes(&draws.bytes());
+        Ok(Self { people, custodians, operator, keys, truth, log_key, draws, conflicts: 0 })
     }
 
     /// A new meter makes a key with every custodian.

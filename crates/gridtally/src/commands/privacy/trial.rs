@@ -18,7 +18,7 @@ use super::super::CommandError;
 #[derive(Debug, Args)]
 pub struct TheftArguments {
     /// Trials
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     trials: u32,
     /// Homes
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..=300))]
@@ -41,6 +41,8 @@ pub struct TheftArguments {
 }
 
 const CLIP_DAY_WH: i64 = 20_000;
+/// ε of the curve: what noise costs a case.
+const LEVELS: [u32; 6] = [1, 2, 4, 8, 16, 32];
 
 /// One trial: loads, registered readings, the balance.
 struct Trial {
@@ -133,50 +135,105 @@ fn place_of<T: Copy + PartialOrd>(scores: &[T], thief: usize) -> usize {
     scores.iter().filter(|score| **score > scores[thief]).count()
 }
 
-pub(super) fn run(arguments: &TheftArguments) -> Result<ExitCode, CommandError> {
+/// Lower end of Wilson's interval at 95 % for so many successes.
+fn wilson_low(successes: usize, trials: usize) -> f64 {
+    let (n, z2) = (trials as f64, 1.96_f64 * 1.96);
+    let p = successes as f64 / n;
+    (p + z2 / (2.0 * n) - 1.96 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt()) / (1.0 + z2 / n)
+}
+
+/// The thief's places by one method in all trials.
+struct Method {
+    name: String,
+    epsilon: Option<u32>,
+    places: Vec<usize>,
+}
+
+impl Method {
+    fn new(name: &str, epsilon: Option<u32>) -> Self {
+        Self { name: name.to_owned(), epsilon, places: Vec::new() }
+    }
+
+    fn among(&self, first: usize) -> usize {
+        self.places.iter().filter(|place| **place < first).count()
+    }
+
+    fn share(&self, first: usize) -> f64 {
+        self.among(first) as f64 / self.places.len() as f64
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let low = wilson_low(self.among(3), self.places.len());
+        json!({"method": self.name, "epsilon": self.epsilon, "top1": self.share(1), "top3": self.share(3), "top3_low": low})
+    }
+}
+
+/// The masked score exact, the same on clipped readings with the noise asked for, the clear model; then the curve.
+fn methods(arguments: &TheftArguments) -> Result<(Vec<Method>, Vec<Method>), CommandError> {
     let mut start = [0; 32];
     start[..8].copy_from_slice(&arguments.seed.to_le_bytes());
     let mut draws = Draws::new(&start);
-    let names = ["masked score, exact", "masked score, clipped with noise", "clear model (ridge regression)"];
-    let mut places: [Vec<usize>; 3] = Default::default();
+    let named = [
+        ("masked score, exact", None),
+        ("masked score, clipped with noise", Some(arguments.epsilon)),
+        ("clear model (ridge regression)", None),
+    ];
+    let mut methods = named.map(|(name, epsilon)| Method::new(name, epsilon));
+    let mut curve = LEVELS.map(|level| Method::new("masked score, clipped with noise", Some(level)));
     for number in 0..arguments.trials {
         let trial = trial(arguments, number, &mut draws);
         let signs = signs(&trial.series);
         let score = |home: &[i64]| -> i64 { home.iter().zip(&signs).map(|(x, s)| x * s).sum() };
         let exact: Vec<i64> = trial.registered.iter().map(|home| score(home)).collect();
-        places[0].push(rank(&exact).iter().position(|(home, _)| *home == trial.thief).unwrap_or(exact.len()));
-        let scale = Ratio::new(CLIP_DAY_WH.unsigned_abs(), u64::from(arguments.epsilon));
-        let mut noisy = Vec::new();
-        for home in &trial.registered {
-            noisy.push(score(&clipped(home)) + laplace(&mut draws, scale)?);
+        let clipped: Vec<i64> = trial.registered.iter().map(|home| score(&clipped(home))).collect();
+        methods[0].places.push(rank(&exact).iter().position(|(home, _)| *home == trial.thief).unwrap_or(exact.len()));
+        methods[2].places.push(place_of(&ridge(&trial), trial.thief));
+        for method in curve.iter_mut().chain([&mut methods[1]]) {
+            let scale = Ratio::new(CLIP_DAY_WH.unsigned_abs(), u64::from(method.epsilon.unwrap_or(1)));
+            let noisy = |score: &i64| Ok::<i64, CommandError>(score + laplace(&mut draws, scale)?);
+            let noisy: Vec<i64> = clipped.iter().map(noisy).collect::<Result<_, _>>()?;
+            method.places.push(place_of(&noisy, trial.thief));
         }
-        places[1].push(place_of(&noisy, trial.thief));
-        places[2].push(place_of(&ridge(&trial), trial.thief));
     }
-    let share = |places: &[usize], n: usize| places.iter().filter(|p| **p < n).count() as f64 / places.len() as f64;
-    let rows: Vec<_> = names
-        .iter()
-        .zip(&places)
-        .map(|(name, places)| json!({"method": name, "top1": share(places, 1), "top3": share(places, 3)}))
-        .collect();
+    Ok((methods.into(), curve.into()))
+}
+
+pub(super) fn run(arguments: &TheftArguments) -> Result<ExitCode, CommandError> {
+    let (methods, curve) = methods(arguments)?;
+    let rows = |methods: &[Method]| methods.iter().map(Method::to_json).collect::<Vec<_>>();
     if arguments.json {
         println!(
             "{}",
             json!({"trials": arguments.trials, "homes": arguments.homes, "days": arguments.days,
-            "percent": arguments.percent, "epsilon": arguments.epsilon, "methods": rows})
+            "percent": arguments.percent, "epsilon": arguments.epsilon, "methods": rows(&methods), "curve": rows(&curve)})
         );
-    } else {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{} trials, {} homes, {} days, {} % not registered; in brackets the lower end of Wilson's interval at 95 %",
+        arguments.trials, arguments.homes, arguments.days, arguments.percent
+    );
+    for method in methods.iter().chain(&curve) {
+        let name = method.epsilon.map_or(method.name.clone(), |epsilon| format!("{}, epsilon {epsilon}", method.name));
         println!(
-            "{} trials, {} homes, {} days, {} % not registered",
-            arguments.trials, arguments.homes, arguments.days, arguments.percent
+            "{name:<46} first {:>5.1} %, among three {:>5.1} % ({:.1})",
+            100.0 * method.share(1),
+            100.0 * method.share(3),
+            100.0 * wilson_low(method.among(3), method.places.len())
         );
-        for (name, places) in names.iter().zip(&places) {
-            println!(
-                "{name:<36} first {:>5.1} %, among three {:>5.1} %",
-                100.0 * share(places, 1),
-                100.0 * share(places, 3)
-            );
-        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_is_wilson() {
+        // 190 of 200 and 200 of 200, from the formula's paper by hand
+        assert!((wilson_low(190, 200) - 0.9104).abs() < 5e-4, "{}", wilson_low(190, 200));
+        assert!((wilson_low(200, 200) - 0.9812).abs() < 5e-4, "{}", wilson_low(200, 200));
+        assert!(wilson_low(0, 10).abs() < 1e-9);
+    }
 }

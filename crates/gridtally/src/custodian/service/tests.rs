@@ -41,19 +41,26 @@ fn enrolment(n: u8) -> Enrolment {
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let policy = format!(
-        "trust = \"split\"\noperator_key = \"{}\"\ntariff_key = \"{}\"\nmanufacturer_keys = [\"{}\"]\ninstaller_keys = [\"{}\"]\n",
+        "trust = \"split\"\noperator_key = \"{}\"\ntariff_key = \"{}\"\nmanufacturer_keys = [\"{}\"]\ninstaller_keys = [\"{}\"]\n\
+         [[approvers]]\nperson = \"Ada\"\norganisation = \"regulator\"\nkey = \"{}\"\n",
         public(101),
         public(102),
         public(103),
-        public(104)
+        public(104),
+        public(105)
     );
     fs::write(folder.path().join("policy.toml"), policy).expect("writes");
     let mut service = Service::open(folder.path()).expect("opens");
     for n in 0..15 {
         service.enrol(&enrolment(n), 0).expect("enrols");
     }
-    service.regroup("T1", (0..15).map(id).collect(), 0).expect("groups");
+    let order = GroupOrder::sign("T1", (0..15).map(id).collect(), 0, &key(101));
+    service.regroup(&order, 0).expect("groups");
     folder
+}
+
+fn erasure() -> ErasureOrder {
+    ErasureOrder::sign(id(3), &key(101)).approved("Ada", NOW + 1, &key(105))
 }
 
 fn rows(slots: usize) -> Vec<Row> {
@@ -123,7 +130,7 @@ fn an_erased_meter_stays_erased_when_its_key_file_comes_back() {
     let path = folder.path().join("keys/M-03");
     let backup = fs::read(&path).expect("reads");
     let mut service = Service::open(folder.path()).expect("opens");
-    service.erase(id(3), NOW).expect("erases");
+    service.erase(&erasure(), NOW).expect("erases");
     assert!(!path.exists());
     assert!(service.ask(&requests()[0], NOW).is_err(), "nothing is released about it");
     drop(service);
@@ -132,6 +139,29 @@ fn an_erased_meter_stays_erased_when_its_key_file_comes_back() {
     assert!(!path.exists(), "and buried again");
     let why = service.ask(&requests()[2], NOW).expect_err("still nothing");
     assert!(why.to_string().contains("no key"), "{why}");
+}
+
+/// Whoever has a certificate may knock: a group's members and a meter's keys change by the operator's order only.
+#[test]
+fn a_certificate_alone_changes_no_group_and_erases_nothing() {
+    let folder = folder();
+    let mut service = Service::open(folder.path()).expect("opens");
+    let refused = |done: Result<(), ServiceError>, because: &str| {
+        let why = done.expect_err("must be refused").to_string();
+        assert!(why.contains(because), "{why}");
+    };
+    let by_other = GroupOrder::sign("T1", Vec::new(), 1, &key(104));
+    refused(service.regroup(&by_other, NOW), "not signed by the operator");
+    refused(
+        service.erase(&ErasureOrder::sign(id(3), &key(104)).approved("Ada", NOW + 1, &key(105)), NOW),
+        "not signed",
+    );
+    refused(service.erase(&ErasureOrder::sign(id(3), &key(101)), NOW), "1 are needed");
+    let before = fs::read(folder.path().join("journal")).expect("reads").len();
+    service.erase(&erasure(), NOW).expect("erases");
+    let once = fs::read(folder.path().join("journal")).expect("reads").len();
+    service.erase(&erasure(), NOW).expect("again");
+    assert!(once > before && fs::read(folder.path().join("journal")).expect("reads").len() == once, "written once");
 }
 
 #[test]
