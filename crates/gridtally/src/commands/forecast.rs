@@ -98,6 +98,13 @@ pub fn run(arguments: &ForecastArguments) -> Result<(), Box<dyn Error>> {
         return Err("there is no origin: --until must be later than --from".into());
     }
     let members = read_members(&arguments.history, &arguments.series)?;
+    for member in &members {
+        let (id, step) = (&member.series.id, member.series.step_s());
+        if arguments.from.rem_euclid(step) != 0 {
+            let why = format!("--from {} lies within an interval of {id}: give a multiple of {step} s", arguments.from);
+            return Err(why.into());
+        }
+    }
     let first = Origin::at(arguments.from);
     let clock = match arguments.clock {
         ClockChoice::Auto => likely_clock(&members, first),
@@ -109,11 +116,24 @@ pub fn run(arguments: &ForecastArguments) -> Result<(), Box<dyn Error>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan { seed: arguments.seed, threads, ..Plan::default() };
     let mut engine = Engine::new(&members, world.around(), plan)?;
-    let mut table = ForecastTable::create(&arguments.out)?;
-    engine.run::<Box<dyn Error>>(first, Origin::at(arguments.until), arguments.horizon, &mut |forecasts| {
+    // what lies at --out stays until the new table is whole
+    let mut unfinished = arguments.out.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let mut table = ForecastTable::create(&unfinished)?;
+    let ran = engine.run::<Box<dyn Error>>(first, Origin::at(arguments.until), arguments.horizon, &mut |forecasts| {
         table.write(&members, &forecasts)
-    })?;
-    table.finish()
+    });
+    let done = ran.and_then(|()| table.finish());
+    let (from, to) = (unfinished.display(), arguments.out.display());
+    match done {
+        Ok(()) => std::fs::rename(&unfinished, &arguments.out)
+            .map_err(|e| format!("cannot rename {from} to {to}: {e}").into()),
+        Err(why) => {
+            std::fs::remove_file(&unfinished).map_err(|e| format!("{why}; and cannot remove {from}: {e}"))?;
+            Err(why)
+        }
+    }
 }
 
 /// Readings by series, and what the series are.
@@ -140,17 +160,26 @@ fn read_members(histories: &[PathBuf], series: &Path) -> Result<Vec<Member>, Box
     Ok(members)
 }
 
-/// The least distance of two neighbouring ends; half an hour where there are not two.
+/// The most frequent distance of two neighbouring ends, so that one that lies off is named and not taken for the step; half an hour
+/// where there are not two.
 pub(crate) fn step_of(rows: &[(i64, f32)]) -> i64 {
     let mut ends: Vec<i64> = rows.iter().map(|r| r.0).collect();
     ends.sort_unstable();
-    ends.windows(2).map(|w| w[1] - w[0]).filter(|d| *d > 0).min().unwrap_or(1_800)
+    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+    for distance in ends.windows(2).map(|w| w[1] - w[0]).filter(|d| *d > 0) {
+        *counts.entry(distance).or_default() += 1;
+    }
+    // of two that are equally frequent the shorter: the other is a gap
+    counts
+        .iter()
+        .max_by_key(|(distance, n)| (**n, core::cmp::Reverse(**distance)))
+        .map_or(1_800, |(distance, _)| *distance)
 }
 
 /// Rows of one series: end of the interval in seconds, energy in kWh.
 type SeriesRows = Vec<(i64, f32)>;
 
-/// Rows of each series wanted; those not asked for are left out.
+/// Rows of each series wanted; those not asked for are left out. Null and NaN are no reading; an infinite one is refused.
 pub(crate) fn read_readings(
     paths: &[PathBuf],
     key: &str,
@@ -162,11 +191,14 @@ pub(crate) fn read_readings(
         let (names, ends, kwh) = (table.texts(key)?, table.integers("end")?, table.reals("kwh")?);
         for ((name, end), kwh) in names.iter().zip(ends).zip(kwh) {
             let end = end.ok_or_else(|| table.content_error("an end is missing"))?;
-            if let Some(&at) = position.get(name.as_str())
-                && kwh.is_finite()
-            {
-                rows[at].push((end, kwh as f32));
+            let Some(&at) = position.get(name.as_str()).filter(|_| !kwh.is_nan()) else { continue };
+            if (kwh as f32).is_infinite() {
+                let what = format!(
+                    "{name}: the energy of the interval that ends at {end} is {kwh}; leave the row out or mend it"
+                );
+                return Err(table.content_error(what).into());
             }
+            rows[at].push((end, kwh as f32));
         }
     }
     Ok(rows)
@@ -259,6 +291,14 @@ pub(crate) fn properties() -> Arc<WriterProperties> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_step_is_the_usual_distance_and_not_a_stray_ones() {
+        let rows = |ends: &[i64]| ends.iter().map(|e| (*e, 1.0)).collect::<Vec<_>>();
+        assert_eq!(step_of(&rows(&[900, 1_800, 2_700, 3_607, 4_500, 9_000])), 900);
+        assert_eq!(step_of(&rows(&[3_600, 7_200, 18_000])), 3_600, "a gap is no step");
+        assert_eq!(step_of(&rows(&[5])), 1_800);
+    }
 
     #[test]
     fn times_are_read_or_refused() {
