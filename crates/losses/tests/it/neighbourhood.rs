@@ -209,7 +209,7 @@ impl World {
         self.slot += 1;
         let hour = slot % 96 / 4;
         let night = !(6..22).contains(&hour);
-        if slot % 96 == 0 && !self.panels.is_empty() {
+        if slot.is_multiple_of(96) && !self.panels.is_empty() {
             self.sky = (0.25 + 0.9 * self.dice.uniform()).min(1.0);
         }
         let active: Vec<Thief> = self.thieves.iter().copied().filter(|t| (t.from..t.until).contains(&slot)).collect();
