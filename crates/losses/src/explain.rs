@@ -1,7 +1,7 @@
 //! Which usage point explains a zone's imbalance, if any does.
 //!
 //! [`explain`] weighs, for every member of an alarmed zone, evidence for (the loss follows its use, its use fell by what is missing,
-//! its meter reported tampering) and against (vacancy, solar that began, generation, missing readings, a recent change of meter or mapping, a change the
+//! its meter reported tampering) and against (vacancy, generation, missing readings, a recent change of meter or mapping, a change the
 //! neighbours share). A member is *named* only when one of the gates of [`ExplainConfig`] is passed and no other explains it as well;
 //! otherwise the answer is [`Localisation::NotLocalised`]: the case names the zone. It is a reason to look, not an accusation.
 //! Readings of all meters at the same seconds ([`ZoneInstants`]), where there are any, add what current and voltage say.
@@ -12,7 +12,6 @@ mod linear;
 mod prepared;
 mod reasons;
 mod regression;
-mod solar;
 mod surplus;
 
 use metering::{MeterEvent, MeterId, Timestamp, UsagePointId, ZoneId};

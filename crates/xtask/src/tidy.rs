@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("board", &["metering", "metrology"]),
     ("grid", &["metering"]),
     ("registry", &["metering"]),
-    ("losses", &["metering", "registry", "grid", "forecast"]),
+    ("losses", &["metering", "registry", "grid"]),
     ("billing", &["metering"]),
     ("telegrams", &["metering"]),
     ("forecast", &["grid"]),

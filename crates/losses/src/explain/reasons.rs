@@ -7,7 +7,6 @@ use super::{
     prepared::{Member, Prepared, mean},
     readings,
     regression::{Fit, Regression},
-    solar::{NewSolar, new_solar},
 };
 use crate::{
     balance::MemberId,
@@ -90,14 +89,10 @@ fn assess_one(context: &Context, member: &Member, pick: Option<Fit>, single: Opt
         share = (fit.energy_wh / missing_wh.max(1.0)).max(0.0);
         evidence.push(regression_evidence(context, &fit, pick.is_some(), share, range.clone()));
     }
-    let [fed_before, fed_after] = [false, true].map(|after| exports(history, member, after));
-    let solar = fed_after.then(|| new_solar(history, data, member, context.common)).flatten();
     let mut selective_drop = false;
     if let Some(change) = &change {
         let (fall, selective) = fall_evidence(context, change, range.clone());
-        // a fall under the sun is what new solar does; it names nobody
-        let explained = solar.as_ref().map_or(fed_after && !fed_before, NewSolar::leaves_nights_alone);
-        selective_drop = selective && !explained;
+        selective_drop = selective;
         evidence.extend(fall);
         evidence.extend(fit.and_then(|fit| ratio_evidence(context, change, &fit, range.clone())));
         evidence.extend(vacancy(context, change, tamper, t, range.clone()));
@@ -106,7 +101,7 @@ fn assess_one(context: &Context, member: &Member, pick: Option<Fit>, single: Opt
         return None;
     }
     let fell = evidence.iter().any(|e| e.kind == EvidenceKind::MissingLoad);
-    evidence.extend(honest_alternatives(context, member, solar.as_ref(), range));
+    evidence.extend(honest_alternatives(context, member, range));
     evidence.retain(|e| fell || e.kind != EvidenceKind::SharedChange);
     evidence.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     let weight = evidence.iter().map(Evidence::signed_weight).sum();
@@ -351,36 +346,7 @@ fn vacancy(context: &Context, change: &Change, tamper: bool, t: f64, range: Vec<
     })
 }
 
-/// Whether it fed energy in before or after the onset.
-fn exports(history: &ZoneHistory, member: &Member, after: bool) -> bool {
-    let mut slots = history.balances.iter().zip(&member.history.slots);
-    slots.any(|(balance, flow)| (balance.end > history.onset) == after && flow.is_some_and(|f| f.export_wh.0 > 0))
-}
-
-/// What solar that began explains: weight against the suspicion and words.
-fn solar_words(solar: &NewSolar) -> (f64, String) {
-    let size = solar.finding.kwp.map_or(String::new(), |kwp| format!(" of about {kwp:.1} kWp"));
-    let NewSolar { finding, night_before_w, night_after_w } = solar;
-    let found = finding.words();
-    if solar.leaves_nights_alone() {
-        let words = format!(
-            "solar{size} began behind this meter ({found}); at night it takes {night_after_w:.0} W as before: its fall by day is explained"
-        );
-        return (6.0 * finding.probability, words);
-    }
-    let words = format!(
-        "solar{size} began behind this meter ({found}), but its use at night fell as well, from {night_before_w:.0} W to \
-         {night_after_w:.0} W: that is not explained"
-    );
-    (0.5, words)
-}
-
-fn honest_alternatives(
-    context: &Context,
-    member: &Member,
-    solar: Option<&NewSolar>,
-    range: Vec<ReadingRange>,
-) -> Vec<Evidence> {
+fn honest_alternatives(context: &Context, member: &Member, range: Vec<ReadingRange>) -> Vec<Evidence> {
     let Context { history, data, common, .. } = *context;
     let mut against = Vec::new();
     let mut push = |kind, weight, words: String| {
@@ -396,10 +362,7 @@ fn honest_alternatives(
         );
     }
     let exported: u64 = member.history.slots.iter().flatten().map(|flow| flow.export_wh.0).sum();
-    if let Some(solar) = solar {
-        let (weight, words) = solar_words(solar);
-        push(EvidenceKind::Generation, weight, words);
-    } else if exported > 0 {
+    if exported > 0 {
         push(
             EvidenceKind::Generation,
             1.5,

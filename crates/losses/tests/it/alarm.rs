@@ -1,6 +1,6 @@
 //! The alarm and the explanation on synthetic zones with known truth. Seeded; longer runs: `examples/calibrate_alarm.rs`.
 
-use crate::neighbourhood::{Panels, Run, Theft, Thief, World, run};
+use crate::neighbourhood::{Run, Theft, Thief, World, run};
 use losses::{
     alarm::{AlarmChange, AlarmConfig, AlarmKind, AlarmState, Chart},
     case::CaseKind,
@@ -127,37 +127,6 @@ fn an_unmetered_tap_names_nobody() {
             assert_eq!(explained.kind, CaseKind::MissingEnergy);
             assert!(explained.zone_evidence.iter().any(|e| e.direction == Direction::For));
         }
-    }
-}
-
-#[test]
-fn new_solar_is_no_theft_and_a_thief_with_new_solar_is_one() {
-    for seed in [91, 92, 93] {
-        // energy goes missing by day, elsewhere, from the day on which a home's panels begin to work
-        let (mut world, thief, from) = world_with(seed, Theft::Day(1_200.0), 1.0);
-        let home = (thief + 5) % HOMES;
-        world.enlarge(home, 2.5);
-        world.panels.push(Panels { home, kwp: 3.0, from });
-        let result = run(&mut world, HOMES, 28, AlarmConfig::default());
-        let (at, change, _) = alarm_after(&result, from, seed);
-        for now in [at + 96, at + 96 * 5, result.slots.len()] {
-            let explained = explain(&result.history(change, now, &[]));
-            assert_ne!(explained.named_usage_point(), Some(World::point(home)), "seed {seed} at {now}: {explained:?}");
-        }
-        let explained = explain(&result.history(change, result.slots.len(), &[]));
-        let suspect = explained.suspects.iter().find(|s| s.usage_point == World::point(home));
-        let solar = suspect.and_then(|s| s.evidence.iter().find(|e| e.kind == EvidenceKind::Generation));
-        let solar = solar.unwrap_or_else(|| panic!("seed {seed}: its fall is seen and explained: {explained:?}"));
-        assert!(solar.direction == Direction::Against && solar.weight > 5.0, "seed {seed}: {solar:?}");
-        assert!(solar.words.contains("kWp") && solar.words.contains("at night"), "{}", solar.words);
-
-        // a meter that counts two fifths is not excused by panels
-        let (mut world, home, from) = world_with(seed, Theft::Under(0.4), 3.5);
-        world.panels.push(Panels { home, kwp: 2.0, from });
-        let result = run(&mut world, HOMES, 28, AlarmConfig::default());
-        let (_, change, _) = alarm_after(&result, from, seed);
-        let explained = explain(&result.history(change, result.slots.len(), &[]));
-        assert_eq!(explained.named_usage_point(), Some(World::point(home)), "seed {seed}: {explained:?}");
     }
 }
 

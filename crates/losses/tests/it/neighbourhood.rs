@@ -45,8 +45,6 @@ pub enum Theft {
     Tap(f64),
     /// An unmetered constant load, W.
     Constant(f64),
-    /// The same from 8 to 16 h only.
-    Day(f64),
     /// The observer counts only this share.
     Observer(f64),
 }
@@ -60,21 +58,6 @@ pub struct Thief {
     pub until: usize,
 }
 
-/// Solar behind a home's meter, with an export register.
-#[derive(Clone, Copy, Debug)]
-pub struct Panels {
-    pub home: usize,
-    pub kwp: f64,
-    pub from: usize,
-}
-
-/// Power of a kWp at 30° north in winter, W; `sky` = share of the clear sky.
-fn sun_w(slot: usize, sky: f64) -> f64 {
-    let place = forecast::sun::Place { latitude: 30.0, longitude: 0.0 };
-    let middle = World::end(slot).0 - SLOT_SECONDS / 2;
-    0.815 * sky * forecast::sun::on_plane(forecast::sun::direction(middle, place), 25.0, 180.0)
-}
-
 struct Home {
     mean_w: f64,
     gain: f64,
@@ -84,7 +67,6 @@ struct Home {
     running: Vec<(u32, f64)>,
     away_until: usize,
     register: f64,
-    fed: f64,
     last_w: f64,
     evening: f64,
 }
@@ -97,9 +79,6 @@ pub struct World {
     observer_register: f64,
     trunk_ohm: f64,
     pub thieves: Vec<Thief>,
-    pub panels: Vec<Panels>,
-    /// Share of the clear sky today.
-    sky: f64,
     /// Probability that a slot of a meter is missing.
     pub missing: f64,
     pub vacations: bool,
@@ -117,7 +96,6 @@ fn home(dice: &mut Dice) -> Home {
         running: vec![],
         away_until: 0,
         register: 1e6 * dice.uniform(),
-        fed: 0.0,
         last_w: 0.0,
         evening: 17.0 + 3.0 * dice.uniform(),
     }
@@ -173,8 +151,6 @@ impl World {
             observer_register: 0.0,
             trunk_ohm,
             thieves: vec![],
-            panels: vec![],
-            sky: 1.0,
             missing: 0.0,
             vacations: true,
             slot: 0,
@@ -209,17 +185,12 @@ impl World {
         self.slot += 1;
         let hour = slot % 96 / 4;
         let night = !(6..22).contains(&hour);
-        if slot.is_multiple_of(96) && !self.panels.is_empty() {
-            self.sky = (0.25 + 0.9 * self.dice.uniform()).min(1.0);
-        }
         let active: Vec<Thief> = self.thieves.iter().copied().filter(|t| (t.from..t.until).contains(&slot)).collect();
         let (mut total, mut losses, mut members) = (0.0, 2.0 * self.homes.len() as f64, vec![]);
         self.true_stolen_wh = 0.0;
         let mut observer_share = 1.0;
         for (index, home) in self.homes.iter_mut().enumerate() {
-            let panels = self.panels.iter().find(|p| p.home == index && p.from <= slot);
-            let made = panels.map_or(0.0, |p| p.kwp * sun_w(slot, self.sky));
-            let watts = home.power(&mut self.dice, slot, self.vacations) - made;
+            let watts = home.power(&mut self.dice, slot, self.vacations);
             let (mut counted, mut drawn) = (watts, watts);
             for thief in active.iter().filter(|t| t.home == index) {
                 match thief.theft {
@@ -231,18 +202,13 @@ impl World {
                         drawn += mean / self.tap.mean_w * shape / 1.25;
                     }
                     Theft::Constant(w) => drawn += w,
-                    Theft::Day(w) if (8..16).contains(&hour) => drawn += w,
-                    Theft::Day(_) => {}
                     Theft::Observer(share) => observer_share = share,
                 }
             }
             self.true_stolen_wh += (drawn - counted) * 0.25;
-            let before = home.fed.floor();
-            home.fed += (-counted).max(0.0) * 0.25;
-            let export_wh = WattHours((home.fed.floor() - before) as u64);
             total += drawn;
             losses += home.path_ohm * 1.3 * (drawn / 230.0).powi(2);
-            let flow = Flow { import_wh: WattHours(home.count(&mut self.dice, counted.max(0.0))), export_wh };
+            let flow = Flow { import_wh: WattHours(home.count(&mut self.dice, counted)), export_wh: WattHours(0) };
             let lost = self.missing > 0.0 && self.dice.chance(self.missing);
             members.push(MemberSlot {
                 id: MemberId::UsagePoint(Self::point(index)),
