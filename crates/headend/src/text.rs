@@ -87,15 +87,9 @@ impl Headend {
                 };
                 Body::Profile(Profile { minutes: length.minutes(), records: vec![record] })
             }
-            TextBody::Alert { at, kind, import_wh } => Body::Event(MeterEvent {
-                at,
-                kind,
-                voltage_mv: None,
-                current_ma: None,
-                power_w: None,
-                power_factor: None,
-                import_wh: Some(import_wh),
-            }),
+            TextBody::Alert { at, kind, import_wh } => {
+                Body::Event(MeterEvent { import_wh: Some(import_wh), ..MeterEvent::bare(kind, at) })
+            }
         };
         let frame = Frame::new(meter, TEXT_BOOT, text.counter, body);
         let outcome = self.store_text(meter, frame).await.ok_or(TextRefused::NotStored)?;

@@ -101,15 +101,7 @@ mod tests {
     use super::*;
 
     fn event(at: i64, kind: EventKind) -> MeterEvent {
-        MeterEvent {
-            at: Timestamp(at),
-            kind,
-            voltage_mv: None,
-            current_ma: None,
-            power_w: None,
-            power_factor: None,
-            import_wh: None,
-        }
+        MeterEvent::bare(kind, Timestamp(at))
     }
 
     #[test]

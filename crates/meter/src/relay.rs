@@ -96,8 +96,6 @@ pub struct RelayStep {
     pub pulse: Option<Pulse>,
     /// An event to log.
     pub event: Option<EventKind>,
-    /// How an operation ended, whoever asked for it.
-    pub finished: Option<ReplyOutcome>,
     /// Controls that are answered now: by the end of their own operation, or because it will not take place.
     pub answers: Vec<(u64, ReplyOutcome)>,
 }
@@ -228,8 +226,8 @@ impl Relay {
 
     /// Takes back what has not begun; its controls were overtaken.
     fn take_back_waiting(&mut self) {
-        self.end(self.waiting.clone(), ReplyOutcome::Overtaken);
-        self.waiting = None;
+        let waiting = self.waiting.take();
+        self.end(waiting, ReplyOutcome::Overtaken);
     }
 
     /// The contact is asked to be where it is, or where it is going.
@@ -310,7 +308,7 @@ impl Relay {
         if let Some(refused) = refused {
             let event = (refused == ReplyOutcome::BackFeed).then_some(EventKind::BackFeed);
             self.end(Some(pending), refused);
-            return RelayStep { event, finished: Some(refused), ..RelayStep::default() };
+            return RelayStep { event, ..RelayStep::default() };
         }
         if operation == Operation::Close {
             if self.memory.day != day {
@@ -340,7 +338,7 @@ impl Relay {
         if followed {
             self.end(Some(settling), ReplyOutcome::Done);
             let event = if wanted { EventKind::LoadConnected } else { EventKind::LoadDisconnected };
-            return RelayStep { event: Some(event), finished: Some(ReplyOutcome::Done), ..RelayStep::default() };
+            return RelayStep { event: Some(event), ..RelayStep::default() };
         }
         if uptime.since(self.moved_at) < self.rules.settle_ms_max {
             self.settling = Some(settling);
@@ -358,7 +356,7 @@ impl Relay {
             self.end(waiting, ReplyOutcome::ContactFault);
             EventKind::WeldedContact
         };
-        RelayStep { event: Some(event), finished: Some(ReplyOutcome::ContactFault), ..RelayStep::default() }
+        RelayStep { event: Some(event), ..RelayStep::default() }
     }
 
     fn watch_back_feed(&mut self, elapsed_ms: u64, inputs: &Inputs) -> Option<EventKind> {

@@ -266,6 +266,13 @@ pub struct MeterEvent {
     pub import_wh: Option<WattHours>,
 }
 
+impl MeterEvent {
+    /// An event with which nothing was captured.
+    pub const fn bare(kind: EventKind, at: Timestamp) -> Self {
+        Self { at, kind, voltage_mv: None, current_ma: None, power_w: None, power_factor: None, import_wh: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

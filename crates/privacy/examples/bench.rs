@@ -16,6 +16,7 @@ use privacy::{
     hex::Hex,
     noise::{Ratio, gauss, laplace},
     operator::{MaskedReading, MaskedStore},
+    orders::GroupOrder,
     policy::Policy,
     query::{BalanceSeries, BillQuery, Named, Query, Request, Row, Run, SignedWeights, SpatialQuery, TheftQuery},
 };
@@ -94,7 +95,7 @@ fn town() -> Result<Town, Box<dyn std::error::Error>> {
         keys.push(mask_key);
         readings.push(home);
     }
-    let event = custodian.regroup("T1", (0..HOMES).map(id).collect(), 0)?;
+    let event = custodian.regroup(&GroupOrder::sign("T1", (0..HOMES).map(id).collect(), 0, &key(1)), 0)?;
     custodian.apply(&event);
     Ok(Town { custodian, operator, keys, readings })
 }

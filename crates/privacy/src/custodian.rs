@@ -256,23 +256,14 @@ impl Custodian {
         Ok(Event::Enrolled { at: now, enrolment })
     }
 
-    /// The event of a group's new members; it holds from the next UTC day on.
+    /// The event of a group's new members by the operator's order; it holds from the next UTC day on.
     ///
     /// # Errors
-    /// Unknown meters, fewer homes than the floor, a home in two groups.
-    pub fn regroup(&self, group: &str, members: Vec<MeterId>, now: i64) -> Result<Event, Refusal> {
-        let from_day = self.next_day(now);
-        rules::membership(&self.policy, &self.state, group, &members, from_day)?;
-        Ok(Event::Grouped { at: now, group: group.to_owned(), from_day, members, signature: None })
-    }
-
-    /// The event of a group's new members by the operator's order.
-    ///
-    /// # Errors
-    /// As of [`Custodian::regroup`]; a signature that is not the operator's; an order that was given before.
-    pub fn regroup_by(&self, order: &GroupOrder, now: i64) -> Result<Event, Refusal> {
+    /// Unknown meters, fewer homes than the floor, a home in two groups; a signature that is not the operator's; an order that was given
+    /// before.
+    pub fn regroup(&self, order: &GroupOrder, now: i64) -> Result<Event, Refusal> {
         self.signed_by_operator(&order.signed_bytes(), &order.signature)?;
-        let changes = self.state.changes.get(&order.group).copied().unwrap_or(0);
+        let changes = self.state.changes(&order.group);
         if order.number != changes {
             return Err(Refusal::Order { group: order.group.clone(), number: order.number, changes });
         }
@@ -292,20 +283,12 @@ impl Custodian {
         self.operator_key.as_ref().is_some_and(is_good).then_some(()).ok_or(Refusal::Signature)
     }
 
-    /// The event of an erasure; nothing can be released about the meter's readings afterwards.
+    /// The event of an erasure by the operator's order, which a person of the policy approved; nothing can be released about the meter's
+    /// readings afterwards. `None` when it was erased before.
     ///
     /// # Errors
-    /// A meter that is not known.
-    pub fn erase(&self, meter: MeterId, now: i64) -> Result<Event, Refusal> {
-        self.state.roster.get(meter).ok_or(Refusal::UnknownMeter(meter))?;
-        Ok(Event::Erased { at: now, meter, approvers: Vec::new() })
-    }
-
-    /// The event of an erasure by the operator's order, which a person of the policy approved; `None` when it was erased before.
-    ///
-    /// # Errors
-    /// As of [`Custodian::erase`]; a signature that is not the operator's; nobody's approval.
-    pub fn erase_by(&self, order: &ErasureOrder, now: i64) -> Result<Option<Event>, Refusal> {
+    /// A meter that is not known; a signature that is not the operator's; nobody's approval.
+    pub fn erase(&self, order: &ErasureOrder, now: i64) -> Result<Option<Event>, Refusal> {
         self.signed_by_operator(&order.signed_bytes(), &order.signature)?;
         if self.state.erased.contains(&order.meter) {
             return Ok(None);
@@ -444,6 +427,11 @@ impl State {
     /// Meters whose keys were erased.
     pub fn erased(&self) -> &BTreeSet<MeterId> {
         &self.erased
+    }
+
+    /// Changes that a group had: the number that its next order must name.
+    pub fn changes(&self, group: &str) -> u64 {
+        self.changes.get(group).copied().unwrap_or(0)
     }
 
     /// Whether exactly this meter with this key was enrolled.

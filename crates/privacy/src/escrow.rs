@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     draws::Draws,
     hex::Hex,
+    json::json,
     ramp::{Ramp, Share, ShareError},
 };
 
@@ -92,7 +93,7 @@ fn ramp() -> Result<Ramp, ShareError> {
 /// # Errors
 /// [`EscrowError::TooLong`].
 pub fn split(secrets: &Secrets, draws: &mut Draws) -> Result<[Part; HOLDERS], EscrowError> {
-    let text = serde_json::to_vec(secrets).unwrap_or_default();
+    let text = json(secrets);
     let bytes = [Sha256::digest(&text).as_slice(), &text].concat();
     if bytes.len() > BYTES_MAX {
         return Err(EscrowError::TooLong);

@@ -7,7 +7,7 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::{custodian::Event, hex::Hex, query::Query};
+use crate::{custodian::Event, hex::Hex, json as text, query::Query};
 
 /// Why a journal cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ fn checksum(json: &[u8]) -> String {
 
 /// The line of an event.
 pub fn line(event: &Event) -> Vec<u8> {
-    let json = serde_json::to_vec(event).unwrap_or_default();
+    let json = text::json(event);
     [checksum(&json).as_bytes(), b" ", &json, b"\n"].concat()
 }
 
@@ -84,5 +84,5 @@ pub fn public(event: &Event) -> Vec<u8> {
             json!({"at": at, "event": "erased", "meter": meter, "approvers": approvers})
         }
     };
-    serde_json::to_vec(&value).unwrap_or_default()
+    text::json(&value)
 }

@@ -21,6 +21,8 @@ pub mod custodian;
 #[cfg(feature = "std")]
 pub mod journal;
 #[cfg(feature = "std")]
+mod json;
+#[cfg(feature = "std")]
 mod kept;
 #[cfg(feature = "std")]
 pub mod ledger;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     hex::Hex,
+    json,
     query::{Approval, approval_bytes},
 };
 
@@ -40,7 +41,7 @@ impl GroupOrder {
     /// What is signed: `gridtally group 1` and the JSON of group, members and number.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = b"gridtally group 1 ".to_vec();
-        bytes.extend(serde_json::to_vec(&(&self.group, &self.members, self.number)).unwrap_or_default());
+        json::append(&mut bytes, &(&self.group, &self.members, self.number));
         bytes
     }
 }

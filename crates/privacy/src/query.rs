@@ -10,7 +10,7 @@ use metering::MeterId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{hex::Hex, mask::Field};
+use crate::{hex::Hex, json, mask::Field};
 
 /// Most slots of one query: a leap month of minutes.
 pub const SLOTS_MAX: usize = 44_640;
@@ -99,34 +99,28 @@ pub struct SpatialQuery {
     pub rows: Vec<Row>,
 }
 
-/// Appends a value's JSON; a query is of texts, numbers and lists of them, and each of those has one.
-fn write_json(bytes: &mut Vec<u8>, value: &impl Serialize) {
-    let written = serde_json::to_writer(bytes, value);
-    debug_assert!(written.is_ok());
-}
-
 impl Row {
     /// Appends its JSON. An identifier needs no escapes.
     fn write_json(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(b"{\"meter\":\"");
         bytes.extend_from_slice(self.meter.as_str().as_bytes());
         bytes.extend_from_slice(b"\",\"epoch\":");
-        write_json(bytes, &self.epoch);
+        json::append(bytes, &self.epoch);
         bytes.extend_from_slice(b",\"first\":");
-        write_json(bytes, &self.first);
+        json::append(bytes, &self.first);
         bytes.extend_from_slice(b",\"offset\":");
-        write_json(bytes, &self.offset);
+        json::append(bytes, &self.offset);
         bytes.extend_from_slice(b",\"present\":[");
         for (k, word) in self.present.iter().enumerate() {
             if k > 0 {
                 bytes.push(b',');
             }
-            write_json(bytes, word);
+            json::append(bytes, word);
         }
         bytes.push(b']');
         if !self.revs.is_empty() {
             bytes.extend_from_slice(b",\"revs\":");
-            write_json(bytes, &self.revs);
+            json::append(bytes, &self.revs);
         }
         bytes.push(b'}');
     }
@@ -137,13 +131,13 @@ impl SpatialQuery {
     fn write_json(&self, bytes: &mut Vec<u8>, key: &[u8]) {
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(b"{\"group\":");
-        write_json(bytes, &self.group);
+        json::append(bytes, &self.group);
         bytes.extend_from_slice(b",\"field\":");
-        write_json(bytes, &self.field);
+        json::append(bytes, &self.field);
         bytes.extend_from_slice(b",\"day\":");
-        write_json(bytes, &self.day);
+        json::append(bytes, &self.day);
         bytes.extend_from_slice(b",\"slots\":");
-        write_json(bytes, &self.slots);
+        json::append(bytes, &self.slots);
         bytes.extend_from_slice(b",\"rows\":[");
         for (k, row) in self.rows.iter().enumerate() {
             if k > 0 {
@@ -453,7 +447,7 @@ impl Query {
         match self {
             Self::Spatial(q) => q.write_json(&mut bytes, b"{\"spatial\":"),
             Self::Late(q) => q.write_json(&mut bytes, b"{\"late\":"),
-            other => write_json(&mut bytes, other),
+            other => json::append(&mut bytes, other),
         }
         bytes
     }
@@ -497,7 +491,7 @@ impl SignedWeights {
     /// What is signed: `gridtally tariff 1` and the JSON of register, first counter and runs.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = b"gridtally tariff 1 ".to_vec();
-        bytes.extend(serde_json::to_vec(&(&self.register, self.first, &self.runs)).unwrap_or_default());
+        json::append(&mut bytes, &(&self.register, self.first, &self.runs));
         bytes
     }
 

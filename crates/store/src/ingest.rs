@@ -161,7 +161,7 @@ impl Store {
     pub async fn raise(&self, meter: MeterId, kind: EventKind, now: Timestamp) -> Result<(), StoreError> {
         let index = self.memory().index.get(&meter).copied();
         let key = key_of(index.ok_or_else(|| StoreError::unknown("meter that sent anything", meter))?);
-        let event = raised(now, kind);
+        let event = MeterEvent::bare(kind, now);
         self.inner
             .log
             .transaction("event.raise", async |tx| {
@@ -306,19 +306,19 @@ impl Decide<'_> {
         self.intake.counts.frames += 1;
         if accepted == Accepted::Conflict {
             self.intake.counts.conflicts += 1;
-            self.raise(meter, received, raised(received, EventKind::SequenceConflict));
+            self.raise(meter, received, MeterEvent::bare(EventKind::SequenceConflict, received));
         }
         let mut judged = Judged::default();
         match &frame.body {
             // Better said at every start than found out by nobody: such a meter is estimated in every balance.
             Body::Hello(hello) if hello.profile_minutes > BALANCED_MINUTES_MAX => {
-                self.raise(meter, received, raised(received, EventKind::IntervalTooLong));
+                self.raise(meter, received, MeterEvent::bare(EventKind::IntervalTooLong, received));
             }
             Body::Profile(profile) => judged = self.profile(meter, profile, received),
             Body::Event(event) => {
                 self.batch.events.push((meter, received, *event));
                 if event.at > received.plus(self.intake.limits.ahead_seconds_max) {
-                    self.raise(meter, received, raised(received, EventKind::ClockWrong));
+                    self.raise(meter, received, MeterEvent::bare(EventKind::ClockWrong, received));
                 }
             }
             _ => {}
@@ -374,7 +374,7 @@ impl Decide<'_> {
         }
         for kind in self.intake.meters[meter].judged(reading, &kinds) {
             let at = if kind == EventKind::ClockWrong { received } else { record.end };
-            let event = MeterEvent { import_wh: Some(record.import_wh), ..raised(at, kind) };
+            let event = MeterEvent { import_wh: Some(record.import_wh), ..MeterEvent::bare(kind, at) };
             self.raise(meter, received, event);
         }
         if kinds.is_empty() {
@@ -417,7 +417,7 @@ impl Decide<'_> {
             } else {
                 counts.suspect += 1;
                 let LastReading { end, import_wh, .. } = remark.reading;
-                let event = MeterEvent { import_wh: Some(import_wh), ..raised(end, EventKind::WrongReading) };
+                let event = MeterEvent { import_wh: Some(import_wh), ..MeterEvent::bare(EventKind::WrongReading, end) };
                 self.raise(meter, frame.received, event);
             }
             self.batch.remarks.push((meter, *remark));
@@ -442,9 +442,4 @@ impl Decide<'_> {
     fn raise(&mut self, meter: MeterIndex, received: Timestamp, event: MeterEvent) {
         self.batch.events.push((meter, received, event));
     }
-}
-
-/// An event that the server raises.
-fn raised(at: Timestamp, kind: EventKind) -> MeterEvent {
-    MeterEvent { at, kind, voltage_mv: None, current_ma: None, power_w: None, power_factor: None, import_wh: None }
 }

@@ -228,7 +228,7 @@ impl Service {
     /// # Errors
     /// See [`ServiceError`].
     pub fn regroup(&mut self, order: &GroupOrder, now: i64) -> Result<(), ServiceError> {
-        let event = self.custodian.regroup_by(order, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
+        let event = self.custodian.regroup(order, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
         self.commit(&event)
     }
 
@@ -237,7 +237,7 @@ impl Service {
     /// # Errors
     /// See [`ServiceError`].
     pub fn erase(&mut self, order: &ErasureOrder, now: i64) -> Result<(), ServiceError> {
-        let event = self.custodian.erase_by(order, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
+        let event = self.custodian.erase(order, now).map_err(|e| ServiceError::Refused(e.to_string()))?;
         if let Some(event) = event {
             self.commit(&event)?;
         }

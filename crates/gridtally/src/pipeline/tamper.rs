@@ -85,15 +85,7 @@ mod tests {
     use super::*;
 
     fn event(kind: EventKind, at: i64) -> MeterEvent {
-        MeterEvent {
-            at: Timestamp(at),
-            kind,
-            voltage_mv: None,
-            current_ma: None,
-            power_w: None,
-            power_factor: None,
-            import_wh: None,
-        }
+        MeterEvent::bare(kind, Timestamp(at))
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod browser;
 mod controls;
 mod doors;
 mod findings_first;
+mod neighbourhood;
 mod snapshots;
 mod texts;
 mod tick_fails;

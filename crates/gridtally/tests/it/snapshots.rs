@@ -17,34 +17,13 @@ use losses::{
     evidence::{Direction, Evidence, EvidenceKind},
 };
 use metering::{MeterId, Timestamp, UsagePointId, ZoneId, frame::Now};
-use sim::{Pace, SimConfig, SimEvent, Target, TheftKind, TheftPlan, World, config::DEMO_START};
+use sim::{Pace, SimEvent, Target, World, config::DEMO_START};
 use store::{CaseFilter, ControlFilter, Role, Store};
 
-const DAY: i64 = 86_400;
-const HISTORY_DAYS: u32 = 10;
-const HOMES: u16 = 12;
+use crate::neighbourhood::{DAY, HISTORY_DAYS, HOMES, with_a_wire_around};
+
 const THIEF: &str = "UP-1-04";
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A wire around the meter and its relay: the phase's sensor sees a tenth, the neutral's sees all.
-fn neighbourhood(server: &Server) -> SimConfig {
-    let theft = TheftPlan {
-        kind: TheftKind::WireAround { kept: 0.1 },
-        transformer: 0,
-        home: Some(3),
-        start: DEMO_START.plus(i64::from(HISTORY_DAYS) * DAY + 6 * 3_600),
-        end: None,
-        zone_share: Some(0.25),
-    };
-    SimConfig {
-        transformers: 2,
-        homes_per_transformer: HOMES,
-        thefts: vec![theft],
-        link_losses_per_month: 0.0,
-        verifying_key: Some(server.verifying_key),
-        ..SimConfig::honest(5, HISTORY_DAYS)
-    }
-}
 
 fn options(folder: &Path, http: SocketAddr, mqtt: SocketAddr, enabled: bool) -> ServerOptions {
     let mut config = Config {
@@ -63,7 +42,7 @@ async fn run(folder: &Path, stops: &[Timestamp], enabled: bool) -> Server {
     let token = server.store.create_api_token("simulator", Role::Operator, "test", DEMO_START).await.expect("token");
     let target =
         Target { mqtt: server.mqtt.to_string(), http: server.http.to_string(), admin_token: token, patience: PATIENCE };
-    let world = World::new(&neighbourhood(&server)).expect("a world");
+    let world = World::new(&with_a_wire_around(server.verifying_key)).expect("a world");
     let (http, mqtt) = (server.http, server.mqtt);
     let (reached, mut stopping) = tokio::sync::mpsc::unbounded_channel::<mpsc::Sender<()>>();
     let mut waiting = stops.to_vec();

@@ -9,46 +9,19 @@ use gridtally::{
 };
 use losses::{balance::EnergyBalance, case::Case};
 use metering::{Body, EventKind, Frame, MeterEvent, MeterId, Timestamp, supply::SupplyPolicy};
-use sim::{Pace, SimConfig, SimEvent, Target, TheftKind, TheftPlan, World, config::DEMO_START};
+use sim::{Pace, SimEvent, Target, World, config::DEMO_START};
 use store::{CaseFilter, ControlFilter, Incoming, Role, Store};
 
-const DAY: i64 = 86_400;
-const HISTORY_DAYS: u32 = 10;
+use crate::neighbourhood::{DAY, HISTORY_DAYS, with_a_wire_around};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const TAMPERED: &str = "M-2-03";
-
-fn neighbourhood(server: &Server) -> SimConfig {
-    let theft = TheftPlan {
-        kind: TheftKind::WireAround { kept: 0.1 },
-        transformer: 0,
-        home: Some(3),
-        start: DEMO_START.plus(i64::from(HISTORY_DAYS) * DAY + 6 * 3_600),
-        end: None,
-        zone_share: Some(0.25),
-    };
-    SimConfig {
-        transformers: 2,
-        homes_per_transformer: 12,
-        thefts: vec![theft],
-        link_losses_per_month: 0.0,
-        verifying_key: Some(server.verifying_key),
-        ..SimConfig::honest(5, HISTORY_DAYS)
-    }
-}
 
 /// A cover that was opened and a shunt, at once: the written policy switches off.
 fn tampering(at: Timestamp) -> Vec<Incoming> {
     let meter = MeterId::new(TAMPERED).expect("id");
     let frame = |(seq, kind): (u64, EventKind)| {
-        let event = MeterEvent {
-            at,
-            kind,
-            voltage_mv: None,
-            current_ma: None,
-            power_w: None,
-            power_factor: None,
-            import_wh: None,
-        };
+        let event = MeterEvent::bare(kind, at);
         // A boot that the simulated meter does not have.
         let frame = Frame::new(meter, 9_999, seq, Body::Event(event));
         Incoming { payload: frame.to_cbor().into(), frame, received: at }
@@ -101,7 +74,7 @@ async fn run(folder: &Path, fails: bool) -> Outcome {
     store.set_setting("policy", &policy, "test", DEMO_START).await.expect("policy");
     let target =
         Target { mqtt: server.mqtt.to_string(), http: server.http.to_string(), admin_token: token, patience: PATIENCE };
-    let world = World::new(&neighbourhood(&server)).expect("a world");
+    let world = World::new(&with_a_wire_around(server.verifying_key)).expect("a world");
     let until = DEMO_START.plus(i64::from(HISTORY_DAYS + 1) * DAY + 6 * 3_600);
     let tampered_at = DEMO_START.plus(i64::from(HISTORY_DAYS) * DAY + 2 * 3_600);
     let (runtime, in_told) = (tokio::runtime::Handle::current(), store.clone());

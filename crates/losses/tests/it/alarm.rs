@@ -135,15 +135,7 @@ fn tampering_names_the_meter_at_once() {
     let (mut world, home, from) = world_with(81, Theft::Under(0.02), 6.0);
     let result = run(&mut world, HOMES, 17, AlarmConfig::default());
     let (at, change, _) = alarm_after(&result, from, 81);
-    let event = MeterEvent {
-        at: World::end(from),
-        kind: EventKind::CoverOpen,
-        voltage_mv: None,
-        current_ma: None,
-        power_w: None,
-        power_factor: None,
-        import_wh: None,
-    };
+    let event = MeterEvent::bare(EventKind::CoverOpen, World::end(from));
     let explained = explain(&result.history(change, at + 1, &[(home, event)]));
     assert_eq!(explained.named_usage_point(), Some(World::point(home)), "{explained:?}");
     let evidence = explained.case_evidence();

@@ -163,13 +163,12 @@ impl World {
                 Pulse::Close => !self.stuck_open,
             };
         }
-        if step.finished.is_some() {
-            self.settling = false;
-        }
+        let has_settled = [EventKind::LoadConnected, EventKind::LoadDisconnected, EventKind::WeldedContact].map(Some);
+        self.settling &= !has_settled.contains(&step.event);
         if step.event == Some(EventKind::WeldedContact) {
             self.oracle.faulty = true;
         }
-        if step.finished == Some(ReplyOutcome::ContactFault) && self.contact_closed {
+        if step.event == Some(EventKind::WeldedContact) {
             assert_eq!(self.relay.state(), RelayState::Fault, "welded and not a fault");
         }
         self.save();

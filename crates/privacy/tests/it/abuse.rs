@@ -6,13 +6,14 @@ use privacy::{
     custodian::Role,
     hex::Hex,
     operator::{Conflict, MaskedReading, Taken, check_range},
+    orders::{ErasureOrder, GroupOrder},
     query::{
-        Adjacency, Answer, BalanceSeries, BillQuery, FaultQuery, LegalBasis, Mechanism, Purpose, Query, Request, Row,
+        Adjacency, BalanceSeries, BillQuery, FaultQuery, LegalBasis, Mechanism, Purpose, Query, Request, Row,
         SignedWeights, SpatialQuery, StatisticQuery, TheftQuery, UnmaskQuery,
     },
 };
 
-use crate::world::{FIRST, NOW, World, id, key, signed, weights};
+use crate::world::{FIRST, NOW, World, id, key, refused, signed, weights};
 
 const MONTH: usize = 30 * 96;
 
@@ -25,11 +26,6 @@ fn masked(world: &World, meter: MeterId, counter: u64, rev: u16, x: i64) -> Mask
 fn bill(world: &World, home: usize, weights: SignedWeights, slots: usize) -> Request {
     let rows = world.rows([home], Field::Import, FIRST, slots);
     signed(Query::Bill(BillQuery { field: Field::Import, weights, rows, exception: None }))
-}
-
-fn refused(answer: Result<Answer, String>, because: &str) {
-    let why = answer.expect_err("must be refused");
-    assert!(why.contains(because), "refused, but because: {why}");
 }
 
 #[test]
@@ -109,8 +105,9 @@ fn case_19_a_group_that_would_isolate_one_home() {
     let mut world = World::new(16, 1);
     world.fill(16, 96, Field::Import);
     let noon = (FIRST as i64 / 96) * 86_400 + 43_200;
-    assert!(world.custodian.regroup("T1", (0..14).map(id).collect(), noon).is_err(), "below the floor");
-    let event = world.custodian.regroup("T1", (0..15).map(id).collect(), noon).expect("fifteen stay");
+    let order = |homes: usize| GroupOrder::sign("T1", (0..homes).map(id).collect(), 1, &key(1));
+    refused(world.custodian.regroup(&order(14), noon), "fewer than the floor");
+    let event = world.custodian.regroup(&order(15), noon).expect("fifteen stay");
     assert!(
         matches!(event, Event::Grouped { from_day, .. } if from_day == FIRST as i64 / 96 + 1),
         "not before tomorrow"
@@ -393,7 +390,8 @@ fn case_29_noise_of_one_query_is_never_that_of_another() {
 fn case_30_a_key_store_from_a_backup_after_an_erasure() {
     let mut world = World::new(16, 1);
     world.fill(16, 2 * 96, Field::Import);
-    let event = world.custodian.erase(id(5), NOW).expect("is known");
+    let order = ErasureOrder::sign(id(5), &key(1)).approved("Ada", NOW + 1, &key(5));
+    let event = world.custodian.erase(&order, NOW).expect("is approved").expect("for the first time");
     world.commit(event);
     let backup = world.keys[&id(5)].clone();
     assert!(!world.custodian.insert_key(id(5), 1, backup), "an erased key does not come back");

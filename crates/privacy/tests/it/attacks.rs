@@ -3,19 +3,14 @@
 use privacy::{
     Field,
     custodian::Role,
-    query::{Adjacency, Answer, BillQuery, FaultQuery, Mechanism, Query, Request, Row, SpatialQuery, StatisticQuery},
+    query::{Adjacency, BillQuery, FaultQuery, Mechanism, Query, Request, Row, SpatialQuery, StatisticQuery},
     theft,
 };
 
 use crate::{
     abuse::{by_three, statistic, thieving},
-    world::{FIRST, NOW, World, id, signed, weights},
+    world::{FIRST, NOW, World, id, refused, signed, weights},
 };
-
-fn refused(answer: Result<Answer, String>, because: &str) {
-    let why = answer.expect_err("must be refused");
-    assert!(why.contains(because), "refused, but because: {why}");
-}
 
 fn total(world: &World, home: usize, cells: impl Fn(usize) -> bool) -> Request {
     let mut row = Row { present: vec![0; 11], ..Row::full(id(home), 1, FIRST, 1) };

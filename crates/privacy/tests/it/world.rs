@@ -11,6 +11,7 @@ use privacy::{
     exchange,
     hex::Hex,
     operator::{MaskedReading, MaskedStore},
+    orders::GroupOrder,
     policy::{Approver, Policy},
     query::{Answer, Query, Request, Row, Run, SignedWeights, SpatialQuery},
 };
@@ -99,7 +100,8 @@ impl World {
     }
 
     pub fn group(&mut self, name: &str, members: Vec<MeterId>, now: i64) {
-        let event = self.custodian.regroup(name, members, now).expect("groups");
+        let order = GroupOrder::sign(name, members, self.custodian.state().changes(name), &key(1));
+        let event = self.custodian.regroup(&order, now).expect("groups");
         self.commit(event);
     }
 
@@ -174,4 +176,10 @@ pub fn signed(query: Query) -> Request {
 pub fn weights(register: &str, first: u64, runs: &[(u32, i32)]) -> SignedWeights {
     let runs = runs.iter().map(|(length, weight)| Run { length: *length, weight: *weight }).collect();
     SignedWeights::sign(register, first, runs, &key(2))
+}
+
+/// That something was refused, and why.
+pub fn refused<T: std::fmt::Debug>(answer: Result<T, impl ToString + std::fmt::Debug>, because: &str) {
+    let why = answer.expect_err("must be refused").to_string();
+    assert!(why.contains(because), "refused, but because: {why}");
 }

@@ -369,15 +369,7 @@ fn a_sequence_that_starts_again_loses_no_reading() {
 }
 
 fn event(at: i64, kind: EventKind) -> MeterEvent {
-    MeterEvent {
-        at: T0.plus(at),
-        kind,
-        voltage_mv: None,
-        current_ma: None,
-        power_w: None,
-        power_factor: None,
-        import_wh: None,
-    }
+    MeterEvent::bare(kind, T0.plus(at))
 }
 
 #[test]

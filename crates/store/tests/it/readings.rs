@@ -87,15 +87,7 @@ fn the_newest_events_replies_and_states_survive_a_start_without_closing() {
         let dir = tempfile::tempdir().expect("directory");
         let m = meter(3);
         let now = |at: i64, relay| Now { at: T0.plus(at), relay: Some(relay), ..Now::default() };
-        let tamper = MeterEvent {
-            at: T0.plus(50),
-            kind: EventKind::CoverOpen,
-            voltage_mv: None,
-            current_ma: None,
-            power_w: None,
-            power_factor: None,
-            import_wh: None,
-        };
+        let tamper = MeterEvent::bare(EventKind::CoverOpen, T0.plus(50));
         let reply = Reply { control: 9, outcome: ReplyOutcome::Done, now: now(70, RelayState::Open) };
         let bodies = [
             Body::Now(now(60, RelayState::Closed)),

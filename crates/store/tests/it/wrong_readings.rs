@@ -218,15 +218,7 @@ fn an_event_by_a_clock_in_2036_is_not_above_all_others_for_ten_years() {
         let dir = tempfile::tempdir().expect("directory");
         let store = open(dir.path()).await;
         let event = |seq: u64, at: Timestamp, received: i64| {
-            let event = metering::MeterEvent {
-                at,
-                kind: EventKind::Boot,
-                voltage_mv: None,
-                current_ma: None,
-                power_w: None,
-                power_factor: None,
-                import_wh: None,
-            };
+            let event = metering::MeterEvent::bare(EventKind::Boot, at);
             incoming(&metering::Frame::new(meter(1), 1, seq, metering::Body::Event(event)), received)
         };
         let far = Timestamp(2_100_000_000);

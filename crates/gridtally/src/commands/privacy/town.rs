@@ -16,6 +16,7 @@ use privacy::{
     exchange,
     hex::Hex,
     operator::{MaskedReading, MaskedStore},
+    orders::GroupOrder,
     policy::Policy,
     query::{Answer, Query, Request},
     search,
@@ -126,7 +127,9 @@ impl Town {
 
     pub fn group(&mut self, members: &[MeterId], now: i64) -> Result<(), CommandError> {
         for (custodian, events) in &mut self.custodians {
-            let event = custodian.regroup("T1", members.to_vec(), now)?;
+            let number = custodian.state().changes("T1");
+            let order = GroupOrder::sign("T1", members.to_vec(), number, &self.people.operator);
+            let event = custodian.regroup(&order, now)?;
             custodian.apply(&event);
             events.push(event);
         }
