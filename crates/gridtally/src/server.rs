@@ -355,6 +355,11 @@ fn metrics(
                 "Nights without self-measurement",
                 stages.night_failures.load(Relaxed),
             ),
+            (
+                "gridtally_late_failures_total",
+                "Passes over late readings that failed and were tried again",
+                stages.late_failures.load(Relaxed),
+            ),
         ] {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"));
         }

@@ -42,6 +42,8 @@ pub struct StageCounters {
     pub control_failures: AtomicU64,
     /// Nights without self-measurement.
     pub night_failures: AtomicU64,
+    /// Passes over late readings.
+    pub late_failures: AtomicU64,
 }
 
 /// All that detection remembers.
@@ -130,8 +132,16 @@ impl Detection {
     async fn pass(&mut self) -> Result<bool, StoreError> {
         let more_slots = self.decide(SLOTS_PER_PASS).await?;
         self.follow_up().await?;
-        let more_days = late::pass(&self.store, &self.state.balancer, self.clock.now()).await?;
-        Ok(more_slots || more_days)
+        Ok(self.late_days().await || more_slots)
+    }
+
+    /// Balances of some late days. A day that cannot be read holds up no slot: it stays noted, is counted, and is tried again.
+    async fn late_days(&self) -> bool {
+        late::pass(&self.store, &self.state.balancer, self.clock.now()).await.unwrap_or_else(|error| {
+            self.counters.late_failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "balances of late readings could not be computed again; they will be tried again");
+            false
+        })
     }
 
     /// Notes that a pass failed.
